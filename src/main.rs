@@ -1,0 +1,3 @@
+//! The `nereus` program.
+
+fn main() {}
