@@ -1,1 +1,320 @@
-//! event.
+//! What travels from the receivers to the disk: owned events, the decisions on them, and the queues between threads.
+//!
+//! Nothing here borrows a Snapshot or a datagram: an [`Event`] outlives both.
+//!
+//! ```compile_fail
+//! // An Event stores no borrow: its datagram is owned.
+//! fn keep<'a>(event: &mut nereus::event::Event, datagram: &'a [u8]) {
+//!     event.datagram = datagram;
+//! }
+//! ```
+//! ```
+//! fn keep(event: &mut nereus::event::Event, datagram: &[u8]) {
+//!     event.datagram = datagram.into();
+//! }
+//! ```
+
+mod alert;
+mod answer;
+mod queue;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+pub use alert::{AlertChange, AlertId, AlertRecord, AlertState, Command, Decided, Delivered};
+pub use answer::Answer;
+pub use queue::{Queue, Weight};
+
+use crate::metrics::DropReason;
+use crate::oid::Oid;
+use crate::severity::Severity;
+
+/// The number of a published Snapshot; 1 is the first, and it never goes back (a rollback is a new number).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Microseconds since the Unix epoch, UTC. Prints as RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The system clock's time.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::from(SystemTime::now())
+    }
+
+    /// Later by `span`, or the end of time.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long `earlier` lies behind `self`; zero if it does not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+            Err(before) => Self(-i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(time.as_microsecond()))
+    }
+}
+
+/// An event's number: unique, rising in the order in which the correlator took the events, stable over
+/// restarts. It is the larger of the clock's microseconds and one more than the number before, so that
+/// it fits a JSON number and tells roughly when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct EventId(pub u64);
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The message version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the field's own names")]
+pub enum Version {
+    #[serde(rename = "v1")]
+    V1,
+    #[serde(rename = "v2c")]
+    V2c,
+    #[serde(rename = "v3")]
+    V3,
+}
+
+impl Version {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2c, Self::V3];
+
+    /// `v1`, `v2c`, `v3`: in JSON, metrics and the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2c => "v2c",
+            Self::V3 => "v3",
+        }
+    }
+}
+
+/// What the pure processing says of one datagram.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is an event.
+    Accepted(Event),
+    /// It is none, for a reason that is counted.
+    Dropped(DropReason),
+}
+
+/// One accepted notification, owned.
+#[derive(Debug)]
+pub struct Event {
+    /// When the datagram was received.
+    pub time: Timestamp,
+    /// The Snapshot that decided on it.
+    pub generation: Generation,
+    /// The listener's place in the settings of that generation.
+    pub listener: u16,
+    /// Who sent the datagram.
+    pub peer: SocketAddr,
+    /// The device it speaks of.
+    pub source: IpAddr,
+    /// The message version.
+    pub version: Version,
+    /// The alias of its community, where it has one.
+    pub community: Option<Arc<str>>,
+    /// snmpTrapOID, after RFC 3584 for a v1 trap.
+    pub trap_oid: Oid,
+    /// `MODULE::name` of the notification, where the MIBs know exactly this OID.
+    pub trap_name: Option<Box<str>>,
+    /// The datagram as received. It holds the community: only `pdu` of it may be stored or shown.
+    pub datagram: Box<[u8]>,
+    /// Where in `datagram` the PDU stands, tag and length included.
+    pub pdu: Range<usize>,
+    /// What the rules say of it, in their order; clears first.
+    pub effects: SmallVec<[Effect; 1]>,
+    /// The way to answer, for an inform.
+    pub answer: Option<Box<dyn Answer>>,
+}
+
+impl Event {
+    /// The PDU's octets, tag and length included; empty if the range does not fit (it always does).
+    #[must_use]
+    pub fn pdu(&self) -> &[u8] {
+        self.datagram.get(self.pdu.clone()).unwrap_or_default()
+    }
+}
+
+impl Weight for Event {
+    fn octets(&self) -> usize {
+        let effects: usize = self.effects.iter().map(|effect| effect.key.len()).sum();
+        size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len()
+    }
+}
+
+/// What a receiver puts into the handoff.
+#[derive(Debug)]
+pub enum Handed {
+    /// An accepted notification.
+    Event(Event),
+    /// This receiver has read `generation` and hands over nothing older from here on. Once every receiver
+    /// has said so, no event of an older generation can still come.
+    Generation {
+        /// The receiver's number, from 0, over all listeners.
+        receiver: u32,
+        /// The generation that it has read.
+        generation: Generation,
+    },
+}
+
+impl Weight for Handed {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Event(event) => event.octets(),
+            Self::Generation { .. } => size_of::<Self>(),
+        }
+    }
+}
+
+/// What one rule says of one event.
+#[derive(Debug, Clone)]
+pub struct Effect {
+    /// The rule.
+    pub rule: Arc<RuleAction>,
+    /// Raise or clear.
+    pub kind: EffectKind,
+    /// The alert's key: alert name and key parts in the rule's order, as [`RuleAction`] lays it out. Empty for [`EffectKind::Store`].
+    pub key: Box<str>,
+}
+
+/// Raise, clear, or only store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EffectKind {
+    /// The alert is there, with this severity.
+    Raise(Severity),
+    /// The alert, if any, has ended.
+    Clear,
+    /// No alert: the rule wants the event stored.
+    Store,
+}
+
+/// The part of a compiled rule that an event carries with it: all that is needed once the rule has matched.
+#[derive(Debug)]
+pub struct RuleAction {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// The alert that it raises; empty for a rule that only stores.
+    pub alert: Arc<str>,
+    /// The names of the key's parts, in order.
+    pub key_names: Box<[Arc<str>]>,
+    /// Repeats inside this window update the alert and send nothing.
+    pub deduplicate: Option<Duration>,
+    /// The alert ends after so long without a repeat.
+    pub expire: Option<Duration>,
+    /// Webhooks by name; `None` is every one.
+    pub notify: Option<Arc<[Arc<str>]>>,
+    /// Renders labels and annotations.
+    pub text: Box<dyn AlertText>,
+}
+
+/// Separates the alert's name and the key's parts within [`Effect::key`]. A unit separator does not occur
+/// in a part: it is replaced when the key is built.
+pub const KEY_SEPARATOR: char = '\u{1f}';
+
+impl RuleAction {
+    /// The key's parts with their names, from a key that was built for this rule.
+    pub fn key_parts<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a str)> {
+        self.key_names.iter().zip(key.split(KEY_SEPARATOR).skip(1))
+    }
+}
+
+/// Renders what people read of an alert. Implemented by the compiled rules, so that an event needs
+/// neither Snapshot nor MIB.
+pub trait AlertText: Send + Sync + fmt::Debug {
+    /// The rule's own labels and its annotations for `event`, each name once, in a stable order.
+    /// Never fails: a template that cannot be rendered yields a text that says so.
+    fn render(&self, event: &Event, severity: Severity) -> Rendered;
+}
+
+/// Rendered labels and annotations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// The rule's labels; they are part of the alert's identity.
+    pub labels: Vec<(Arc<str>, String)>,
+    /// The rule's annotations.
+    pub annotations: Vec<(Arc<str>, String)>,
+}
+
+/// An event as it is read back from the journal. Names and texts of its varbinds are rendered from `pdu` on demand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Its number.
+    pub id: EventId,
+    /// When it was received.
+    pub time: Timestamp,
+    /// The generation that decided on it.
+    pub generation: Generation,
+    /// The device.
+    pub source: IpAddr,
+    /// Who sent the datagram.
+    pub peer: SocketAddr,
+    /// The message version.
+    pub version: Version,
+    /// snmpTrapOID.
+    pub trap_oid: Oid,
+    /// The notification's name at that time.
+    pub trap_name: Option<String>,
+    /// The first rule that matched.
+    pub rule: Option<String>,
+    /// The alert's name, if the rule raised or cleared one.
+    pub alert: Option<String>,
+    /// The severity, if it raised one.
+    pub severity: Option<Severity>,
+    /// Which alert it belongs to.
+    pub alert_id: Option<AlertId>,
+    /// The PDU as received.
+    pub pdu: Vec<u8>,
+}

@@ -1,0 +1,537 @@
+//! The validated settings: what the rest of Nereus reads. No I/O happens here, and no serde shape.
+//!
+//! [`Settings`] holds its parts as `Arc`s wherever a later generation may share them: a part that is
+//! equal to its predecessor is taken over as the very same `Arc` (see `snapshot::build`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::severity::Severity;
+
+/// Everything that a configuration file says, checked, with its defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where notifications are received, at least one.
+    pub listeners: Arc<[Listener]>,
+    /// Which address stands for the device.
+    pub source: Arc<SourceSettings>,
+    /// Who may send.
+    pub access: Arc<Access>,
+    /// Where MIB files are.
+    pub mib: Arc<MibSettings>,
+    /// What happens to a notification that no rule matches.
+    pub unmatched: Unmatched,
+    /// The rules, in their order.
+    pub rules: Vec<Arc<RuleSettings>>,
+    /// The webhooks, by their order in the file; names are unique.
+    pub webhooks: Vec<Arc<WebhookSettings>>,
+    /// Where events are kept.
+    pub storage: Arc<StorageSettings>,
+    /// The HTTP address.
+    pub admin: Arc<AdminSettings>,
+    /// The log.
+    pub logging: Arc<LoggingSettings>,
+    /// How changes come in.
+    pub reload: Arc<ReloadSettings>,
+}
+
+impl Default for Settings {
+    /// The embedded default: UDP 1162 on every address, built-in names and rules, `./nereus-data`,
+    /// admin on 127.0.0.1:9090.
+    fn default() -> Self {
+        Self {
+            listeners: Arc::new([Listener::default()]),
+            source: Arc::default(),
+            access: Arc::default(),
+            mib: Arc::default(),
+            unmatched: Unmatched::Builtin,
+            rules: Vec::new(),
+            webhooks: Vec::new(),
+            storage: Arc::default(),
+            admin: Arc::default(),
+            logging: Arc::default(),
+            reload: Arc::default(),
+        }
+    }
+}
+
+/// One UDP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port; port 0 lets the system choose (tests).
+    pub address: SocketAddr,
+    /// How many `SO_REUSEPORT` sockets and threads; `None` is `auto`: one a core. Restart-only.
+    pub receivers: Option<u16>,
+    /// The receive buffer asked for, in octets.
+    pub receive_buffer: u64,
+    /// Peers that may send; `None` is everyone.
+    pub allow: Option<Arc<[IpNet]>>,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 1162)),
+            receivers: None,
+            receive_buffer: 32 << 20,
+            allow: None,
+        }
+    }
+}
+
+/// Where a device's address is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceOrigin {
+    /// The varbind snmpTrapAddress.0 (RFC 3584 section 3.1), from trusted relays alone.
+    TrapAddress,
+    /// The v1 agent-addr field, from trusted relays and `direct_agent_address` alone.
+    AgentAddress,
+    /// The datagram's own source address.
+    Packet,
+}
+
+/// The `source` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// The origins to try, first to last; the packet's address is always the last resort.
+    pub order: Vec<SourceOrigin>,
+    /// Peers whose snmpTrapAddress.0 and agent-addr are believed.
+    pub trusted_relays: Vec<IpNet>,
+    /// Networks whose v1 agent-addr is believed though they send directly.
+    pub direct_agent_address: Vec<IpNet>,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            order: vec![SourceOrigin::TrapAddress, SourceOrigin::AgentAddress, SourceOrigin::Packet],
+            trusted_relays: Vec::new(),
+            direct_agent_address: Vec::new(),
+        }
+    }
+}
+
+/// Who may send. (SNMPv3 users come with a later version.)
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Access {
+    /// The communities that are accepted; `None` is any.
+    pub communities: Option<Vec<Community>>,
+}
+
+/// One accepted community, with the alias that rules see in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Community {
+    /// The name for rules and logs; the community itself is never shown.
+    pub name: Option<Arc<str>>,
+    /// The octets to compare.
+    pub community: Secret,
+}
+
+/// Where MIB files are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MibSettings {
+    /// Directories, read recursively, in order of preference.
+    pub directories: Vec<PathBuf>,
+}
+
+/// What happens to a notification that no rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unmatched {
+    /// The built-in rules make an alert of it.
+    Builtin,
+    /// It is stored as an event, without an alert.
+    Store,
+    /// It is counted and dropped.
+    Drop,
+}
+
+/// How a rule names notifications.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TrapPattern {
+    /// `MODULE::name` or `name`, bound to an OID at build.
+    Name(String),
+    /// Exactly this OID.
+    Exact(crate::oid::Oid),
+    /// This OID and all below it: `1.3.6.1.4.1.9.*`.
+    Subtree(crate::oid::Oid),
+}
+
+/// One rule as the file says it, names not yet bound to OIDs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleSettings {
+    /// Unique among the rules.
+    pub name: Arc<str>,
+    /// Notifications it matches; empty is every one.
+    pub trap: Vec<TrapPattern>,
+    /// Notifications it does not match all the same.
+    pub except: Vec<TrapPattern>,
+    /// Device networks it matches; empty is every one.
+    pub source: Vec<IpNet>,
+    /// Community aliases it matches; empty is every one.
+    pub community: Vec<Arc<str>>,
+    /// What the varbinds must say.
+    pub when: Option<Condition>,
+    /// What becomes of what it matches.
+    pub action: RuleActionSettings,
+    /// Whether later rules are tried as well.
+    pub continue_: bool,
+}
+
+/// What a rule does with what it matches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RuleActionSettings {
+    /// Counted and dropped, no event.
+    Drop,
+    /// Stored as an event without an alert (a rule without `alert`).
+    Store,
+    /// An alert.
+    Alert(AlertSettings),
+}
+
+/// The alert that a rule raises.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertSettings {
+    /// Its `alertname`.
+    pub alert: Arc<str>,
+    /// Its severity.
+    pub severity: SeveritySettings,
+    /// What identifies the resource: `source`, or names of varbinds.
+    pub key: Vec<String>,
+    /// What ends it.
+    pub cleared_by: Option<ClearSettings>,
+    /// Repeats inside this window update the alert and send nothing.
+    pub deduplicate: Option<Duration>,
+    /// Ended after so long without a repeat; `None` is never.
+    pub expire: Option<Duration>,
+    /// Labels beside the identity's own; values are templates.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations; values are templates.
+    pub annotations: BTreeMap<String, String>,
+    /// Webhooks by name; `None` is every one.
+    pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// Where a severity comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SeveritySettings {
+    /// Always this one.
+    Fixed(Severity),
+    /// By a varbind's value.
+    From {
+        /// The varbind's name.
+        varbind: String,
+        /// Its text or number, and what it means; [`MappedSeverity::Clear`] ends the alert.
+        map: BTreeMap<String, MappedSeverity>,
+        /// For any other value.
+        default: MappedSeverity,
+    },
+}
+
+/// What a mapped value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappedSeverity {
+    /// An alert of this severity.
+    Severity(Severity),
+    /// The end of the alert.
+    Clear,
+}
+
+/// What ends an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClearSettings {
+    /// The notifications that clear.
+    pub trap: Vec<TrapPattern>,
+    /// What their varbinds must say.
+    pub when: Option<Condition>,
+    /// Key names of the rule and what they are called in the clearing notification, where they differ.
+    pub key: BTreeMap<String, String>,
+}
+
+/// A typed condition over varbinds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// Every one must hold.
+    All(Vec<Condition>),
+    /// One must hold.
+    Any(Vec<Condition>),
+    /// The named varbind passes the test.
+    Field {
+        /// The varbind's name, or its OID.
+        name: String,
+        /// The test.
+        test: Test,
+    },
+}
+
+/// One test of one varbind's value. Only [`Test::Exists`] holds for an absent varbind (and [`Test::Not`] of another).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// Equal to the number, the enum label or the text.
+    Equals(Scalar),
+    /// Equal to one of them.
+    In(Vec<Scalar>),
+    /// The opposite.
+    Not(Box<Test>),
+    /// The rendered text matches the regular expression (checked when the settings were).
+    Matches(String),
+    /// Greater than; numeric types alone.
+    Above(f64),
+    /// Less than; numeric types alone.
+    Below(f64),
+    /// The rendered text contains it.
+    Contains(String),
+    /// Whether the varbind is there.
+    Exists(bool),
+    /// Every one of them.
+    All(Vec<Test>),
+}
+
+/// A constant in a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// A number.
+    Number(i64),
+    /// A text: an enum label where the syntax has it, else the value's rendered text.
+    Text(String),
+}
+
+/// One webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhookSettings {
+    /// Unique among the webhooks; it outlives generations.
+    pub name: Arc<str>,
+    /// Where to post: each gets every post. `http` or `https`, checked.
+    pub urls: Vec<WebhookUrl>,
+    /// What is posted.
+    pub format: WebhookFormat,
+    /// For one whole request.
+    pub timeout: Duration,
+    /// What follows a failure.
+    pub retry: RetrySettings,
+    /// How alerts are put together.
+    pub batch: BatchSettings,
+    /// Headers added to each post; values may be secrets.
+    pub headers: Vec<(Arc<str>, Secret)>,
+}
+
+/// A webhook's address. It may carry credentials, so that it prints without them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookUrl(pub Arc<str>);
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    /// Scheme, host and port; user information, path and query are left out, since tokens live there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str("(invalid URL)");
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        write!(f, "{scheme}://{host}")
+    }
+}
+
+/// What a webhook posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// Alertmanager's API v2: the state of each alert.
+    Alertmanager,
+    /// Nereus' own JSON: each change of an alert, as a queued event.
+    Json,
+}
+
+/// What follows a failed post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// How often a post is tried in all, at least once.
+    pub attempts: u32,
+    /// The first pause.
+    pub initial: Duration,
+    /// The longest pause.
+    pub max: Duration,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { attempts: 10, initial: Duration::from_millis(500), max: Duration::from_secs(60) }
+    }
+}
+
+/// How many alerts a post holds, and how long it waits for more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// At most so many.
+    pub max: usize,
+    /// At most so long.
+    pub wait: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { max: 100, wait: Duration::from_millis(200) }
+    }
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// A directory of Nereus' own. Restart-only.
+    pub path: PathBuf,
+    /// How long events are kept.
+    pub retention: Duration,
+    /// How much they may take, in octets.
+    pub max_size: u64,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("./nereus-data"),
+            retention: Duration::from_secs(30 * 86_400),
+            max_size: 10 << 30,
+        }
+    }
+}
+
+/// The HTTP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Address and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Host names that requests may carry besides the loopback ones.
+    pub hosts: Vec<Arc<str>>,
+    /// For everything; required unless the address is loopback.
+    pub token: Option<Secret>,
+    /// For reading alone.
+    pub read_token: Option<Secret>,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            hosts: Vec::new(),
+            token: None,
+            read_token: None,
+        }
+    }
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggingSettings {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+    /// Where lines go.
+    pub output: LogOutput,
+}
+
+impl Default for LoggingSettings {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Json, output: LogOutput::Stderr }
+    }
+}
+
+/// Log levels, most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the field's own names")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// How changes come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// How many generations stay for a rollback, the running one among them; at least 1.
+    pub keep_generations: usize,
+}
+
+impl Default for ReloadSettings {
+    fn default() -> Self {
+        Self { keep_generations: 8 }
+    }
+}
+
+/// A secret's octets. Prints as `[redacted]`, compares in constant time for equal lengths, and is
+/// overwritten when dropped.
+#[derive(Clone)]
+pub struct Secret(Arc<zeroize::Zeroizing<Vec<u8>>>);
+
+impl Secret {
+    /// Takes over `octets`.
+    #[must_use]
+    pub fn new(octets: Vec<u8>) -> Self {
+        Self(Arc::new(zeroize::Zeroizing::new(octets)))
+    }
+
+    /// The octets; never to be printed.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether `other` is this secret; time depends on the lengths alone.
+    #[must_use]
+    pub fn matches(&self, other: &[u8]) -> bool {
+        let own = self.expose();
+        own.len() == other.len() && own.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.expose())
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Whether `address` lies in one of `networks`; an IPv4-mapped IPv6 address counts as IPv4.
+#[must_use]
+pub fn any_contains(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}

@@ -1,0 +1,177 @@
+//! Alerts as they travel from the correlator to the disk and on to the webhooks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Event, EventId, Timestamp, Weight};
+use crate::severity::Severity;
+
+/// An alert's number: unique, rising, stable over restarts; built as an [`EventId`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct AlertId(pub u64);
+
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where an alert stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// Open.
+    Firing,
+    /// Open, and somebody has taken it.
+    Acknowledged,
+    /// Ended; it never opens again (the next one has a number of its own).
+    Resolved,
+}
+
+impl AlertState {
+    /// The name as it stands in JSON and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// One alert, whole: what the derived state stores and what webhooks are told.
+///
+/// `labels` is its identity (alertname, severity, source, key parts, the rule's labels), frozen while
+/// it is open. When the severity or a label changes, this alert ends and another one begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertRecord {
+    /// Its number.
+    pub id: AlertId,
+    /// The number of the state change that made this version: rising over all alerts, so that a webhook
+    /// can say up to where it has been told.
+    pub change: u64,
+    /// Its name.
+    pub alert: Arc<str>,
+    /// The rule that raised it.
+    pub rule: Arc<str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it stands.
+    pub state: AlertState,
+    /// What finds it: alert name and key parts joined by the unit separator.
+    pub key: Box<str>,
+    /// The identity, sorted by name.
+    pub labels: Vec<(Arc<str>, String)>,
+    /// For people; newest rendering.
+    pub annotations: Vec<(Arc<str>, String)>,
+    /// How often it was raised, repeats included.
+    pub count: u64,
+    /// The first event's time.
+    pub first_seen: Timestamp,
+    /// The newest event's time.
+    pub last_seen: Timestamp,
+    /// The newest event.
+    pub last_event: EventId,
+    /// When it ended.
+    pub resolved_at: Option<Timestamp>,
+    /// What ended it: `trap`, `severity`, `expire`, `operator`, `reload`…
+    pub resolved_by: Option<Arc<str>>,
+    /// Repeats before this time send nothing.
+    pub quiet_until: Option<Timestamp>,
+    /// It ends at this time if nothing repeats it.
+    pub expires_at: Option<Timestamp>,
+    /// Webhooks by name; `None` is every one.
+    pub notify: Option<Arc<[Arc<str>]>>,
+}
+
+/// A new version of an alert and who must hear of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertChange {
+    /// The alert as it is now.
+    pub record: Arc<AlertRecord>,
+    /// Event-format webhooks (not Alertmanager, which reads the state) that get an outbox row for it.
+    pub queue_for: Vec<Arc<str>>,
+}
+
+/// An event with the correlator's decision: one row of the journal. The decision is stored with the
+/// event, so that the derived state can be made again from the journal alone.
+#[derive(Debug)]
+pub struct Decided {
+    /// Its number.
+    pub id: EventId,
+    /// The event.
+    pub event: Event,
+    /// Whether it gets a row; a repeat that gets none counts as deduplicated.
+    pub row: bool,
+    /// The alert that it belongs to, first effect first.
+    pub alert: Option<AlertId>,
+    /// The alerts that it changed (a repeat inside its window changes none).
+    pub changes: Vec<AlertChange>,
+}
+
+/// What a webhook's worker has done, for the writer to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// A state webhook (Alertmanager) knows every change up to this one.
+    UpTo {
+        /// The webhook.
+        webhook: Arc<str>,
+        /// The last change it knows.
+        change: u64,
+    },
+    /// These outbox rows are done.
+    Rows(Vec<u64>),
+    /// These outbox rows failed and are tried again later.
+    Retry {
+        /// Row, attempts so far, not before.
+        rows: Vec<(u64, u32, Timestamp)>,
+    },
+    /// This outbox row (or state change, with `row: None`) was refused for good.
+    Dead {
+        /// The webhook.
+        webhook: Arc<str>,
+        /// The outbox row that it was.
+        row: Option<u64>,
+        /// The alert as it was posted.
+        record: Box<AlertRecord>,
+        /// Why, as the endpoint or the network said it; bounded, without secrets.
+        reason: String,
+    },
+}
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Commit an event, answer it, apply its changes.
+    Event(Box<Decided>),
+    /// Apply changes that no event made: time ran out, an operator spoke.
+    Changes(Vec<AlertChange>),
+    /// Newer counts of open alerts, without a change: alert, count, last seen, last event.
+    Counts(Vec<(AlertId, u64, Timestamp, EventId)>),
+    /// A webhook's progress.
+    Delivered(Delivered),
+    /// Commit what came before, then tell.
+    Flush(std::sync::mpsc::SyncSender<()>),
+    /// Commit what came before, then end.
+    Stop,
+}
+
+impl Weight for Command {
+    fn octets(&self) -> usize {
+        // Changes weigh by what they hold, roughly: the bound is on memory, not on exactness.
+        let changes = |changes: &[AlertChange]| changes.len() * 1024;
+        size_of::<Self>()
+            + match self {
+                Self::Event(decided) => {
+                    size_of::<Decided>() + decided.event.octets() + changes(&decided.changes)
+                }
+                Self::Changes(list) => changes(list),
+                Self::Counts(list) => list.len() * 32,
+                Self::Delivered(_) => 256,
+                Self::Flush(_) | Self::Stop => 0,
+            }
+    }
+}

@@ -1,0 +1,206 @@
+//! The bounded queue between threads: receivers to the correlator (the handoff), and everyone to the writer.
+//!
+//! Bounded by octets, not by entries, since datagrams differ by three orders of magnitude. Producers
+//! take the lock once a batch; the consumer takes everything at once. Receivers never wait
+//! ([`Queue::offer`]); the correlator waits for the writer ([`Queue::push`]).
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// What an entry weighs against the queue's bound.
+pub trait Weight {
+    /// Its octets in memory, roughly.
+    fn octets(&self) -> usize;
+}
+
+/// A queue of many producers and one consumer, bounded by octets.
+#[derive(Debug)]
+pub struct Queue<T> {
+    inner: Mutex<Inner<T>>,
+    filled: Condvar,
+    drained: Condvar,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    entries: Vec<T>,
+    octets: usize,
+    closed: bool,
+}
+
+impl<T: Weight> Queue<T> {
+    /// An empty queue that holds at most `limit` octets (an entry larger than that passes alone).
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner { entries: Vec::new(), octets: 0, closed: false }),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            limit,
+        }
+    }
+
+    /// Takes what fits from the front of `batch` and leaves the rest there. Never waits.
+    /// A closed queue takes nothing.
+    pub fn offer(&self, batch: &mut Vec<T>) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return;
+        }
+        let was_empty = inner.entries.is_empty();
+        let mut taken = 0;
+        for entry in batch.iter() {
+            let octets = entry.octets();
+            if inner.octets + octets > self.limit && !(inner.entries.is_empty() && taken == 0) {
+                break;
+            }
+            inner.octets += octets;
+            taken += 1;
+        }
+        inner.entries.extend(batch.drain(..taken));
+        if was_empty && taken > 0 {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Adds one entry, waiting for room. Gives it back if the queue is closed.
+    ///
+    /// # Errors
+    /// The entry itself, from a closed queue.
+    pub fn push(&self, entry: T) -> Result<(), T> {
+        let octets = entry.octets();
+        let mut inner = self.inner.lock();
+        while !inner.closed && inner.octets + octets > self.limit && !inner.entries.is_empty() {
+            self.drained.wait(&mut inner);
+        }
+        Self::add(&mut inner, entry, octets)?;
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Adds one entry past the bound: for control messages, of which there are few.
+    ///
+    /// # Errors
+    /// The entry itself, from a closed queue.
+    pub fn push_control(&self, entry: T) -> Result<(), T> {
+        let octets = entry.octets();
+        Self::add(&mut self.inner.lock(), entry, octets)?;
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    fn add(inner: &mut Inner<T>, entry: T, octets: usize) -> Result<(), T> {
+        if inner.closed {
+            return Err(entry);
+        }
+        inner.entries.push(entry);
+        inner.octets += octets;
+        Ok(())
+    }
+
+    /// Waits up to `patience` for entries and swaps all of them into `into`, which must be empty and whose
+    /// memory is used again. Returns false once the queue is closed and empty.
+    pub fn take_all(&self, into: &mut Vec<T>, patience: Duration) -> bool {
+        debug_assert!(into.is_empty(), "the consumer has handled what it took before");
+        let until = Instant::now() + patience;
+        let mut inner = self.inner.lock();
+        while inner.entries.is_empty() && !inner.closed {
+            if self.filled.wait_until(&mut inner, until).timed_out() {
+                break;
+            }
+        }
+        std::mem::swap(&mut inner.entries, into);
+        inner.octets = 0;
+        let open = !(inner.closed && into.is_empty());
+        drop(inner);
+        self.drained.notify_all();
+        open
+    }
+
+    /// Nothing more comes in; what is there is still taken.
+    pub fn close(&self) {
+        self.inner.lock().closed = true;
+        self.filled.notify_all();
+        self.drained.notify_all();
+    }
+
+    /// The octets waiting now.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.inner.lock().octets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Debug, PartialEq)]
+    struct Entry(usize);
+
+    impl Weight for Entry {
+        fn octets(&self) -> usize {
+            10
+        }
+    }
+
+    #[test]
+    fn offer_takes_what_fits_and_leaves_the_rest() {
+        let queue = Queue::new(25);
+        let mut batch: Vec<_> = (0..5).map(Entry).collect();
+        queue.offer(&mut batch);
+        assert_eq!(batch, [Entry(2), Entry(3), Entry(4)]);
+        let mut taken = Vec::new();
+        assert!(queue.take_all(&mut taken, Duration::ZERO));
+        assert_eq!(taken, [Entry(0), Entry(1)]);
+        assert_eq!(queue.octets(), 0);
+    }
+
+    #[test]
+    fn an_entry_larger_than_the_bound_passes_alone() {
+        let queue = Queue::new(5);
+        let mut batch = vec![Entry(0), Entry(1)];
+        queue.offer(&mut batch);
+        assert_eq!(batch, [Entry(1)]);
+    }
+
+    #[test]
+    fn push_waits_for_room_and_order_holds() {
+        let queue = Arc::new(Queue::new(30));
+        let producer = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || {
+            for number in 0..1000 {
+                producer.push(Entry(number)).unwrap();
+            }
+            producer.close();
+        });
+        let (mut seen, mut batch) = (0, Vec::new());
+        while queue.take_all(&mut batch, Duration::from_secs(10)) {
+            assert!(batch.len() <= 3, "the bound holds");
+            for entry in batch.drain(..) {
+                assert_eq!(entry, Entry(seen));
+                seen += 1;
+            }
+        }
+        thread.join().unwrap();
+        assert_eq!(seen, 1000);
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_gives_what_it_has() {
+        let queue = Queue::new(100);
+        queue.push(Entry(1)).unwrap();
+        queue.close();
+        assert_eq!(queue.push(Entry(2)), Err(Entry(2)));
+        let mut taken = Vec::new();
+        assert!(queue.take_all(&mut taken, Duration::ZERO));
+        taken.clear();
+        assert!(!queue.take_all(&mut taken, Duration::ZERO));
+    }
+}
