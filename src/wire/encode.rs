@@ -1,0 +1,261 @@
+//! The way back: SNMPv1 traps, SNMPv2c traps and informs, and the Response to an inform, into a
+//! buffer of the caller. Lengths are minimal. For `nereus send`, its load generator, and answers.
+
+use super::ber;
+use super::error::EncodeError;
+use super::message::Version;
+use super::pdu::{Kind, Notification};
+use super::varbind::names;
+use super::{MAX_MESSAGE_SIZE, MAX_VARBINDS};
+use crate::oid::{self, OidRef};
+use crate::value::Value;
+
+/// A varbind to send.
+pub type OutgoingVarbind<'a> = (OidRef<'a>, Value<'a>);
+
+/// An SNMPv1 trap to send (RFC 1157 section 4.1.6). Its Debug is not there: the community is a secret.
+#[derive(Clone, Copy)]
+pub struct V1Trap<'a> {
+    /// The community.
+    pub community: &'a [u8],
+    /// enterprise.
+    pub enterprise: OidRef<'a>,
+    /// agent-addr, in network order.
+    pub agent_addr: [u8; 4],
+    /// generic-trap, 0 to 6.
+    pub generic: u8,
+    /// specific-trap, at most 2^31-1.
+    pub specific: u32,
+    /// time-stamp, in hundredths of a second.
+    pub uptime: u32,
+    /// variable-bindings.
+    pub varbinds: &'a [OutgoingVarbind<'a>],
+}
+
+/// An SNMPv2 trap or inform to send (RFC 3416 sections 4.2.6 and 4.2.7). sysUpTime.0 and
+/// snmpTrapOID.0 are put before `varbinds`. Its Debug is not there: the community is a secret.
+#[derive(Clone, Copy)]
+pub struct V2Notification<'a> {
+    /// The community.
+    pub community: &'a [u8],
+    /// Trap or inform.
+    pub kind: Kind,
+    /// The request-id, by which a Response is known.
+    pub request_id: i32,
+    /// The value of sysUpTime.0, in hundredths of a second.
+    pub uptime: u32,
+    /// The value of snmpTrapOID.0.
+    pub trap_oid: OidRef<'a>,
+    /// What follows.
+    pub varbinds: &'a [OutgoingVarbind<'a>],
+}
+
+/// Appends `trap` to `out` as one SNMPv1 message.
+///
+/// # Errors
+/// [`EncodeError::TrapNumber`], [`EncodeError::Oid`], [`EncodeError::TooManyVarbinds`],
+/// [`EncodeError::TooLong`]; `out` is then as it was.
+pub fn encode_v1(trap: &V1Trap<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    if trap.generic > 6 || trap.specific > i32::MAX as u32 {
+        return Err(EncodeError::TrapNumber);
+    }
+    whole(out, |out| {
+        message(Version::V1, trap.community, out, |out| {
+            nested(ber::pdu::TRAP_V1, out, |out| {
+                oid(trap.enterprise.0, out)?;
+                primitive(ber::IP_ADDRESS, &trap.agent_addr, out)?;
+                signed(i64::from(trap.generic), out)?;
+                signed(i64::from(trap.specific), out)?;
+                unsigned(ber::TIME_TICKS, trap.uptime.into(), out)?;
+                nested(ber::SEQUENCE, out, |out| varbinds(trap.varbinds, 0, out))
+            })
+        })
+    })
+}
+
+/// Appends `notification` to `out` as one SNMPv2c message.
+///
+/// # Errors
+/// [`EncodeError::Oid`], [`EncodeError::TooManyVarbinds`], [`EncodeError::TooLong`]; `out` is then
+/// as it was.
+pub fn encode_v2c(notification: &V2Notification<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let tag = match notification.kind {
+        Kind::Trap => ber::pdu::TRAP_V2,
+        Kind::Inform => ber::pdu::INFORM,
+    };
+    whole(out, |out| {
+        message(Version::V2c, notification.community, out, |out| {
+            nested(tag, out, |out| {
+                signed(notification.request_id.into(), out)?;
+                signed(0, out)?;
+                signed(0, out)?;
+                nested(ber::SEQUENCE, out, |out| {
+                    nested(ber::SEQUENCE, out, |out| {
+                        primitive(ber::OBJECT_IDENTIFIER, names::SYS_UP_TIME, out)?;
+                        unsigned(ber::TIME_TICKS, notification.uptime.into(), out)
+                    })?;
+                    nested(ber::SEQUENCE, out, |out| {
+                        primitive(ber::OBJECT_IDENTIFIER, names::SNMP_TRAP_OID, out)?;
+                        oid(notification.trap_oid.0, out)
+                    })?;
+                    varbinds(notification.varbinds, 2, out)
+                })
+            })
+        })
+    })
+}
+
+/// Appends to `out` the Response to `inform`, which came in an SNMPv2c message with `community`:
+/// the same request-id and varbinds, no error (RFC 3416 section 4.2.7).
+///
+/// # Errors
+/// [`EncodeError::NotAnInform`], [`EncodeError::Version`] for anything but SNMPv2c,
+/// [`EncodeError::TooLong`]; `out` is then as it was.
+pub fn encode_response(
+    version: Version,
+    community: &[u8],
+    inform: &Notification<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    if inform.kind != Kind::Inform {
+        return Err(EncodeError::NotAnInform);
+    }
+    if version != Version::V2c {
+        return Err(EncodeError::Version);
+    }
+    whole(out, |out| {
+        message(version, community, out, |out| {
+            nested(ber::pdu::RESPONSE, out, |out| {
+                signed(inform.request_id.into(), out)?;
+                signed(0, out)?;
+                signed(0, out)?;
+                primitive(ber::SEQUENCE, inform.all_varbinds().octets(), out)
+            })
+        })
+    })
+}
+
+type Done = Result<(), EncodeError>;
+
+/// All of what `write` appends, or nothing.
+fn whole(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+    let before = out.len();
+    let done = write(out).and_then(|()| {
+        if out.len() - before > MAX_MESSAGE_SIZE { Err(EncodeError::TooLong) } else { Ok(()) }
+    });
+    if done.is_err() {
+        out.truncate(before);
+    }
+    done
+}
+
+fn message(
+    version: Version,
+    community: &[u8],
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Done,
+) -> Done {
+    let number = match version {
+        Version::V1 => 0,
+        Version::V2c => 1,
+        Version::V3 => return Err(EncodeError::Version),
+    };
+    nested(ber::SEQUENCE, out, |out| {
+        signed(number, out)?;
+        primitive(ber::OCTET_STRING, community, out)?;
+        write(out)
+    })
+}
+
+/// An element whose contents `write` appends. The header is put before them afterwards, when their
+/// length is known: moving a hundred octets costs less than measuring everything first.
+fn nested(tag: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+    let start = out.len();
+    write(out)?;
+    let (header, used) = header(tag, out.len() - start)?;
+    out.splice(start..start, header[..used].iter().copied());
+    Ok(())
+}
+
+fn primitive(tag: u8, contents: &[u8], out: &mut Vec<u8>) -> Done {
+    let (header, used) = header(tag, contents.len())?;
+    out.extend_from_slice(&header[..used]);
+    out.extend_from_slice(contents);
+    Ok(())
+}
+
+/// Tag and minimal length, and how many octets they take.
+fn header(tag: u8, length: usize) -> Result<([u8; 4], usize), EncodeError> {
+    let length = u16::try_from(length).map_err(|_| EncodeError::TooLong)?;
+    let [high, low] = length.to_be_bytes();
+    Ok(match length {
+        0..0x80 => ([tag, low, 0, 0], 2),
+        0x80..0x100 => ([tag, 0x81, low, 0], 3),
+        _ => ([tag, 0x82, high, low], 4),
+    })
+}
+
+fn signed(value: i64, out: &mut Vec<u8>) -> Done {
+    let octets = value.to_be_bytes();
+    // An octet may go while the next one still says the sign.
+    let spare = octets.windows(2).take_while(|pair| match pair[0] {
+        0 => pair[1] & 0x80 == 0,
+        0xff => pair[1] & 0x80 != 0,
+        _ => false,
+    });
+    let spare = spare.count();
+    primitive(ber::INTEGER, &octets[spare..], out)
+}
+
+fn unsigned(tag: u8, value: u64, out: &mut Vec<u8>) -> Done {
+    let mut octets = [0; 9];
+    octets[1..].copy_from_slice(&value.to_be_bytes());
+    // One zero octet stays where the next one's first bit would read as a sign.
+    let spare = octets.windows(2).take_while(|pair| pair[0] == 0 && pair[1] & 0x80 == 0).count();
+    primitive(tag, &octets[spare..], out)
+}
+
+fn oid(arcs: &[u32], out: &mut Vec<u8>) -> Done {
+    let start = out.len();
+    oid::encode(arcs, out)?;
+    let (header, used) = header(ber::OBJECT_IDENTIFIER, out.len() - start)?;
+    out.splice(start..start, header[..used].iter().copied());
+    Ok(())
+}
+
+/// `before` counts the varbinds that already stand in the list.
+fn varbinds(varbinds: &[OutgoingVarbind<'_>], before: usize, out: &mut Vec<u8>) -> Done {
+    if varbinds.len() > MAX_VARBINDS - before {
+        return Err(EncodeError::TooManyVarbinds);
+    }
+    let start = out.len();
+    for (name, value) in varbinds {
+        nested(ber::SEQUENCE, out, |out| {
+            oid(name.0, out)?;
+            write_value(*value, out)
+        })?;
+        // Here, so that a long list cannot grow the buffer far past what a message may hold.
+        if out.len() - start > MAX_MESSAGE_SIZE {
+            return Err(EncodeError::TooLong);
+        }
+    }
+    Ok(())
+}
+
+fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> Done {
+    match value {
+        Value::Integer(value) => signed(value.into(), out),
+        Value::Octets(octets) => primitive(ber::OCTET_STRING, octets, out),
+        Value::Oid(oid) => primitive(ber::OBJECT_IDENTIFIER, oid.octets(), out),
+        Value::IpAddress(address) => primitive(ber::IP_ADDRESS, &address, out),
+        Value::Counter32(value) => unsigned(ber::COUNTER32, value.into(), out),
+        Value::Unsigned32(value) => unsigned(ber::GAUGE32, value.into(), out),
+        Value::TimeTicks(value) => unsigned(ber::TIME_TICKS, value.into(), out),
+        Value::Opaque(octets) => primitive(ber::OPAQUE, octets, out),
+        Value::Counter64(value) => unsigned(ber::COUNTER64, value, out),
+        Value::Null => primitive(ber::NULL, &[], out),
+        Value::NoSuchObject => primitive(ber::NO_SUCH_OBJECT, &[], out),
+        Value::NoSuchInstance => primitive(ber::NO_SUCH_INSTANCE, &[], out),
+        Value::EndOfMibView => primitive(ber::END_OF_MIB_VIEW, &[], out),
+    }
+}
