@@ -24,6 +24,7 @@ pub mod oid;
 pub mod severity;
 pub mod template;
 pub mod value;
+pub mod version;
 
 // Layer 1: the codec, the MIB compiler, the settings, the owned event.
 pub mod config;

@@ -31,20 +31,44 @@ macro_rules! reasons {
 reasons! {
     /// The peer is in no network of the listener's `allow`.
     NotAllowed = "not_allowed",
-    /// Larger than the receive buffer of a datagram.
-    TooLarge = "too_large",
-    /// Not the BER encoding of an SNMP message.
-    Malformed = "malformed",
-    /// Well formed, but no version that is spoken here.
+    /// Larger than a datagram can be, or cut off by the kernel.
+    MessageTooLong = "message_too_long",
+    /// Ends before its lengths say.
+    Truncated = "truncated",
+    /// A length that is indefinite, reserved, too wide, or not the type's.
+    BadLength = "bad_length",
+    /// An INTEGER that is empty or out of range.
+    BadInteger = "bad_integer",
+    /// An OBJECT IDENTIFIER that is empty, unterminated, too long or out of range.
+    BadOid = "bad_oid",
+    /// An IpAddress that is not of four octets.
+    BadAddress = "bad_address",
+    /// Another type than the one that has to stand there.
+    UnexpectedTag = "unexpected_tag",
+    /// Octets inside the message that belong to nothing.
+    TrailingOctets = "trailing_octets",
+    /// A version other than SNMPv1, SNMPv2c and SNMPv3.
     UnsupportedVersion = "unsupported_version",
-    /// An SNMP message that is no notification: a request, a response, a report.
+    /// A request, a response or a report.
     NotANotification = "not_a_notification",
-    /// An SNMPv2 notification without a usable snmpTrapOID.0 (RFC 3416 section 4.2.6).
-    NoTrapOid = "no_trap_oid",
-    /// A v1 trap that RFC 3584 cannot translate: negative or unknown numbers, more than 128 arcs.
-    BadTrap = "bad_trap",
-    /// More varbinds than a datagram may carry here.
+    /// An SNMPv1 Trap-PDU in an SNMPv2c message, or the reverse.
+    PduNotOfVersion = "pdu_not_of_version",
+    /// More varbinds than one notification may carry here.
     TooManyVarbinds = "too_many_varbinds",
+    /// No snmpTrapOID.0 (RFC 3416 section 4.2.6).
+    MissingTrapOid = "missing_trap_oid",
+    /// snmpTrapOID.0 is no OBJECT IDENTIFIER.
+    BadTrapOid = "bad_trap_oid",
+    /// A v1 trap whose translation would pass 128 arcs (RFC 3584 section 3.1).
+    TrapOidTooLong = "trap_oid_too_long",
+    /// A v1 generic-trap outside 0 to 6.
+    BadGenericTrap = "bad_generic_trap",
+    /// A v1 specific-trap below 0.
+    BadSpecificTrap = "bad_specific_trap",
+    /// A v1 time-stamp that is negative or no number.
+    BadTimestamp = "bad_timestamp",
+    /// An SNMPv3 header that RFC 3412 or RFC 3414 does not allow.
+    BadV3Header = "bad_v3_header",
     /// A community that is not among `access.communities`.
     BadCommunity = "bad_community",
     /// An SNMPv3 message, which this version does not take.

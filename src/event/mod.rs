@@ -34,6 +34,7 @@ pub use queue::{Queue, Weight};
 use crate::metrics::DropReason;
 use crate::oid::Oid;
 use crate::severity::Severity;
+use crate::version::Version;
 
 /// The number of a published Snapshot; 1 is the first, and it never goes back (a rollback is a new number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -110,33 +111,6 @@ pub struct EventId(pub u64);
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// The message version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the field's own names")]
-pub enum Version {
-    #[serde(rename = "v1")]
-    V1,
-    #[serde(rename = "v2c")]
-    V2c,
-    #[serde(rename = "v3")]
-    V3,
-}
-
-impl Version {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::V1, Self::V2c, Self::V3];
-
-    /// `v1`, `v2c`, `v3`: in JSON, metrics and the command line.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V1 => "v1",
-            Self::V2c => "v2c",
-            Self::V3 => "v3",
-        }
     }
 }
 

@@ -3,12 +3,12 @@
 
 use super::ber;
 use super::error::EncodeError;
-use super::message::Version;
 use super::pdu::{Kind, Notification};
 use super::varbind::names;
 use super::{MAX_MESSAGE_SIZE, MAX_VARBINDS};
 use crate::oid::{self, OidRef};
 use crate::value::Value;
+use crate::version::Version;
 
 /// A varbind to send.
 pub type OutgoingVarbind<'a> = (OidRef<'a>, Value<'a>);

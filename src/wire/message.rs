@@ -6,38 +6,7 @@ use super::ber::{self, Reader};
 use super::error::{DecodeError, DecodeErrorKind as Kind};
 use super::pdu::{Notification, notification};
 use super::usm::V3Header;
-
-/// The version of SNMP that a message speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
-    /// SNMPv1 (RFC 1157).
-    V1,
-    /// SNMPv2c (RFC 1901).
-    V2c,
-    /// SNMPv3 (RFC 3412). Its PDUs are those of SNMPv2.
-    V3,
-}
-
-impl Version {
-    /// Every version, so that counters can stand at zero.
-    pub const ALL: [Self; 3] = [Self::V1, Self::V2c, Self::V3];
-
-    /// `v1`, `v2c` or `v3`: the label in metrics and events.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V1 => "v1",
-            Self::V2c => "v2c",
-            Self::V3 => "v3",
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::version::Version;
 
 /// A decoded datagram.
 #[derive(Debug, Clone, Copy)]

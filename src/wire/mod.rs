@@ -21,7 +21,7 @@ mod varbind;
 
 pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encode_v1, encode_v2c};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
-pub use message::{CommunityMessage, Message, Version, decode};
+pub use message::{CommunityMessage, Message, decode};
 pub use pdu::{Kind, Notification, TrapOid, decode_pdu};
 pub use usm::{ScopedData, ScopedPdu, UsmParameters, V3Flags, V3Header};
 pub use varbind::{Iter, Varbind, Varbinds, names};

@@ -15,9 +15,9 @@ use std::fmt;
 
 use super::ber::{self, Reader, Tlv};
 use super::error::{DecodeError, DecodeErrorKind};
-use super::message::Version;
 use super::varbind::{Varbinds, scan};
 use crate::oid::{EncodedOid, MAX_ARCS, Oid, OidArray, OidRef};
+use crate::version::Version;
 
 /// snmpTraps, 1.3.6.1.6.3.1.1.5: the generic traps stand below it.
 const SNMP_TRAPS: [u32; 9] = [1, 3, 6, 1, 6, 3, 1, 1, 5];

@@ -1,0 +1,151 @@
+//! The receiver thread: one batch, one Snapshot load, one handoff.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use prometheus::IntCounter;
+
+use super::batch::Batch;
+use super::process::{Datagram, Scratch, process};
+use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
+use crate::metrics::{DropReason, Metrics};
+use crate::snapshot::SnapshotReader;
+use crate::version::Version;
+
+/// What one receiver thread owns.
+pub(super) struct Receiver {
+    /// Its number over all listeners, from 0.
+    pub(super) number: u32,
+    /// The listener's address as the settings have it.
+    pub(super) listener: SocketAddr,
+    pub(super) socket: Arc<UdpSocket>,
+    pub(super) snapshot: SnapshotReader,
+    pub(super) handoff: Arc<Queue<Handed>>,
+    pub(super) counters: Counters,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// The shared counters, resolved once, so that a batch costs additions alone.
+pub(super) struct Counters {
+    received: [IntCounter; 4],
+    dropped: Vec<IntCounter>,
+    metrics: Arc<Metrics>,
+}
+
+impl Counters {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+        let received = |version: &str| metrics.traps_received.with_label_values(&[version]);
+        Self {
+            received: [received("v1"), received("v2c"), received("v3"), received("unknown")],
+            dropped: DropReason::ALL
+                .iter()
+                .map(|reason| metrics.traps_dropped.with_label_values(&[reason.as_str()]))
+                .collect(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+}
+
+/// What one batch came to, in plain integers.
+#[derive(Default)]
+struct Tally {
+    received: [u64; 4],
+    dropped: [u64; DropReason::ALL.len()],
+    accepted: u64,
+    unresolved: u64,
+}
+
+impl Tally {
+    fn version(&mut self, version: Option<Version>) {
+        self.received[version.map_or(3, |version| version as usize)] += 1;
+    }
+
+    fn drop(&mut self, reason: DropReason, number: u64) {
+        self.dropped[reason as usize] += number;
+    }
+
+    fn flush(&self, counters: &Counters) {
+        let add = |counter: &IntCounter, number: u64| {
+            if number > 0 {
+                counter.inc_by(number);
+            }
+        };
+        counters.received.iter().zip(self.received).for_each(|(counter, number)| add(counter, number));
+        counters.dropped.iter().zip(self.dropped).for_each(|(counter, number)| add(counter, number));
+        add(&counters.metrics.traps_processed, self.accepted);
+        add(&counters.metrics.unresolved_oids, self.unresolved);
+    }
+}
+
+impl Receiver {
+    /// Receives until told to stop; then takes what the socket still holds and ends.
+    pub(super) fn run(mut self) {
+        let mut batch = Batch::new();
+        let mut scratch = Scratch::default();
+        let mut events = Vec::new();
+        let mut generation = Generation(0);
+        let mut listener = None;
+        loop {
+            let stopping = self.stop.load(Ordering::Acquire);
+            let read = match batch.receive(&self.socket) {
+                Ok(read) => read,
+                // Idle. The load below still happens: it lets go of a retired Snapshot.
+                Err(error) if is_idle(&error) => 0,
+                Err(error) => {
+                    // An ICMP error of an earlier send, or memory: the next call tells whether it lasts.
+                    tracing::warn!(component = "listener", listener = %self.listener, error = %error, "Receiving failed");
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    0
+                }
+            };
+            let started = Instant::now();
+            let snapshot = self.snapshot.load();
+            if snapshot.generation() != generation {
+                generation = snapshot.generation();
+                listener = snapshot.listener(self.listener);
+                // From here on this receiver hands over nothing older.
+                let marker = Handed::Generation { receiver: self.number, generation };
+                let _ = self.handoff.push_control(marker);
+            }
+            if read > 0 {
+                let mut tally = Tally::default();
+                let received = Timestamp::now();
+                for (octets, peer) in batch.datagrams() {
+                    // An address that left the settings is drained as one that nobody may use.
+                    let Some(listener) = listener else {
+                        tally.version(None);
+                        tally.drop(DropReason::NotAllowed, 1);
+                        continue;
+                    };
+                    let datagram = Datagram { octets, peer, listener, received };
+                    match process(snapshot, &datagram, &mut scratch) {
+                        Verdict::Accepted(event) => {
+                            tally.accepted += 1;
+                            tally.unresolved += u64::from(scratch.unresolved);
+                            events.push(Handed::Event(event));
+                        }
+                        Verdict::Dropped(reason) => tally.drop(reason, 1),
+                    }
+                    tally.version(scratch.version);
+                }
+                self.handoff.offer(&mut events);
+                let refused = events.len() as u64;
+                events.clear();
+                tally.accepted -= refused;
+                tally.drop(DropReason::HandoffFull, refused);
+                tally.flush(&self.counters);
+                let mean = started.elapsed().as_secs_f64() / read as f64;
+                self.counters.metrics.trap_processing_duration.observe(mean);
+            } else if stopping {
+                return;
+            }
+        }
+    }
+}
+
+fn is_idle(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}

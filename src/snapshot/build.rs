@@ -1,0 +1,323 @@
+//! From settings and MIBs to a [`Candidate`]: pure, and every problem told at once.
+//!
+//! What did not change is taken over from the previous Snapshot as the very same `Arc`: settings
+//! sections, webhooks, single rules, all rules. So a generation costs what changed, and a rollback
+//! compares by pointer.
+
+use std::sync::Arc;
+
+use super::field::Field;
+use super::index::{Pattern, TrapIndex};
+use super::predicate::{BindError, Predicate};
+use super::rules::{Clear, CompiledRules, Does, Rule, SeverityOf};
+use super::text::RuleText;
+use super::{Candidate, Snapshot, Users, builtin};
+use crate::config::Settings;
+use crate::config::settings::{
+    AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, SeveritySettings, TrapPattern, Unmatched,
+    WebhookSettings,
+};
+use crate::diagnostic::Diagnostic;
+use crate::event::RuleAction;
+use crate::mib::{LookupError, Mib, NodeId, Target};
+use crate::oid::Oid;
+use crate::template::Template;
+
+/// Builds a Candidate. Shares with `previous` whatever is equal.
+///
+/// # Errors
+/// Every rule that cannot be compiled, each with the rule's name and what to do: a name that the MIBs
+/// do not have or have twice, a template or regular expression that does not compile.
+pub fn build(
+    mut settings: Settings,
+    mib: Arc<Mib>,
+    previous: Option<&Snapshot>,
+) -> Result<Candidate, Vec<Diagnostic>> {
+    if let Some(previous) = previous {
+        share_settings(&mut settings, previous.settings());
+    }
+    let rules = compile_rules(&settings, &mib, previous)?;
+    let routes = share_routes(&settings.webhooks, previous);
+    let users = match previous {
+        Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => Arc::clone(previous.users()),
+        _ => Arc::new(Users { access: Arc::clone(&settings.access) }),
+    };
+    let settings = match previous {
+        Some(previous) if **previous.settings() == settings => Arc::clone(previous.settings()),
+        _ => Arc::new(settings),
+    };
+    Ok(Candidate { settings, mib, rules, routes, users })
+}
+
+/// Replaces every part of `new` that equals the old one by the old `Arc`.
+fn share_settings(new: &mut Settings, old: &Settings) {
+    fn share<T: PartialEq + ?Sized>(new: &mut Arc<T>, old: &Arc<T>) {
+        if !Arc::ptr_eq(new, old) && **new == **old {
+            *new = Arc::clone(old);
+        }
+    }
+    share(&mut new.listeners, &old.listeners);
+    share(&mut new.source, &old.source);
+    share(&mut new.access, &old.access);
+    share(&mut new.mib, &old.mib);
+    share(&mut new.storage, &old.storage);
+    share(&mut new.admin, &old.admin);
+    share(&mut new.logging, &old.logging);
+    share(&mut new.reload, &old.reload);
+    let rules: std::collections::HashMap<&str, &Arc<RuleSettings>> =
+        old.rules.iter().map(|rule| (&*rule.name, rule)).collect();
+    for rule in &mut new.rules {
+        if let Some(old) = rules.get(&*rule.name) {
+            share(rule, old);
+        }
+    }
+    for webhook in &mut new.webhooks {
+        if let Some(old) = old.webhooks.iter().find(|old| old.name == webhook.name) {
+            share(webhook, old);
+        }
+    }
+}
+
+fn share_routes(webhooks: &[Arc<WebhookSettings>], previous: Option<&Snapshot>) -> Arc<[Arc<WebhookSettings>]> {
+    match previous {
+        Some(previous)
+            if previous.routes().len() == webhooks.len()
+                && previous.routes().iter().zip(webhooks).all(|(old, new)| Arc::ptr_eq(old, new)) =>
+        {
+            Arc::clone(previous.routes())
+        }
+        _ => webhooks.into(),
+    }
+}
+
+fn compile_rules(
+    settings: &Settings,
+    mib: &Arc<Mib>,
+    previous: Option<&Snapshot>,
+) -> Result<Arc<CompiledRules>, Vec<Diagnostic>> {
+    let builtin = if settings.unmatched == Unmatched::Builtin { builtin::rules() } else { &[] };
+    let sources = || settings.rules.iter().chain(builtin);
+    // Rules are bound to MIBs: with other MIBs, nothing of them can be shared.
+    let old = previous.map(Snapshot::rules).filter(|old| Arc::ptr_eq(&old.mib, mib));
+    if let Some(old) = old
+        && old.unmatched == settings.unmatched
+        && old.rules.len() == settings.rules.len() + builtin.len()
+        && old.rules.iter().zip(sources()).all(|(old, new)| Arc::ptr_eq(&old.settings, new))
+    {
+        return Ok(Arc::clone(old));
+    }
+    let compiled: std::collections::HashMap<&str, &Arc<Rule>> =
+        old.into_iter().flat_map(|old| &old.rules).map(|rule| (&*rule.settings.name, rule)).collect();
+    let mut problems = Vec::new();
+    let mut made = CompiledRules {
+        rules: Vec::with_capacity(settings.rules.len() + builtin.len()),
+        index: TrapIndex::default(),
+        clears: TrapIndex::default(),
+        clearing: Vec::new(),
+        builtin_from: settings.rules.len(),
+        unmatched: settings.unmatched,
+        mib: Arc::clone(mib),
+    };
+    for (number, source) in sources().enumerate() {
+        let number = number as u32;
+        let rule = match compiled.get(&*source.name) {
+            Some(old) if Arc::ptr_eq(&old.settings, source) => Arc::clone(old),
+            _ => match (Compiler { rule: source, mib }).compile() {
+                Ok(rule) => Arc::new(rule),
+                Err(problem) => {
+                    problems.push(*problem);
+                    continue;
+                }
+            },
+        };
+        made.index.add(number, &rule.patterns);
+        if let Some(clear) = &rule.cleared_by {
+            made.clears.add(made.clearing.len() as u32, &clear.patterns);
+            made.clearing.push(number);
+        }
+        made.rules.push(rule);
+    }
+    if problems.is_empty() { Ok(Arc::new(made)) } else { Err(problems) }
+}
+
+/// Compiles one rule.
+struct Compiler<'a> {
+    rule: &'a Arc<RuleSettings>,
+    mib: &'a Arc<Mib>,
+}
+
+type Compiled<T> = Result<T, Box<Diagnostic>>;
+
+impl Compiler<'_> {
+    fn compile(&self) -> Compiled<Rule> {
+        let rule = self.rule;
+        let patterns = self.patterns(&rule.trap)?;
+        let notifications = self.notifications(&patterns);
+        let (does, cleared_by) = match &rule.action {
+            RuleActionSettings::Drop => (Does::Drop, None),
+            RuleActionSettings::Store => (Does::Store(self.store_action()), None),
+            RuleActionSettings::Alert(alert) => self.alert(alert, &notifications)?,
+        };
+        Ok(Rule {
+            settings: Arc::clone(rule),
+            except: self.patterns(&rule.except)?,
+            source: rule.source.clone(),
+            community: rule.community.clone(),
+            when: self.condition(rule.when.as_ref(), &notifications)?,
+            goes_on: rule.continue_,
+            patterns,
+            does,
+            cleared_by,
+        })
+    }
+
+    fn store_action(&self) -> Arc<RuleAction> {
+        Arc::new(RuleAction {
+            rule: Arc::clone(&self.rule.name),
+            alert: "".into(),
+            key_names: Box::default(),
+            deduplicate: None,
+            expire: None,
+            notify: None,
+            text: Box::new(self.text(Vec::new(), Vec::new(), Vec::new(), "".into())),
+        })
+    }
+
+    fn text(
+        &self,
+        labels: Vec<(Arc<str>, Template)>,
+        annotations: Vec<(Arc<str>, Template)>,
+        fields: Vec<Field>,
+        alert: Arc<str>,
+    ) -> RuleText {
+        RuleText { labels, annotations, fields, rule: Arc::clone(&self.rule.name), alert, mib: Arc::clone(self.mib) }
+    }
+
+    fn alert(&self, alert: &AlertSettings, notifications: &[NodeId]) -> Compiled<(Does, Option<Clear>)> {
+        let key: Box<[Field]> =
+            alert.key.iter().map(|name| self.field(name, "key", notifications)).collect::<Compiled<_>>()?;
+        let severity = match &alert.severity {
+            SeveritySettings::Fixed(severity) => SeverityOf::Fixed(*severity),
+            SeveritySettings::From { varbind, map, default } => SeverityOf::From {
+                field: self.field(varbind, "severity", notifications)?,
+                map: map.iter().map(|(from, to)| (from.clone(), *to)).collect(),
+                default: *default,
+            },
+        };
+        let mut fields = Vec::new();
+        let mut templates = |what: &str, texts: &std::collections::BTreeMap<String, String>| {
+            texts
+                .iter()
+                .map(|(name, text)| {
+                    let template = self.template(&format!("{what}.{name}"), text, &mut fields, notifications)?;
+                    Ok((Arc::from(name.as_str()), template))
+                })
+                .collect::<Compiled<Vec<_>>>()
+        };
+        let labels = templates("labels", &alert.labels)?;
+        let annotations = templates("annotations", &alert.annotations)?;
+        let action = Arc::new(RuleAction {
+            rule: Arc::clone(&self.rule.name),
+            alert: Arc::clone(&alert.alert),
+            key_names: alert.key.iter().map(|name| Arc::from(name.as_str())).collect(),
+            deduplicate: alert.deduplicate,
+            expire: alert.expire,
+            notify: alert.notify.as_deref().map(Arc::from),
+            text: Box::new(self.text(labels, annotations, fields, Arc::clone(&alert.alert))),
+        });
+        let clear = alert.cleared_by.as_ref().map(|clear| self.clear(clear, &alert.key)).transpose()?;
+        Ok((Does::Raise { action, severity, key }, clear))
+    }
+
+    fn clear(&self, clear: &ClearSettings, key: &[String]) -> Compiled<Clear> {
+        let patterns = self.patterns(&clear.trap)?;
+        let notifications = self.notifications(&patterns);
+        let key = key
+            .iter()
+            .map(|name| self.field(clear.key.get(name).unwrap_or(name), "cleared_by", &notifications))
+            .collect::<Compiled<_>>()?;
+        Ok(Clear { when: self.condition(clear.when.as_ref(), &notifications)?, patterns, key })
+    }
+
+    fn template(
+        &self,
+        place: &str,
+        text: &str,
+        fields: &mut Vec<Field>,
+        notifications: &[NodeId],
+    ) -> Compiled<Template> {
+        let template = Template::compile(place, text)
+            .map_err(|error| self.problem("rule-template", &format!("{place}: {error}"), None))?;
+        RuleText::bind(&template, fields, notifications, self.mib)
+            .map_err(|(name, error)| self.unknown(&name, place, &error))?;
+        // Unknown filters and functions show only when it is rendered: do so once, with nothing known.
+        template.render(&|_| None).map_err(|error| {
+            self.problem("rule-template", &format!("{place} cannot be rendered: {error}"), None)
+        })?;
+        Ok(template)
+    }
+
+    fn condition(&self, condition: Option<&Condition>, notifications: &[NodeId]) -> Compiled<Option<Predicate>> {
+        condition
+            .map(|condition| {
+                Predicate::bind(condition, notifications, self.mib).map_err(|error| match error {
+                    BindError::Name(name, error) => self.unknown(&name, "when", &error),
+                    BindError::Regex(pattern, error) => self.problem(
+                        "rule-regex",
+                        &format!("when: the regular expression `{pattern}` does not compile: {error}"),
+                        None,
+                    ),
+                })
+            })
+            .transpose()
+    }
+
+    fn field(&self, name: &str, place: &str, notifications: &[NodeId]) -> Compiled<Field> {
+        Field::bind(name, notifications, self.mib).map_err(|error| self.unknown(name, place, &error))
+    }
+
+    fn patterns(&self, patterns: &[TrapPattern]) -> Compiled<Vec<Pattern>> {
+        patterns
+            .iter()
+            .map(|pattern| match pattern {
+                TrapPattern::Exact(oid) => Ok(Pattern::Exact(oid.clone())),
+                TrapPattern::Subtree(oid) => Ok(Pattern::Subtree(oid.clone())),
+                TrapPattern::Name(name) => self.named(name).map(Pattern::Exact),
+            })
+            .collect()
+    }
+
+    fn named(&self, name: &str) -> Compiled<Oid> {
+        let Target { oid, .. } =
+            self.mib.resolve(name).map_err(|error| self.unknown(name, "trap", &error))?;
+        Ok(oid)
+    }
+
+    /// The nodes of the notifications that the rule names exactly: their OBJECTS bind names first.
+    fn notifications(&self, patterns: &[Pattern]) -> Vec<NodeId> {
+        patterns
+            .iter()
+            .filter(|pattern| matches!(pattern, Pattern::Exact(_)))
+            .filter_map(|pattern| {
+                let arcs = pattern.oid().arcs();
+                self.mib.lookup(arcs).filter(|found| found.matched == arcs.len()).map(|found| found.node)
+            })
+            .collect()
+    }
+
+    fn unknown(&self, name: &str, place: &str, error: &LookupError) -> Box<Diagnostic> {
+        self.problem(
+            "rule-unknown-name",
+            &format!("{place}: `{name}`: {error}"),
+            Some("load the MIB that defines it (`mib.directories`), write MODULE::name, or use the numeric OID"),
+        )
+    }
+
+    fn problem(&self, code: &'static str, message: &str, help: Option<&str>) -> Box<Diagnostic> {
+        let problem = Diagnostic::error(code, format!("rule `{}`: {message}", self.rule.name));
+        Box::new(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! Names in rules, bound at build: from `ifIndex` to the octets that a varbind's name begins with.
+//!
+//! A name binds first to the OBJECTS of the rule's notifications, then to the INDEX parts of those
+//! objects' rows, then to the one object of all MIBs that is called so. So a new MIB never changes a
+//! key silently: an ambiguous name is an error.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::event::KEY_SEPARATOR;
+use crate::mib::{Bound, LookupError, Mib, NodeId};
+use crate::oid::{self, OidRef};
+use crate::value::Value;
+use crate::version::Version;
+use crate::wire::{Notification, Varbind};
+
+/// The longest key part, in octets of text. A longer one is cut and told apart by a hash of the whole.
+const MAX_KEY_PART: usize = 200;
+
+/// What rules look at: one decoded notification and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The decoded notification.
+    pub notification: &'a Notification<'a>,
+    /// snmpTrapOID.
+    pub trap_oid: &'a [u32],
+    /// The device.
+    pub source: IpAddr,
+    /// Who sent the datagram.
+    pub peer: SocketAddr,
+    /// The message version.
+    pub version: Version,
+    /// The alias of the community.
+    pub community: Option<&'a str>,
+}
+
+/// A name in a rule, bound.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    /// As the rule says it.
+    pub(super) name: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Source,
+    Peer,
+    Version,
+    Community,
+    Trap,
+    TrapOid,
+    /// Every varbind as `name = text`, for annotations.
+    Varbinds,
+    /// The first of these that is among the varbinds.
+    Objects(Box<[Object]>),
+}
+
+/// One object that a name stands for.
+#[derive(Debug, Clone)]
+struct Object {
+    /// BER contents octets of its OID: a varbind of it has a name that begins with them.
+    prefix: Box<[u8]>,
+    node: Option<NodeId>,
+    /// Where else its value stands: in the instance suffix of these objects' varbinds.
+    index: Option<IndexPart>,
+}
+
+/// A part of a row's INDEX.
+#[derive(Debug, Clone)]
+struct IndexPart {
+    /// The OID of the row, whose columns carry the suffix.
+    row: Box<[u32]>,
+    row_node: NodeId,
+    position: usize,
+}
+
+/// Names that mean something else than a varbind.
+const SPECIAL: &[(&str, Kind)] = &[
+    ("source", Kind::Source),
+    ("peer", Kind::Peer),
+    ("version", Kind::Version),
+    ("community", Kind::Community),
+    ("trap", Kind::Trap),
+    ("trap_oid", Kind::TrapOid),
+    ("varbinds", Kind::Varbinds),
+];
+
+impl Field {
+    /// Binds `name` for a rule that matches `notifications` (none: any).
+    ///
+    /// # Errors
+    /// What [`Mib::resolve_object`] says: unknown, or ambiguous.
+    pub(super) fn bind(name: &str, notifications: &[NodeId], mib: &Mib) -> Result<Self, LookupError> {
+        if let Some((_, kind)) = SPECIAL.iter().find(|(special, _)| *special == name) {
+            return Ok(Self { name: name.into(), kind: kind.clone() });
+        }
+        let mut objects: Vec<Object> = Vec::new();
+        let mut missing = None;
+        let contexts: Vec<Option<NodeId>> =
+            if notifications.is_empty() { vec![None] } else { notifications.iter().copied().map(Some).collect() };
+        for notification in contexts {
+            match mib.resolve_object(notification, name) {
+                Ok(bound) => {
+                    let object = Object::new(&bound, mib);
+                    if !objects.iter().any(|other| other.prefix == object.prefix) {
+                        objects.push(object);
+                    }
+                }
+                Err(error) => missing = Some(error),
+            }
+        }
+        match missing {
+            Some(error) if objects.is_empty() => Err(error),
+            _ => Ok(Self { name: name.into(), kind: Kind::Objects(objects.into()) }),
+        }
+    }
+
+    /// The node whose syntax gives enum labels their numbers, if the field is an object with one.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let objects: &[Object] = if let Kind::Objects(objects) = &self.kind { objects } else { &[] };
+        objects.iter().filter_map(|object| object.node)
+    }
+
+    /// The varbind that the field names, where one carries it as its value.
+    pub(super) fn varbind<'a>(&self, subject: &Subject<'a>) -> Option<(Varbind<'a>, Option<NodeId>)> {
+        let Kind::Objects(objects) = &self.kind else { return None };
+        objects.iter().find_map(|object| {
+            subject
+                .notification
+                .varbinds
+                .iter()
+                .find(|varbind| object.holds(varbind.name.octets()))
+                .map(|varbind| (varbind, object.node))
+        })
+    }
+
+    /// Appends the field's text: what a person reads, the enum label or the rendered value. Returns
+    /// false, with nothing appended, where the notification does not have it.
+    pub(super) fn write(&self, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
+        // Writing to a String cannot fail.
+        let _ = match &self.kind {
+            Kind::Source => write!(out, "{}", subject.source),
+            Kind::Peer => write!(out, "{}", subject.peer.ip()),
+            Kind::Version => write!(out, "{}", subject.version),
+            Kind::Community => match subject.community {
+                Some(alias) => out.write_str(alias),
+                None => return false,
+            },
+            Kind::Trap => {
+                mib.write_name(subject.trap_oid, out);
+                Ok(())
+            }
+            Kind::TrapOid => write!(out, "{}", OidRef(subject.trap_oid)),
+            Kind::Varbinds => {
+                write_varbinds(subject, mib, out);
+                Ok(())
+            }
+            Kind::Objects(objects) => return self.write_object(objects, subject, mib, out),
+        };
+        true
+    }
+
+    fn write_object(&self, objects: &[Object], subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
+        if let Some((varbind, node)) = self.varbind(subject) {
+            mib.write_value(node, &varbind.value, out);
+            return true;
+        }
+        objects.iter().filter_map(|object| object.index.as_ref()).any(|part| part.write(subject, mib, out))
+    }
+
+    /// Appends the field as a key part: [`Field::write`], without separators and control characters, cut at
+    /// [`MAX_KEY_PART`]. An absent field is an empty part.
+    pub(super) fn write_key(&self, subject: &Subject<'_>, mib: &Mib, out: &mut String, text: &mut String) {
+        text.clear();
+        self.write(subject, mib, text);
+        out.push(KEY_SEPARATOR);
+        let cut = if text.len() > MAX_KEY_PART {
+            let end = (0..=MAX_KEY_PART).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+            Some((end, fnv1a(text.as_bytes())))
+        } else {
+            None
+        };
+        let kept = cut.map_or(text.as_str(), |(end, _)| &text[..end]);
+        out.extend(kept.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+        if let Some((_, hash)) = cut {
+            let _ = write!(out, "…{hash:016x}");
+        }
+    }
+}
+
+impl Object {
+    fn new(bound: &Bound, mib: &Mib) -> Self {
+        let (node, index) = match *bound {
+            Bound::Object(node) => (node, mib.index_position(node)),
+            Bound::IndexPart { object, row, position } => (object, Some((row, position))),
+        };
+        let mut prefix = Vec::new();
+        // An object of the MIBs has at least two arcs; were it not so, the empty prefix below is refused by `holds`.
+        let _ = oid::encode(mib.node(node).oid(), &mut prefix);
+        let index = index.map(|(row_node, position)| IndexPart {
+            row: mib.node(row_node).oid().into(),
+            row_node,
+            position,
+        });
+        Self { prefix: prefix.into(), node: Some(node), index }
+    }
+
+    fn holds(&self, name: &[u8]) -> bool {
+        !self.prefix.is_empty() && name.starts_with(&self.prefix)
+    }
+}
+
+impl IndexPart {
+    /// Finds the part in the instance suffix of any varbind of the row.
+    fn write(&self, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
+        let mut arcs = oid::OidArray::default();
+        subject.notification.varbinds.iter().any(|varbind| {
+            varbind.name.decode_into(&mut arcs);
+            // A column's instance is row.column.suffix.
+            let Some([_column, suffix @ ..]) = arcs.arcs().strip_prefix(&*self.row) else { return false };
+            mib.write_index_part(self.row_node, suffix, self.position, out)
+        })
+    }
+}
+
+fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {
+    let mut arcs = oid::OidArray::default();
+    for (at, varbind) in subject.notification.varbinds.iter().enumerate() {
+        if at > 0 {
+            out.push_str(", ");
+        }
+        varbind.name.decode_into(&mut arcs);
+        mib.write_name(arcs.arcs(), out);
+        out.push_str(" = ");
+        let node = mib.lookup(arcs.arcs()).map(|found| found.node);
+        mib.write_value(node, &varbind.value, out);
+    }
+}
+
+/// FNV-1a: stable over versions and machines, which a key must be.
+fn fnv1a(octets: &[u8]) -> u64 {
+    octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Whether `value` is the number `wanted`.
+pub(super) fn is_number(value: &Value<'_>, wanted: i64) -> bool {
+    value.as_i128() == Some(wanted.into())
+}

@@ -1,0 +1,88 @@
+//! Labels and annotations of an alert: templates over bound names.
+
+use std::sync::Arc;
+
+use super::field::{Field, Subject};
+use crate::event::{AlertText, Event, Rendered};
+use crate::mib::{LookupError, Mib};
+use crate::severity::Severity;
+use crate::template::Template;
+use crate::wire;
+
+/// The templates of one rule, with every name in them bound.
+pub(super) struct RuleText {
+    pub(super) labels: Vec<(Arc<str>, Template)>,
+    pub(super) annotations: Vec<(Arc<str>, Template)>,
+    pub(super) fields: Vec<Field>,
+    pub(super) rule: Arc<str>,
+    pub(super) alert: Arc<str>,
+    pub(super) mib: Arc<Mib>,
+}
+
+impl std::fmt::Debug for RuleText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuleText").field("rule", &self.rule).finish_non_exhaustive()
+    }
+}
+
+/// Names that a template may use besides varbinds and the special names of rules.
+const OWN: [&str; 3] = ["severity", "alert", "rule"];
+
+impl RuleText {
+    /// Binds the names that `template` uses into `fields`, each once.
+    ///
+    /// # Errors
+    /// The name that cannot be bound, and why.
+    pub(super) fn bind(
+        template: &Template,
+        fields: &mut Vec<Field>,
+        notifications: &[crate::mib::NodeId],
+        mib: &Mib,
+    ) -> Result<(), (String, LookupError)> {
+        for name in template.variables() {
+            if OWN.contains(&name) || fields.iter().any(|field| *field.name == *name) {
+                continue;
+            }
+            fields.push(
+                Field::bind(name, notifications, mib).map_err(|error| (name.to_owned(), error))?,
+            );
+        }
+        Ok(())
+    }
+}
+
+impl AlertText for RuleText {
+    fn render(&self, event: &Event, severity: Severity) -> Rendered {
+        // The receiver decoded these very octets; should they not decode now, the alert still stands.
+        let notification = wire::decode_pdu(event.version, event.pdu()).ok();
+        let value = |name: &str| -> Option<String> {
+            match name {
+                "severity" => return Some(severity.to_string()),
+                "alert" => return Some(self.alert.to_string()),
+                "rule" => return Some(self.rule.to_string()),
+                _ => {}
+            }
+            let field = self.fields.iter().find(|field| *field.name == *name)?;
+            let subject = Subject {
+                notification: notification.as_ref()?,
+                trap_oid: event.trap_oid.arcs(),
+                source: event.source,
+                peer: event.peer,
+                version: event.version,
+                community: event.community.as_deref(),
+            };
+            let mut text = String::new();
+            field.write(&subject, &self.mib, &mut text).then_some(text)
+        };
+        let all = |templates: &[(Arc<str>, Template)]| {
+            templates
+                .iter()
+                .map(|(name, template)| {
+                    let text = template.render(&value).unwrap_or_else(|error| format!("({error})"));
+                    (Arc::clone(name), text)
+                })
+                .collect()
+        };
+        Rendered { labels: all(&self.labels), annotations: all(&self.annotations) }
+    }
+}
