@@ -128,6 +128,18 @@ pub(super) fn bind(address: SocketAddr, receive_buffer: u64, tick: Duration) -> 
     Ok(socket.into())
 }
 
+/// Refuses an address that somebody else has, whether or not they share it.
+///
+/// # Errors
+/// `AddrInUse`, as any other error that a plain bind meets.
+pub(super) fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())
+}
+
 /// The receive buffer that the kernel granted, in octets (it counts its own overhead too).
 pub(super) fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
     socket2::SockRef::from(socket).recv_buffer_size()

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
@@ -13,6 +13,9 @@ use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
 use crate::metrics::{DropReason, Metrics};
 use crate::snapshot::SnapshotReader;
 use crate::version::Version;
+
+/// How long a receiver that was told to stop goes on while datagrams still come.
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// What one receiver thread owns.
 pub(super) struct Receiver {
@@ -87,8 +90,14 @@ impl Receiver {
         let mut events = Vec::new();
         let mut generation = Generation(0);
         let mut listener = None;
+        let mut stop_by = None;
         loop {
+            // What waits in the socket is taken before the end, but a sender that never pauses is no
+            // reason to go on for ever.
             let stopping = self.stop.load(Ordering::Acquire);
+            if stopping && Instant::now() > *stop_by.get_or_insert_with(|| Instant::now() + DRAIN) {
+                return;
+            }
             let read = match batch.receive(&self.socket) {
                 Ok(read) => read,
                 // Idle. The load below still happens: it lets go of a retired Snapshot.
@@ -96,7 +105,7 @@ impl Receiver {
                 Err(error) => {
                     // An ICMP error of an earlier send, or memory: the next call tells whether it lasts.
                     tracing::warn!(component = "listener", listener = %self.listener, error = %error, "Receiving failed");
-                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(10));
                     0
                 }
             };

@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::KEY_SEPARATOR;
-use crate::mib::{Bound, LookupError, Mib, NodeId};
-use crate::oid::{self, OidRef};
+use crate::mib::{Bound, IndexDecoder, LookupError, Mib, NodeId, Renderer};
+use crate::oid::{self, Oid, OidArray, OidRef};
 use crate::value::Value;
 use crate::version::Version;
 use crate::wire::{Notification, Varbind};
@@ -60,19 +60,20 @@ enum Kind {
 /// One object that a name stands for.
 #[derive(Debug, Clone)]
 struct Object {
+    node: NodeId,
+    renderer: Option<Renderer>,
     /// BER contents octets of its OID: a varbind of it has a name that begins with them.
     prefix: Box<[u8]>,
-    node: Option<NodeId>,
-    /// Where else its value stands: in the instance suffix of these objects' varbinds.
-    index: Option<IndexPart>,
+    /// Where else its value stands: in the instances of these rows' columns.
+    index: Box<[IndexPlace]>,
 }
 
 /// A part of a row's INDEX.
 #[derive(Debug, Clone)]
-struct IndexPart {
-    /// The OID of the row, whose columns carry the suffix.
-    row: Box<[u32]>,
-    row_node: NodeId,
+struct IndexPlace {
+    /// The OID of the row; its columns lie one arc below.
+    row: Oid,
+    decoder: IndexDecoder,
     position: usize,
 }
 
@@ -98,12 +99,14 @@ impl Field {
         }
         let mut objects: Vec<Object> = Vec::new();
         let mut missing = None;
-        let contexts: Vec<Option<NodeId>> =
-            if notifications.is_empty() { vec![None] } else { notifications.iter().copied().map(Some).collect() };
+        let contexts: Vec<Option<NodeId>> = match notifications {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
         for notification in contexts {
             match mib.resolve_object(notification, name) {
                 Ok(bound) => {
-                    let object = Object::new(&bound, mib);
+                    let object = Object::new(bound, mib);
                     if !objects.iter().any(|other| other.prefix == object.prefix) {
                         objects.push(object);
                     }
@@ -120,11 +123,11 @@ impl Field {
     /// The node whose syntax gives enum labels their numbers, if the field is an object with one.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         let objects: &[Object] = if let Kind::Objects(objects) = &self.kind { objects } else { &[] };
-        objects.iter().filter_map(|object| object.node)
+        objects.iter().map(|object| object.node)
     }
 
     /// The varbind that the field names, where one carries it as its value.
-    pub(super) fn varbind<'a>(&self, subject: &Subject<'a>) -> Option<(Varbind<'a>, Option<NodeId>)> {
+    pub(super) fn varbind<'a>(&self, subject: &Subject<'a>) -> Option<(Varbind<'a>, NodeId)> {
         let Kind::Objects(objects) = &self.kind else { return None };
         objects.iter().find_map(|object| {
             subject
@@ -164,10 +167,12 @@ impl Field {
 
     fn write_object(&self, objects: &[Object], subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
         if let Some((varbind, node)) = self.varbind(subject) {
-            mib.write_value(node, &varbind.value, out);
+            mib.write_value(Some(node), &varbind.value, out);
             return true;
         }
-        objects.iter().filter_map(|object| object.index.as_ref()).any(|part| part.write(subject, mib, out))
+        objects.iter().any(|object| {
+            object.index.iter().any(|place| place.write(object.renderer.as_ref(), subject, out))
+        })
     }
 
     /// Appends the field as a key part: [`Field::write`], without separators and control characters, cut at
@@ -191,20 +196,28 @@ impl Field {
 }
 
 impl Object {
-    fn new(bound: &Bound, mib: &Mib) -> Self {
-        let (node, index) = match *bound {
-            Bound::Object(node) => (node, mib.index_position(node)),
-            Bound::IndexPart { object, row, position } => (object, Some((row, position))),
+    fn new(bound: Bound, mib: &Mib) -> Self {
+        let row_of = |column| mib.node(column).parent().map(|row| mib.node(row).oid());
+        let (node, index) = match bound {
+            // A column that is part of its own row's INDEX, as ifIndex, is known from any other column.
+            Bound::Object(node) => {
+                let position = mib.node(node).index().position(|part| part == Some(node));
+                let place = position.and_then(|position| {
+                    Some(IndexPlace { row: row_of(node)?, decoder: mib.index_decoder(node)?, position })
+                });
+                (node, place.into_iter().collect())
+            }
+            Bound::IndexPart { index, columns, decoder, position } => {
+                let mut rows: Vec<Oid> = columns.into_iter().filter_map(row_of).collect();
+                rows.dedup();
+                let places = rows.into_iter().map(|row| IndexPlace { row, decoder: decoder.clone(), position });
+                (index, places.collect())
+            }
         };
         let mut prefix = Vec::new();
-        // An object of the MIBs has at least two arcs; were it not so, the empty prefix below is refused by `holds`.
-        let _ = oid::encode(mib.node(node).oid(), &mut prefix);
-        let index = index.map(|(row_node, position)| IndexPart {
-            row: mib.node(row_node).oid().into(),
-            row_node,
-            position,
-        });
-        Self { prefix: prefix.into(), node: Some(node), index }
+        // An OID of one arc has no encoding, and `holds` refuses the empty prefix.
+        let _ = oid::encode(mib.node(node).oid().arcs(), &mut prefix);
+        Self { node, renderer: mib.renderer(node), prefix: prefix.into(), index }
     }
 
     fn holds(&self, name: &[u8]) -> bool {
@@ -212,21 +225,22 @@ impl Object {
     }
 }
 
-impl IndexPart {
-    /// Finds the part in the instance suffix of any varbind of the row.
-    fn write(&self, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
-        let mut arcs = oid::OidArray::default();
+impl IndexPlace {
+    /// Finds the part in the instance of any varbind of the row.
+    fn write(&self, renderer: Option<&Renderer>, subject: &Subject<'_>, out: &mut String) -> bool {
+        let mut arcs = OidArray::default();
         subject.notification.varbinds.iter().any(|varbind| {
             varbind.name.decode_into(&mut arcs);
-            // A column's instance is row.column.suffix.
-            let Some([_column, suffix @ ..]) = arcs.arcs().strip_prefix(&*self.row) else { return false };
-            mib.write_index_part(self.row_node, suffix, self.position, out)
+            let Some([_column, instance @ ..]) = arcs.arcs().strip_prefix(self.row.arcs()) else { return false };
+            let Some(part) = self.decoder.part(self.position, instance) else { return false };
+            part.write(renderer, out);
+            true
         })
     }
 }
 
 fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {
-    let mut arcs = oid::OidArray::default();
+    let mut arcs = OidArray::default();
     for (at, varbind) in subject.notification.varbinds.iter().enumerate() {
         if at > 0 {
             out.push_str(", ");

@@ -134,7 +134,7 @@ impl Constant {
         match scalar {
             Scalar::Number(number) => Self { number: Some(*number), text: None },
             Scalar::Text(text) => Self {
-                number: field.nodes().find_map(|node| mib.enum_number(node, text)),
+                number: field.nodes().find_map(|node| mib.node(node).syntax()?.number(text)),
                 text: Some(text.as_str().into()),
             },
         }

@@ -1,0 +1,83 @@
+//! The routes, behind the one check of [`super::auth`].
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::auth::{self, Need};
+use super::{Admin, api};
+
+pub(super) fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/events", get(api::events))
+        .route("/api/v1/alerts", get(api::alerts))
+        .fallback(|| async { answer(StatusCode::NOT_FOUND, &json!({"error": "there is nothing at this path"})) })
+        .method_not_allowed_fallback(|| async {
+            answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "this path does not take this method"}))
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), check))
+        .with_state(admin)
+}
+
+async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let snapshot = admin.snapshot.current();
+    let need = Need::of(request.method(), request.uri().path());
+    match auth::admit(&snapshot.settings().admin, request.headers(), need) {
+        Ok(()) => {
+            drop(snapshot);
+            next.run(request).await
+        }
+        Err(refusal) => answer(refusal.status(), &json!({"error": refusal.text()})),
+    }
+}
+
+/// A JSON answer that no browser keeps, sniffs or frames.
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
+    typed(status, "application/json", body.to_string())
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response {
+    let mut response = (status, Body::from(body)).into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    (admin.before_scrape)(&admin.metrics);
+    match admin.metrics.render() {
+        Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error.to_string()})),
+    }
+}
+
+/// The process lives and answers.
+async fn health() -> Response {
+    answer(StatusCode::OK, &json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Notifications are received and stored.
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let ready = admin.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let generation = admin.snapshot.current().generation();
+    answer(status, &json!({"ready": ready, "generation": generation}))
+}
