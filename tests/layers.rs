@@ -150,7 +150,8 @@ fn rooms_import_only_lower_layers() {
             let Some(other) = layer(&target).filter(|_| target != room) else { continue };
             let leaf = other == 0 && LEAVES_OF_LEAVES.contains(&target.as_str());
             if other >= own && !leaf {
-                breaches.push(format!("{}: {room} (layer {own}) uses {target} (layer {other})", path.display()));
+                breaches
+                    .push(format!("{}: {room} (layer {own}) uses {target} (layer {other})", path.display()));
             }
         }
     }
@@ -174,8 +175,7 @@ fn arc_swap_and_unsafe_stay_where_they_belong() {
         found
     };
     assert_eq!(holders("arc_swap"), ["snapshot/publish.rs"]);
-    let unsafe_code: Vec<_> =
-        holders("unsafe ").into_iter().filter(|file| file != "mib/image.rs").collect();
+    let unsafe_code: Vec<_> = holders("unsafe ").into_iter().filter(|file| file != "mib/image.rs").collect();
     assert_eq!(unsafe_code, ["pipeline/batch.rs"]);
 }
 

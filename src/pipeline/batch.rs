@@ -3,7 +3,10 @@
 //! Message headers, addresses and vectors are made anew for every call, on the stack: the kernel
 //! writes lengths and flags into them, and a header used twice would lose what it wrote over
 //! (nix#2813). No raw pointer outlives the call.
-#![allow(unsafe_code, reason = "recvmmsg, SO_RCVBUFFORCE and SO_MEMINFO have no safe wrapper; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg, SO_RCVBUFFORCE and SO_MEMINFO have no safe wrapper; each block says why it is sound"
+)]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};

@@ -74,8 +74,7 @@ fn community(
     }
     notification.trap_oid.decode_into(&mut scratch.trap_oid);
     let trap_oid = scratch.trap_oid.arcs();
-    let source =
-        snapshot.device(datagram.peer.ip(), notification.trap_address, notification.agent_addr);
+    let source = snapshot.device(datagram.peer.ip(), notification.trap_address, notification.agent_addr);
     let subject = Subject {
         notification,
         trap_oid,

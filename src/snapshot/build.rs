@@ -14,8 +14,8 @@ use super::text::RuleText;
 use super::{Candidate, Snapshot, Users, builtin};
 use crate::config::Settings;
 use crate::config::settings::{
-    AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, SeveritySettings, TrapPattern, Unmatched,
-    WebhookSettings,
+    AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, SeveritySettings, TrapPattern,
+    Unmatched, WebhookSettings,
 };
 use crate::diagnostic::Diagnostic;
 use crate::event::RuleAction;
@@ -39,7 +39,9 @@ pub fn build(
     let rules = compile_rules(&settings, &mib, previous)?;
     let routes = share_routes(&settings.webhooks, previous);
     let users = match previous {
-        Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => Arc::clone(previous.users()),
+        Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => {
+            Arc::clone(previous.users())
+        }
         _ => Arc::new(Users { access: Arc::clone(&settings.access) }),
     };
     let settings = match previous {
@@ -78,7 +80,10 @@ fn share_settings(new: &mut Settings, old: &Settings) {
     }
 }
 
-fn share_routes(webhooks: &[Arc<WebhookSettings>], previous: Option<&Snapshot>) -> Arc<[Arc<WebhookSettings>]> {
+fn share_routes(
+    webhooks: &[Arc<WebhookSettings>],
+    previous: Option<&Snapshot>,
+) -> Arc<[Arc<WebhookSettings>]> {
     match previous {
         Some(previous)
             if previous.routes().len() == webhooks.len()
@@ -190,7 +195,14 @@ impl Compiler<'_> {
         fields: Vec<Field>,
         alert: Arc<str>,
     ) -> RuleText {
-        RuleText { labels, annotations, fields, rule: Arc::clone(&self.rule.name), alert, mib: Arc::clone(self.mib) }
+        RuleText {
+            labels,
+            annotations,
+            fields,
+            rule: Arc::clone(&self.rule.name),
+            alert,
+            mib: Arc::clone(self.mib),
+        }
     }
 
     fn alert(&self, alert: &AlertSettings, notifications: &[NodeId]) -> Compiled<(Does, Option<Clear>)> {
@@ -209,7 +221,8 @@ impl Compiler<'_> {
             texts
                 .iter()
                 .map(|(name, text)| {
-                    let template = self.template(&format!("{what}.{name}"), text, &mut fields, notifications)?;
+                    let template =
+                        self.template(&format!("{what}.{name}"), text, &mut fields, notifications)?;
                     Ok((Arc::from(name.as_str()), template))
                 })
                 .collect::<Compiled<Vec<_>>>()
@@ -257,7 +270,11 @@ impl Compiler<'_> {
         Ok(template)
     }
 
-    fn condition(&self, condition: Option<&Condition>, notifications: &[NodeId]) -> Compiled<Option<Predicate>> {
+    fn condition(
+        &self,
+        condition: Option<&Condition>,
+        notifications: &[NodeId],
+    ) -> Compiled<Option<Predicate>> {
         condition
             .map(|condition| {
                 Predicate::bind(condition, notifications, self.mib).map_err(|error| match error {

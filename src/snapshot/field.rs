@@ -210,7 +210,8 @@ impl Object {
             Bound::IndexPart { index, columns, decoder, position } => {
                 let mut rows: Vec<Oid> = columns.into_iter().filter_map(row_of).collect();
                 rows.dedup();
-                let places = rows.into_iter().map(|row| IndexPlace { row, decoder: decoder.clone(), position });
+                let places =
+                    rows.into_iter().map(|row| IndexPlace { row, decoder: decoder.clone(), position });
                 (index, places.collect())
             }
         };
@@ -231,7 +232,9 @@ impl IndexPlace {
         let mut arcs = OidArray::default();
         subject.notification.varbinds.iter().any(|varbind| {
             varbind.name.decode_into(&mut arcs);
-            let Some([_column, instance @ ..]) = arcs.arcs().strip_prefix(self.row.arcs()) else { return false };
+            let Some([_column, instance @ ..]) = arcs.arcs().strip_prefix(self.row.arcs()) else {
+                return false;
+            };
             let Some(part) = self.decoder.part(self.position, instance) else { return false };
             part.write(renderer, out);
             true

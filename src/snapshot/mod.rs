@@ -59,11 +59,7 @@ impl Users {
     /// `Err` is a refusal.
     pub fn community(&self, community: &[u8]) -> Result<Option<&Arc<str>>, Refused> {
         let Some(known) = &self.access.communities else { return Ok(None) };
-        known
-            .iter()
-            .find(|own| own.community.matches(community))
-            .map(|own| own.name.as_ref())
-            .ok_or(Refused)
+        known.iter().find(|own| own.community.matches(community)).map(|own| own.name.as_ref()).ok_or(Refused)
     }
 }
 

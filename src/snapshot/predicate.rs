@@ -4,8 +4,8 @@
 use regex::Regex;
 
 use super::field::{Field, Subject, is_number};
-use crate::mib::{LookupError, Mib, NodeId};
 use crate::config::settings::{Condition, Scalar, Test};
+use crate::mib::{LookupError, Mib, NodeId};
 
 /// A bound condition.
 #[derive(Debug)]

@@ -43,9 +43,7 @@ impl RuleText {
             if OWN.contains(&name) || fields.iter().any(|field| *field.name == *name) {
                 continue;
             }
-            fields.push(
-                Field::bind(name, notifications, mib).map_err(|error| (name.to_owned(), error))?,
-            );
+            fields.push(Field::bind(name, notifications, mib).map_err(|error| (name.to_owned(), error))?);
         }
         Ok(())
     }
