@@ -1,0 +1,481 @@
+//! The correlator itself: it owns the open alerts and decides on each event. No I/O, no clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alert::{How, Open};
+use super::deduplicate::{is_quiet, quiet_until};
+use super::fence::Fence;
+use super::identity::{LabelNames, Labels};
+use super::number::Numbers;
+use super::route::Routes;
+use super::table::{MAX_ALERTS, OpenAlerts, Slot};
+use crate::event::{
+    AlertChange, AlertId, AlertRecord, AlertState, Command, Decided, Effect, EffectKind, Event, EventId,
+    Generation, Rendered, Timestamp,
+};
+use crate::severity::Severity;
+
+/// How often the writer is told the counts of silently repeated alerts.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+/// How many alerts one tick ends at most.
+const TICK_CHANGES: usize = 256;
+/// How many timers one tick looks at.
+const TICK_TIMERS: usize = 4096;
+/// How many alerts one tick looks at for their counts.
+const TICK_COUNTS: usize = 8192;
+
+/// What the correlator may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open alerts. Beyond it an event that would open one is stored without, and counted.
+    pub open_alerts: usize,
+    /// Octets of open alerts, roughly: keys and texts come out of packets. At the bound no alert is opened
+    /// and none is rendered anew: an open one keeps the texts that it has.
+    pub open_octets: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open_alerts: 1_000_000, open_octets: 2 << 30 }
+    }
+}
+
+/// What the disk knows at a start.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The open alerts with their newest counts. Whoever applies [`Command::Counts`] to a stored alert moves
+    /// its `expires_at` by as much as `last_seen`: a repeat postpones both. Resolved ones are passed over.
+    /// All are kept, also beyond [`Limits::open_alerts`].
+    pub open: Vec<AlertRecord>,
+    /// The largest number of an event in the journal.
+    pub last_event: EventId,
+    /// The largest number of an alert, resolved ones included.
+    pub last_alert: AlertId,
+    /// The largest number of a change.
+    pub last_change: u64,
+}
+
+/// What happened since the counts were last taken.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) fired: u64,
+    pub(super) refused: u64,
+    /// In the order of [`How::ALL`].
+    pub(super) resolved: [u64; How::ALL.len()],
+}
+
+/// Owns the open alerts and decides on each event; pure, with the time as a parameter.
+///
+/// An alert is found by [`Effect::key`]. Raising one that is not open opens it, under a new number: an alert
+/// is never opened again. Raising an open one
+/// - with another severity ends it (`severity`) and begins the next, also inside the window;
+/// - inside the window of `deduplicate` only counts: no change, nothing rendered, O(1);
+/// - outside it renders the rule's texts: other labels end it (`labels`) and begin the next, the same labels
+///   make a change with the new annotations and a new window, which event webhooks hear of. Without
+///   `deduplicate` each repeat is such a change.
+///
+/// So labels are frozen for a window, and a label template that depends on the event is looked at once a
+/// window. Rule, `notify` and source stay those of the opening, so that whoever heard of an alert's
+/// beginning hears of its end. An event raises an alert once: of several effects with one key the first
+/// counts. A clear keeps the annotations of the last raise: the clearing notification seldom has the
+/// varbinds that they speak of.
+///
+/// `first_seen`, `last_seen`, `resolved_at` and the window follow [`Event::time`]; numbers and expiry follow
+/// `now`. Times may go back: numbers rise all the same, and `resolved_at` is never before `first_seen`.
+///
+/// Acknowledging, flapping, storms, mutes, heartbeats and re-keying after a reload (for which
+/// [`Self::fence`] is kept) belong here and come later.
+#[derive(Debug)]
+pub struct Correlator {
+    limits: Limits,
+    open: OpenAlerts,
+    /// Restored alerts whose key another one has as well; ended by the next ticks.
+    superseded: Vec<Open>,
+    events: Numbers,
+    alerts: Numbers,
+    changes: Numbers,
+    names: LabelNames,
+    hows: [Arc<str>; How::ALL.len()],
+    flush_at: Option<Timestamp>,
+    /// How far the flush that is under way has come.
+    flushed: Option<usize>,
+    tally: Tally,
+    fence: Fence,
+}
+
+/// What an effect needs of its event.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    event: &'a Event,
+    id: EventId,
+    now: Timestamp,
+    routes: &'a Routes,
+}
+
+/// The decision on one event. `row` has its place here for `history: first`, under which a silent repeat
+/// gets none; this version stores every event.
+struct Decision {
+    row: bool,
+    alert: Option<AlertId>,
+    changes: Vec<AlertChange>,
+}
+
+impl Correlator {
+    /// Goes on from what the disk knows; `receivers` is how many will say which generation they have read.
+    /// O(n log n) in the open alerts.
+    ///
+    /// Of two restored alerts with one key, which no version writes, the younger stays and the first tick
+    /// ends the other, so that neither is orphaned.
+    #[must_use]
+    pub fn new(limits: Limits, restored: Restored, receivers: usize) -> Self {
+        let Restored { open: mut records, last_event, last_alert, last_change } = restored;
+        records.retain(|record| record.state != AlertState::Resolved);
+        records.sort_unstable_by_key(|record| record.id);
+        let mut last = (last_event, last_alert, last_change);
+        let mut open = OpenAlerts::with_capacity(records.len());
+        let mut superseded = Vec::new();
+        for record in records {
+            last = (last.0.max(record.last_event), last.1.max(record.id), last.2.max(record.change));
+            if let Some(slot) = open.find(&record.key) {
+                superseded.push(open.remove(slot));
+            }
+            open.insert(Open::new(record));
+        }
+        Self {
+            limits: Limits { open_alerts: limits.open_alerts.min(MAX_ALERTS), ..limits },
+            open,
+            superseded,
+            events: Numbers::after(last.0.0),
+            alerts: Numbers::after(last.1.0),
+            changes: Numbers::after(last.2),
+            names: LabelNames::default(),
+            hows: How::ALL.map(|how| how.as_str().into()),
+            flush_at: None,
+            flushed: None,
+            tally: Tally::default(),
+            fence: Fence::new(receivers),
+        }
+    }
+
+    /// Decides on `event` and appends one [`Command::Event`] with the decision to `out`. Costs a lookup an
+    /// effect; texts are rendered for an alert that opens or changes alone.
+    pub fn event(&mut self, event: Event, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) {
+        let id = EventId(self.events.next(now));
+        let here = Here { event: &event, id, now, routes };
+        let mut decision = Decision { row: true, alert: None, changes: Vec::new() };
+        for effect in &event.effects {
+            let alert = match effect.kind {
+                EffectKind::Raise(severity) => self.raise(effect, severity, here, &mut decision.changes),
+                EffectKind::Clear => self.clear(effect, here, &mut decision.changes),
+                EffectKind::Store => None,
+            };
+            decision.alert = decision.alert.or(alert);
+        }
+        let Decision { row, alert, changes } = decision;
+        out.push(Command::Event(Box::new(Decided { id, event, row, alert, changes })));
+    }
+
+    /// Ends what has expired and, every 30 s, tells the counts of what was repeated silently. The work of one
+    /// call is bounded; returns whether more is due now.
+    pub fn tick(&mut self, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) -> bool {
+        let mut changes = Vec::new();
+        let mut budget = TICK_TIMERS;
+        while changes.len() < TICK_CHANGES {
+            if let Some(open) = self.superseded.pop() {
+                changes.push(self.resolve(open, How::Superseded, now, now, routes));
+            } else if let Some(slot) = self.open.expired(now, &mut budget) {
+                let open = self.open.remove(slot);
+                changes.push(self.resolve(open, How::Expire, now, now, routes));
+            } else {
+                break;
+            }
+        }
+        let more = budget == 0 || changes.len() == TICK_CHANGES;
+        if !changes.is_empty() {
+            out.push(Command::Changes(changes));
+        }
+        self.flush(now, out) || more
+    }
+
+    /// The counts that the writer has not been told yet, for an orderly end.
+    pub fn finish(&mut self, out: &mut Vec<Command>) {
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = self.take_counts(place, out);
+        }
+        self.flushed = None;
+    }
+
+    /// When [`Self::tick`] has something to do at the latest; `None` is not before the next event.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let flush = self.flush_at.filter(|_| self.open.uncounted() > 0);
+        match (flush, self.open.earliest()) {
+            (Some(flush), Some(expiry)) => Some(flush.min(expiry)),
+            (flush, expiry) => flush.or(expiry),
+        }
+    }
+
+    /// A receiver has read `generation` and hands over nothing older from here on.
+    pub fn mark(&mut self, receiver: u32, generation: Generation) {
+        self.fence.mark(receiver, generation);
+    }
+
+    /// No event of an older generation than this one can still come.
+    #[must_use]
+    pub fn fence(&self) -> Generation {
+        self.fence.lowest()
+    }
+
+    /// How many alerts are open.
+    #[must_use]
+    pub fn open_alerts(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn open_by_severity(&self) -> [usize; Severity::ALL.len()] {
+        self.open.by_severity()
+    }
+
+    pub(super) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    fn raise(
+        &mut self,
+        effect: &Effect,
+        severity: Severity,
+        here: Here<'_>,
+        changes: &mut Vec<AlertChange>,
+    ) -> Option<AlertId> {
+        let rule = &effect.rule;
+        let Some(slot) = self.open.find(&effect.key) else {
+            // Refused before anything is rendered: this is the path of a flood of made-up keys.
+            if self.open.len() >= self.limits.open_alerts || self.full() {
+                self.tally.refused += 1;
+                return None;
+            }
+            let rendered = rule.text.render(here.event, severity);
+            let labels = self.identity(effect, severity, &here.event.source.to_string(), rendered.labels);
+            return Some(self.begin(effect, severity, labels, rendered.annotations, here, changes));
+        };
+        let open = self.open.get(slot);
+        if open.last_event == here.id {
+            return Some(open.record.id);
+        }
+        let same = open.record.severity == severity;
+        if same && is_quiet(open.record.quiet_until, rule.deduplicate, here.event.time) {
+            return Some(self.repeat(slot, effect, here));
+        }
+        let Some(Rendered { labels, annotations }) =
+            (!self.full()).then(|| rule.text.render(here.event, severity))
+        else {
+            return Some(self.raise_unrendered(slot, effect, severity, here, changes));
+        };
+        if same {
+            let record = &self.open.get(slot).record;
+            let labels = self.identity(effect, severity, self.names.source(&record.labels), labels);
+            if labels == record.labels {
+                return Some(self.renew(slot, Some(annotations), effect, here, changes));
+            }
+            self.end(slot, How::Labels, here, changes);
+            return Some(self.begin(effect, severity, labels, annotations, here, changes));
+        }
+        let labels = self.identity(effect, severity, &here.event.source.to_string(), labels);
+        self.end(slot, How::Severity, here, changes);
+        Some(self.begin(effect, severity, labels, annotations, here, changes))
+    }
+
+    /// A change of an open alert while the table is full: it goes on with the texts that it has.
+    fn raise_unrendered(
+        &mut self,
+        slot: Slot,
+        effect: &Effect,
+        severity: Severity,
+        here: Here<'_>,
+        changes: &mut Vec<AlertChange>,
+    ) -> AlertId {
+        let record = Arc::clone(&self.open.get(slot).record);
+        if record.severity == severity {
+            return self.renew(slot, None, effect, here, changes);
+        }
+        self.end(slot, How::Severity, here, changes);
+        let labels = self.names.with_severity(record.labels.clone(), severity);
+        self.begin(effect, severity, labels, record.annotations.clone(), here, changes)
+    }
+
+    fn clear(&mut self, effect: &Effect, here: Here<'_>, changes: &mut Vec<AlertChange>) -> Option<AlertId> {
+        let slot = self.open.find(&effect.key)?;
+        let id = self.open.get(slot).record.id;
+        self.end(slot, How::Trap, here, changes);
+        Some(id)
+    }
+
+    /// Whether texts may no longer grow.
+    fn full(&self) -> bool {
+        self.open.octets() >= self.limits.open_octets
+    }
+
+    fn identity(&self, effect: &Effect, severity: Severity, source: &str, rule_labels: Labels) -> Labels {
+        let parts = effect.rule.key_parts(&effect.key);
+        self.names.identity(&effect.rule.alert, severity, source, parts, rule_labels)
+    }
+
+    /// Opens an alert whose key is free.
+    fn begin(
+        &mut self,
+        effect: &Effect,
+        severity: Severity,
+        labels: Labels,
+        mut annotations: Labels,
+        here: Here<'_>,
+        changes: &mut Vec<AlertChange>,
+    ) -> AlertId {
+        let (rule, time) = (&effect.rule, here.event.time);
+        let id = AlertId(self.alerts.next(here.now));
+        annotations.shrink_to_fit();
+        let open = Open::new(AlertRecord {
+            id,
+            change: self.changes.next(here.now),
+            alert: Arc::clone(&rule.alert),
+            rule: Arc::clone(&rule.rule),
+            severity,
+            state: AlertState::Firing,
+            key: effect.key.clone(),
+            labels,
+            annotations,
+            count: 1,
+            first_seen: time,
+            last_seen: time,
+            last_event: here.id,
+            resolved_at: None,
+            resolved_by: None,
+            quiet_until: quiet_until(time, rule.deduplicate),
+            expires_at: rule.expire.map(|expire| here.now.after(expire)),
+            notify: rule.notify.clone(),
+        });
+        self.tally.fired += 1;
+        changes.push(change(&open.record, here.routes));
+        self.open.insert(open);
+        id
+    }
+
+    /// Counts a repeat and postpones the expiry.
+    fn repeat(&mut self, slot: Slot, effect: &Effect, here: Here<'_>) -> AlertId {
+        let open = self.open.get_mut(slot);
+        open.count = open.count.saturating_add(1);
+        open.last_seen = here.event.time;
+        open.last_event = here.id;
+        let id = open.record.id;
+        self.open.expire_at(slot, effect.rule.expire.map(|expire| here.now.after(expire)));
+        self.open.untold(slot);
+        id
+    }
+
+    /// A repeat outside the window: a change, and a new window.
+    fn renew(
+        &mut self,
+        slot: Slot,
+        annotations: Option<Labels>,
+        effect: &Effect,
+        here: Here<'_>,
+        changes: &mut Vec<AlertChange>,
+    ) -> AlertId {
+        let id = self.repeat(slot, effect, here);
+        let number = self.changes.next(here.now);
+        let record = self.open.get_mut(slot).fold();
+        record.change = number;
+        record.quiet_until = quiet_until(here.event.time, effect.rule.deduplicate);
+        if let Some(mut annotations) = annotations {
+            annotations.shrink_to_fit();
+            record.annotations = annotations;
+        }
+        self.open.told(slot);
+        self.open.reweigh(slot);
+        changes.push(change(&self.open.get(slot).record, here.routes));
+        id
+    }
+
+    /// Ends an alert on an event, which becomes its last.
+    fn end(&mut self, slot: Slot, how: How, here: Here<'_>, changes: &mut Vec<AlertChange>) {
+        let mut open = self.open.remove(slot);
+        open.last_seen = here.event.time;
+        open.last_event = here.id;
+        changes.push(self.resolve(open, how, here.event.time, here.now, here.routes));
+    }
+
+    /// The last change of an alert that has left the table.
+    fn resolve(
+        &mut self,
+        mut open: Open,
+        how: How,
+        at: Timestamp,
+        now: Timestamp,
+        routes: &Routes,
+    ) -> AlertChange {
+        self.tally.resolved[how as usize] += 1;
+        let record = open.fold();
+        record.change = self.changes.next(now);
+        record.state = AlertState::Resolved;
+        record.resolved_at = Some(at.max(record.first_seen));
+        record.resolved_by = Some(Arc::clone(&self.hows[how as usize]));
+        record.quiet_until = None;
+        record.expires_at = None;
+        change(&open.record, routes)
+    }
+
+    /// One step of the flush of counts, if it is time. Returns whether it has more.
+    fn flush(&mut self, now: Timestamp, out: &mut Vec<Command>) -> bool {
+        let from = match self.flushed {
+            Some(from) => from,
+            None => {
+                let at = *self.flush_at.get_or_insert_with(|| now.after(FLUSH_INTERVAL));
+                // A time that is further ahead than an interval: the clock was set back.
+                if now < at && at.since(now) <= FLUSH_INTERVAL {
+                    return false;
+                }
+                self.flush_at = Some(now.after(FLUSH_INTERVAL));
+                self.open.shrink();
+                0
+            }
+        };
+        self.flushed = self.take_counts(from, out);
+        self.flushed.is_some()
+    }
+
+    fn take_counts(&mut self, from: usize, out: &mut Vec<Command>) -> Option<usize> {
+        if self.open.uncounted() == 0 {
+            return None;
+        }
+        let mut counts = Vec::new();
+        let next = self.open.take_counts(from, TICK_COUNTS, &mut counts);
+        if !counts.is_empty() {
+            out.push(Command::Counts(counts));
+        }
+        next
+    }
+
+    /// The open alerts as they are now, by number.
+    #[cfg(test)]
+    pub(super) fn records(&self) -> Vec<AlertRecord> {
+        self.open.check();
+        let mut records: Vec<_> = self
+            .open
+            .iter()
+            .map(|open| AlertRecord {
+                count: open.count,
+                last_seen: open.last_seen,
+                last_event: open.last_event,
+                expires_at: open.expires_at,
+                ..AlertRecord::clone(&open.record)
+            })
+            .collect();
+        records.sort_unstable_by_key(|record| record.id);
+        records
+    }
+}
+
+fn change(record: &Arc<AlertRecord>, routes: &Routes) -> AlertChange {
+    AlertChange { record: Arc::clone(record), queue_for: routes.queue_for(record.notify.as_deref()) }
+}
