@@ -215,12 +215,12 @@ fn v2(kind: Kind, element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
     Ok(Notification {
         kind,
         request_id,
-        uptime: found.uptime(),
+        uptime: found.uptime,
         trap_oid: TrapOid(Form::Sent(found.trap_oid(list)?)),
         varbinds: found.payload(true),
         agent_addr: None,
-        trap_address: found.trap_address(),
-        enterprise: found.trap_enterprise(),
+        trap_address: found.trap_address,
+        enterprise: found.trap_enterprise,
         all: found.all(),
     })
 }
@@ -250,7 +250,7 @@ fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
         trap_oid,
         varbinds: found.payload(false),
         agent_addr: Some(agent_addr),
-        trap_address: found.trap_address(),
+        trap_address: found.trap_address,
         enterprise: Some(enterprise),
         all: found.all(),
     })
