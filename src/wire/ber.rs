@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
 
     /// The next element, which has to have `tag`.
     #[inline(always)]
-    pub(crate) fn expect(&mut self, tag: u8) -> Result<Tlv<'a>, DecodeError> {
+    pub(crate) fn read_as(&mut self, tag: u8) -> Result<Tlv<'a>, DecodeError> {
         // The tag first: where another type stands, its length says nothing of interest.
         match self.rest.first() {
             Some(&found) if found != tag => Err(self.fail(Kind::UnexpectedTag)),
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
     /// The next element as an INTEGER of 32 bits.
     #[inline(always)]
     pub(crate) fn integer(&mut self) -> Result<i32, DecodeError> {
-        self.expect(INTEGER)?.signed()
+        self.read_as(INTEGER)?.signed()
     }
 
     /// That nothing is left.

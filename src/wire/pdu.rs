@@ -209,7 +209,7 @@ fn v2(kind: Kind, element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
     let request_id = reader.integer()?;
     let _error_status = reader.integer()?;
     let _error_index = reader.integer()?;
-    let list = reader.expect(ber::SEQUENCE)?;
+    let list = reader.read_as(ber::SEQUENCE)?;
     reader.finish()?;
     let found = scan(list)?;
     Ok(Notification {
@@ -228,11 +228,11 @@ fn v2(kind: Kind, element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
 #[inline]
 fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
     let mut reader = element.reader();
-    let enterprise_element = reader.expect(ber::OBJECT_IDENTIFIER)?;
+    let enterprise_element = reader.read_as(ber::OBJECT_IDENTIFIER)?;
     let enterprise = enterprise_element.oid()?;
-    let agent_addr = reader.expect(ber::IP_ADDRESS)?.address()?;
-    let generic = reader.expect(ber::INTEGER)?;
-    let specific = reader.expect(ber::INTEGER)?;
+    let agent_addr = reader.read_as(ber::IP_ADDRESS)?.address()?;
+    let generic = reader.read_as(ber::INTEGER)?;
+    let specific = reader.read_as(ber::INTEGER)?;
     let trap_oid = TrapOid::from_v1(
         enterprise,
         enterprise_element,
@@ -240,7 +240,7 @@ fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
         (specific.signed()?, specific),
     )?;
     let uptime = timestamp(reader.read()?)?;
-    let list = reader.expect(ber::SEQUENCE)?;
+    let list = reader.read_as(ber::SEQUENCE)?;
     reader.finish()?;
     let found = scan(list)?;
     Ok(Notification {

@@ -193,7 +193,7 @@ pub(super) fn scan(list: Tlv<'_>) -> Result<Scan<'_>, DecodeError> {
             return Err(list.fail(Kind::TooManyVarbinds));
         }
         let start = reader.rest().len() as u32;
-        let entry = reader.expect(ber::SEQUENCE)?;
+        let entry = reader.read_as(ber::SEQUENCE)?;
         let Varbind { name, value } = varbind(entry)?;
         found.total += 1;
         let span = Span { start, end: reader.rest().len() as u32 };
@@ -274,7 +274,7 @@ impl<'a> Scan<'a> {
 #[inline(always)]
 fn varbind(entry: Tlv<'_>) -> Result<Varbind<'_>, DecodeError> {
     let mut reader = entry.reader();
-    let name = reader.expect(ber::OBJECT_IDENTIFIER)?.oid()?;
+    let name = reader.read_as(ber::OBJECT_IDENTIFIER)?.oid()?;
     let value = value(reader.read()?)?;
     reader.finish()?;
     Ok(Varbind { name, value })
