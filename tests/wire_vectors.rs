@@ -323,6 +323,25 @@ fn a_kept_pdu_has_nothing_behind_it() {
 #[test]
 fn a_message_has_a_largest_size() {
     assert_eq!(refused(&vec![0x30; wire::MAX_MESSAGE_SIZE + 1]).kind, Reason::MessageTooLong);
+
+    let octets = vec![0xa5; wire::MAX_MESSAGE_SIZE];
+    let encoded = |length: usize| {
+        let mut out = Vec::new();
+        let outgoing = V2Notification {
+            community: b"public",
+            kind: Kind::Trap,
+            request_id: 1,
+            uptime: 1,
+            trap_oid: OidRef(&[1, 3, 6]),
+            varbinds: &[(OidRef(&[1, 3, 6, 1]), Value::Octets(&octets[..length]))],
+        };
+        wire::encode_v2c(&outgoing, &mut out).map(|()| out)
+    };
+    let around = encoded(60_000).unwrap().len() - 60_000;
+    let longest = encoded(wire::MAX_MESSAGE_SIZE - around).unwrap();
+    assert_eq!(longest.len(), wire::MAX_MESSAGE_SIZE);
+    assert_eq!(accepted(&longest).notification.varbinds.len(), 1);
+    assert_eq!(encoded(wire::MAX_MESSAGE_SIZE - around + 1), Err(EncodeError::TooLong));
 }
 
 #[test]
