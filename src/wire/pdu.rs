@@ -122,7 +122,7 @@ impl<'a> TrapOid<'a> {
         }
     }
 
-    /// Decodes the arcs into `into`, which is emptied before. No allocation, some 15 ns.
+    /// Decodes the arcs into `into`, which is emptied before. No allocation, some 20 ns.
     pub fn decode_into(self, into: &mut OidArray) {
         let done = match self.0 {
             Form::Sent(oid) => {
