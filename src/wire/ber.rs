@@ -3,6 +3,9 @@
 //! No allocation and no recursion: SNMP's nesting is fixed, so that each level is one call at the
 //! place that knows it. Accepted: definite lengths of up to four length octets, minimal or not.
 //! Refused: indefinite lengths, tags of several octets, anything past what encloses it.
+//!
+//! `inline(always)` was measured: left to itself, the compiler passes elements through memory, and
+//! a linkDown takes 230 ns instead of 110.
 
 use super::error::{DecodeError, DecodeErrorKind as Kind};
 use crate::oid::EncodedOid;
@@ -53,18 +56,18 @@ pub(crate) struct Tlv<'a> {
 
 impl<'a> Tlv<'a> {
     /// A reader of what is inside.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reader(self) -> Reader<'a> {
         Reader { rest: self.contents, end: self.end }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fail(self, kind: Kind) -> DecodeError {
         DecodeError::new(kind, self.start)
     }
 
     /// A two's complement integer within 32 bits. Sign octets may pad it, up to eight octets in all.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn signed(self) -> Result<i32, DecodeError> {
         let value = match self.contents {
             [] => return Err(self.fail(Kind::BadInteger)),
@@ -81,7 +84,7 @@ impl<'a> Tlv<'a> {
     /// An unsigned integer within 64 bits: the octets are its magnitude, zero octets may lead, nine
     /// octets in all. A first octet over 127 is not taken as a sign: these types have no negative
     /// values, and devices exist that leave the leading zero out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unsigned64(self) -> Result<u64, DecodeError> {
         let octets = match self.contents {
             [] => return Err(self.fail(Kind::BadInteger)),
@@ -93,17 +96,17 @@ impl<'a> Tlv<'a> {
     }
 
     /// As [`Self::unsigned64`], within 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unsigned32(self) -> Result<u32, DecodeError> {
         u32::try_from(self.unsigned64()?).map_err(|_| self.fail(Kind::BadInteger))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn oid(self) -> Result<EncodedOid<'a>, DecodeError> {
         EncodedOid::new(self.contents).map_err(|_| self.fail(Kind::BadOid))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn address(self) -> Result<[u8; 4], DecodeError> {
         self.contents.try_into().map_err(|_| self.fail(Kind::BadAddress))
     }
@@ -130,34 +133,34 @@ impl<'a> Reader<'a> {
     }
 
     /// A reader of `octets` that were decoded before: for walking them again, where places do not matter.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn over(octets: &'a [u8]) -> Self {
         Self { rest: octets, end: octets.len() as u32 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn offset(&self) -> u32 {
         // `end - rest.len()` never goes below zero: `rest` ends at `end` of an input that begins at 0.
         self.end.wrapping_sub(self.rest.len() as u32)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    #[inline]
+    #[inline(always)]
     fn fail(&self, kind: Kind) -> DecodeError {
         DecodeError::new(kind, self.offset())
     }
 
     /// The next element, whatever it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self) -> Result<Tlv<'a>, DecodeError> {
         let start = self.offset();
         let (tag, length, body) = match *self.rest {
@@ -182,8 +185,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element, which has to have `tag`.
-    #[inline]
-    pub(crate) fn expect(&mut self, tag: u8) -> Result<Tlv<'a>, DecodeError> {
+    #[inline(always)]
+    pub(crate) fn read_as(&mut self, tag: u8) -> Result<Tlv<'a>, DecodeError> {
         // The tag first: where another type stands, its length says nothing of interest.
         match self.rest.first() {
             Some(&found) if found != tag => Err(self.fail(Kind::UnexpectedTag)),
@@ -192,13 +195,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element as an INTEGER of 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn integer(&mut self) -> Result<i32, DecodeError> {
-        self.expect(INTEGER)?.signed()
+        self.read_as(INTEGER)?.signed()
     }
 
     /// That nothing is left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.fail(Kind::TrailingOctets)) }
     }

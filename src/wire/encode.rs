@@ -259,3 +259,157 @@ fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> Done {
         Value::EndOfMibView => primitive(ber::END_OF_MIB_VIEW, &[], out),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oid::{EncodedOid, Oid};
+    use crate::wire::{Message, decode};
+    use proptest::prelude::*;
+
+    /// A value that owns its octets.
+    #[derive(Debug, Clone)]
+    enum Owned {
+        Fixed(Value<'static>),
+        Octets(Vec<u8>),
+        Opaque(Vec<u8>),
+        Oid(Vec<u8>),
+    }
+
+    impl Owned {
+        fn value(&self) -> Value<'_> {
+            match self {
+                Self::Fixed(value) => *value,
+                Self::Octets(octets) => Value::Octets(octets),
+                Self::Opaque(octets) => Value::Opaque(octets),
+                Self::Oid(octets) => Value::Oid(EncodedOid::new(octets).unwrap()),
+            }
+        }
+    }
+
+    fn arcs(most: usize) -> impl Strategy<Value = Vec<u32>> {
+        let rest = prop::collection::vec(prop_oneof![0u32..300, any::<u32>()], 0..most - 1);
+        (0u32..3, any::<u32>(), rest).prop_map(|(root, second, rest)| {
+            let second = if root < 2 { second % 40 } else { second };
+            [root, second].into_iter().chain(rest).collect()
+        })
+    }
+
+    fn owned() -> impl Strategy<Value = Owned> {
+        let octets = || prop::collection::vec(any::<u8>(), 0..300);
+        prop_oneof![
+            any::<i32>().prop_map(|v| Owned::Fixed(Value::Integer(v))),
+            any::<u32>().prop_map(|v| Owned::Fixed(Value::Counter32(v))),
+            any::<u32>().prop_map(|v| Owned::Fixed(Value::Unsigned32(v))),
+            any::<u32>().prop_map(|v| Owned::Fixed(Value::TimeTicks(v))),
+            any::<u64>().prop_map(|v| Owned::Fixed(Value::Counter64(v))),
+            (0u32..64, any::<u64>()).prop_map(|(by, v)| Owned::Fixed(Value::Counter64(v >> by))),
+            (0u32..32, any::<i32>()).prop_map(|(by, v)| Owned::Fixed(Value::Integer(v >> by))),
+            any::<[u8; 4]>().prop_map(|v| Owned::Fixed(Value::IpAddress(v))),
+            prop::sample::select(vec![
+                Value::Null,
+                Value::NoSuchObject,
+                Value::NoSuchInstance,
+                Value::EndOfMibView
+            ])
+            .prop_map(Owned::Fixed),
+            octets().prop_map(Owned::Octets),
+            octets().prop_map(Owned::Opaque),
+            arcs(128).prop_map(|arcs| {
+                let mut octets = Vec::new();
+                oid::encode(&arcs, &mut octets).unwrap();
+                Owned::Oid(octets)
+            }),
+        ]
+    }
+
+    fn list() -> impl Strategy<Value = Vec<(Oid, Owned)>> {
+        let name = arcs(128).prop_map(|arcs| Oid::new(arcs).unwrap());
+        prop::collection::vec((name, owned()), 0..20)
+    }
+
+    fn read(octets: &[u8]) -> Result<crate::wire::CommunityMessage<'_>, TestCaseError> {
+        match decode(octets) {
+            Ok(Message::Community(message)) => Ok(message),
+            other => Err(TestCaseError::fail(format!("{other:?}"))),
+        }
+    }
+
+    fn same(sent: &[OutgoingVarbind<'_>], read: &Notification<'_>) -> Result<(), TestCaseError> {
+        prop_assert_eq!(read.varbinds.len(), sent.len());
+        for (read, (name, value)) in read.varbinds.iter().zip(sent) {
+            prop_assert!(read.name.arcs().eq(name.0.iter().copied()));
+            prop_assert_eq!(read.value, *value);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn v2c_round_trips(
+            community in prop::collection::vec(any::<u8>(), 0..200), inform: bool, request_id: i32,
+            uptime: u32, trap_oid in arcs(128), list in list()
+        ) {
+            let varbinds: Vec<_> = list.iter().map(|(name, value)| (name.borrow(), value.value())).collect();
+            let kind = if inform { Kind::Inform } else { Kind::Trap };
+            let sent = V2Notification {
+                community: &community, kind, request_id, uptime, trap_oid: OidRef(&trap_oid), varbinds: &varbinds,
+            };
+            let mut octets = Vec::new();
+            encode_v2c(&sent, &mut octets).unwrap();
+            let message = read(&octets)?;
+            prop_assert_eq!(message.version, Version::V2c);
+            prop_assert_eq!(message.community, &community);
+            prop_assert_eq!(message.notification.kind, kind);
+            prop_assert_eq!(message.notification.request_id, request_id);
+            prop_assert_eq!(message.notification.uptime, Some(uptime));
+            let sent_as = message.notification.trap_oid.to_oid();
+            prop_assert_eq!(sent_as.arcs(), &trap_oid);
+            same(&varbinds, &message.notification)?;
+        }
+
+        #[test]
+        fn v1_round_trips(
+            enterprise in arcs(126), agent_addr: [u8; 4], generic in 0u8..7, specific in 0..=i32::MAX as u32,
+            uptime: u32, list in list()
+        ) {
+            let varbinds: Vec<_> = list.iter().map(|(name, value)| (name.borrow(), value.value())).collect();
+            let sent = V1Trap {
+                community: b"public", enterprise: OidRef(&enterprise), agent_addr, generic, specific, uptime,
+                varbinds: &varbinds,
+            };
+            let mut octets = Vec::new();
+            encode_v1(&sent, &mut octets).unwrap();
+            let message = read(&octets)?;
+            prop_assert_eq!(message.notification.agent_addr, Some(agent_addr));
+            prop_assert_eq!(message.notification.uptime, Some(uptime));
+            let mapped = message.notification.trap_oid.to_oid();
+            if generic == 6 {
+                prop_assert_eq!(mapped.arcs(), [&enterprise[..], &[0, specific]].concat());
+            } else {
+                prop_assert_eq!(mapped.arcs(), [1, 3, 6, 1, 6, 3, 1, 1, 5, u32::from(generic) + 1]);
+            }
+            same(&varbinds, &message.notification)?;
+        }
+    }
+
+    #[test]
+    fn integers_take_the_fewest_octets() {
+        let octets = |value| {
+            let mut out = Vec::new();
+            signed(value, &mut out).unwrap();
+            out.split_off(2)
+        };
+        for (value, expected) in [
+            (0, &[0][..]),
+            (127, &[0x7f]),
+            (128, &[0, 0x80]),
+            (-1, &[0xff]),
+            (-128, &[0x80]),
+            (-129, &[0xff, 0x7f]),
+            (i64::from(i32::MIN), &[0x80, 0, 0, 0]),
+        ] {
+            assert_eq!(octets(value), expected, "{value}");
+        }
+    }
+}

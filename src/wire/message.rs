@@ -64,9 +64,9 @@ impl fmt::Debug for CommunityMessage<'_> {
 /// Every [`Kind`], with the octet at which the refused element begins.
 pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut outer = Reader::new(datagram)?;
-    let envelope = outer.expect(ber::SEQUENCE)?;
+    let envelope = outer.read_as(ber::SEQUENCE)?;
     let mut reader = envelope.reader();
-    let version_element = reader.expect(ber::INTEGER)?;
+    let version_element = reader.read_as(ber::INTEGER)?;
     let version = match version_element.signed()? {
         0 => Version::V1,
         1 => Version::V2c,
@@ -76,7 +76,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError> {
         }
         _ => return Err(version_element.fail(Kind::UnsupportedVersion)),
     };
-    let community = reader.expect(ber::OCTET_STRING)?.contents;
+    let community = reader.read_as(ber::OCTET_STRING)?.contents;
     let pdu = reader.rest();
     let element = reader.read()?;
     reader.finish()?;

@@ -122,7 +122,7 @@ impl<'a> TrapOid<'a> {
         }
     }
 
-    /// Decodes the arcs into `into`, which is emptied before. No allocation, some 15 ns.
+    /// Decodes the arcs into `into`, which is emptied before. No allocation, some 20 ns.
     pub fn decode_into(self, into: &mut OidArray) {
         let done = match self.0 {
             Form::Sent(oid) => {
@@ -209,18 +209,18 @@ fn v2(kind: Kind, element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
     let request_id = reader.integer()?;
     let _error_status = reader.integer()?;
     let _error_index = reader.integer()?;
-    let list = reader.expect(ber::SEQUENCE)?;
+    let list = reader.read_as(ber::SEQUENCE)?;
     reader.finish()?;
     let found = scan(list)?;
     Ok(Notification {
         kind,
         request_id,
-        uptime: found.uptime(),
+        uptime: found.uptime,
         trap_oid: TrapOid(Form::Sent(found.trap_oid(list)?)),
         varbinds: found.payload(true),
         agent_addr: None,
-        trap_address: found.trap_address(),
-        enterprise: found.trap_enterprise(),
+        trap_address: found.trap_address,
+        enterprise: found.trap_enterprise,
         all: found.all(),
     })
 }
@@ -228,11 +228,11 @@ fn v2(kind: Kind, element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
 #[inline]
 fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
     let mut reader = element.reader();
-    let enterprise_element = reader.expect(ber::OBJECT_IDENTIFIER)?;
+    let enterprise_element = reader.read_as(ber::OBJECT_IDENTIFIER)?;
     let enterprise = enterprise_element.oid()?;
-    let agent_addr = reader.expect(ber::IP_ADDRESS)?.address()?;
-    let generic = reader.expect(ber::INTEGER)?;
-    let specific = reader.expect(ber::INTEGER)?;
+    let agent_addr = reader.read_as(ber::IP_ADDRESS)?.address()?;
+    let generic = reader.read_as(ber::INTEGER)?;
+    let specific = reader.read_as(ber::INTEGER)?;
     let trap_oid = TrapOid::from_v1(
         enterprise,
         enterprise_element,
@@ -240,7 +240,7 @@ fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
         (specific.signed()?, specific),
     )?;
     let uptime = timestamp(reader.read()?)?;
-    let list = reader.expect(ber::SEQUENCE)?;
+    let list = reader.read_as(ber::SEQUENCE)?;
     reader.finish()?;
     let found = scan(list)?;
     Ok(Notification {
@@ -250,7 +250,7 @@ fn v1(element: Tlv<'_>) -> Result<Notification<'_>, DecodeError> {
         trap_oid,
         varbinds: found.payload(false),
         agent_addr: Some(agent_addr),
-        trap_address: found.trap_address(),
+        trap_address: found.trap_address,
         enterprise: Some(enterprise),
         all: found.all(),
     })

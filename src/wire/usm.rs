@@ -5,6 +5,8 @@
 //! boots and time are in the window; a [`V3Header`] is what the sender claims, and a receiver that
 //! has no USM refuses it. What is checked is what needs no key: types, ranges, and flags.
 
+use std::fmt;
+
 use super::ber::{self, Reader, Tlv};
 use super::error::{DecodeError, DecodeErrorKind as Kind};
 
@@ -18,8 +20,8 @@ const ENGINE_ID_OCTETS: std::ops::RangeInclusive<usize> = 5..=32;
 const MAX_USER_NAME: usize = 32;
 const MAX_CONTEXT_NAME: usize = 255;
 
-/// An SNMPv3 message, not authenticated.
-#[derive(Debug, Clone, Copy)]
+/// An SNMPv3 message, not authenticated. Its Debug shows neither digest nor data.
+#[derive(Clone, Copy)]
 pub struct V3Header<'a> {
     /// msgID, which a Response or Report returns.
     pub message_id: u32,
@@ -48,7 +50,7 @@ pub struct V3Flags {
 }
 
 /// UsmSecurityParameters (RFC 3414 section 2.4).
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct UsmParameters<'a> {
     /// msgAuthoritativeEngineID: empty (discovery), or 5 to 32 octets.
     pub engine_id: &'a [u8],
@@ -67,7 +69,7 @@ pub struct UsmParameters<'a> {
 }
 
 /// msgData.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum ScopedData<'a> {
     /// As sent without privacy.
     Plain(ScopedPdu<'a>),
@@ -76,7 +78,7 @@ pub enum ScopedData<'a> {
 }
 
 /// ScopedPDU (RFC 3412 section 6.8).
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ScopedPdu<'a> {
     /// contextEngineID, at most 32 octets.
     pub context_engine_id: &'a [u8],
@@ -89,20 +91,20 @@ pub struct ScopedPdu<'a> {
 impl<'a> V3Header<'a> {
     /// What stands behind msgVersion. `reader` stands there, in the envelope that fills `message`.
     pub(super) fn read(message: &'a [u8], mut reader: Reader<'a>) -> Result<Self, DecodeError> {
-        let mut header = reader.expect(ber::SEQUENCE)?.reader();
-        let message_id = at_least(0, header.expect(ber::INTEGER)?, Kind::BadV3Header)?;
-        let max_size = at_least(LEAST_MAX_SIZE, header.expect(ber::INTEGER)?, Kind::BadV3Header)?;
-        let flags = V3Flags::read(header.expect(ber::OCTET_STRING)?)?;
-        let model = header.expect(ber::INTEGER)?;
+        let mut header = reader.read_as(ber::SEQUENCE)?.reader();
+        let message_id = at_least(0, header.read_as(ber::INTEGER)?, Kind::BadV3Header)?;
+        let max_size = at_least(LEAST_MAX_SIZE, header.read_as(ber::INTEGER)?, Kind::BadV3Header)?;
+        let flags = V3Flags::read(header.read_as(ber::OCTET_STRING)?)?;
+        let model = header.read_as(ber::INTEGER)?;
         if model.signed()? != USM {
             return Err(model.fail(Kind::UnsupportedSecurityModel));
         }
         header.finish()?;
-        let security = UsmParameters::read(reader.expect(ber::OCTET_STRING)?)?;
+        let security = UsmParameters::read(reader.read_as(ber::OCTET_STRING)?)?;
         let data = if flags.private {
-            ScopedData::Encrypted(reader.expect(ber::OCTET_STRING)?.contents)
+            ScopedData::Encrypted(reader.read_as(ber::OCTET_STRING)?.contents)
         } else {
-            ScopedData::Plain(ScopedPdu::read(reader.expect(ber::SEQUENCE)?)?)
+            ScopedData::Plain(ScopedPdu::read(reader.read_as(ber::SEQUENCE)?)?)
         };
         reader.finish()?;
         Ok(Self { message_id, max_size, flags, security, data, message })
@@ -127,20 +129,20 @@ impl V3Flags {
 impl<'a> UsmParameters<'a> {
     fn read(element: Tlv<'a>) -> Result<Self, DecodeError> {
         let mut outer = element.reader();
-        let mut reader = outer.expect(ber::SEQUENCE)?.reader();
+        let mut reader = outer.read_as(ber::SEQUENCE)?.reader();
         outer.finish()?;
-        let engine = reader.expect(ber::OCTET_STRING)?;
+        let engine = reader.read_as(ber::OCTET_STRING)?;
         if !engine.contents.is_empty() && !ENGINE_ID_OCTETS.contains(&engine.contents.len()) {
             return Err(engine.fail(Kind::BadEngineId));
         }
-        let boots = at_least(0, reader.expect(ber::INTEGER)?, Kind::BadEngineTime)?;
-        let time = at_least(0, reader.expect(ber::INTEGER)?, Kind::BadEngineTime)?;
-        let user = reader.expect(ber::OCTET_STRING)?;
+        let boots = at_least(0, reader.read_as(ber::INTEGER)?, Kind::BadEngineTime)?;
+        let time = at_least(0, reader.read_as(ber::INTEGER)?, Kind::BadEngineTime)?;
+        let user = reader.read_as(ber::OCTET_STRING)?;
         if user.contents.len() > MAX_USER_NAME {
             return Err(user.fail(Kind::BadUserName));
         }
-        let authentication = reader.expect(ber::OCTET_STRING)?;
-        let privacy = reader.expect(ber::OCTET_STRING)?;
+        let authentication = reader.read_as(ber::OCTET_STRING)?;
+        let privacy = reader.read_as(ber::OCTET_STRING)?;
         reader.finish()?;
         Ok(Self {
             engine_id: engine.contents,
@@ -157,11 +159,11 @@ impl<'a> UsmParameters<'a> {
 impl<'a> ScopedPdu<'a> {
     fn read(element: Tlv<'a>) -> Result<Self, DecodeError> {
         let mut reader = element.reader();
-        let engine = reader.expect(ber::OCTET_STRING)?;
+        let engine = reader.read_as(ber::OCTET_STRING)?;
         if engine.contents.len() > *ENGINE_ID_OCTETS.end() {
             return Err(engine.fail(Kind::BadV3Header));
         }
-        let name = reader.expect(ber::OCTET_STRING)?;
+        let name = reader.read_as(ber::OCTET_STRING)?;
         if name.contents.len() > MAX_CONTEXT_NAME {
             return Err(name.fail(Kind::BadV3Header));
         }
@@ -172,6 +174,46 @@ impl<'a> ScopedPdu<'a> {
         }
         reader.finish()?;
         Ok(Self { context_engine_id: engine.contents, context_name: name.contents, pdu })
+    }
+}
+
+impl fmt::Debug for V3Header<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("V3Header")
+            .field("message_id", &self.message_id)
+            .field("max_size", &self.max_size)
+            .field("flags", &self.flags)
+            .field("security", &self.security)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UsmParameters<'_> {
+    /// Who claims to send, and when; neither digest nor salt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsmParameters")
+            .field("engine_id", &self.engine_id)
+            .field("boots", &self.boots)
+            .field("time", &self.time)
+            .field("user", &self.user.escape_ascii().to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ScopedData<'_> {
+    /// How many octets: a plain PDU may hold a community.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(scoped) => scoped.fmt(f),
+            Self::Encrypted(octets) => write!(f, "Encrypted({} octets)", octets.len()),
+        }
+    }
+}
+
+impl fmt::Debug for ScopedPdu<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScopedPdu({} octets)", self.pdu.len())
     }
 }
 

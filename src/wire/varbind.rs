@@ -60,7 +60,7 @@ impl<'a> Varbinds<'a> {
         self.len == 0
     }
 
-    /// The varbinds in the order of the datagram. About 10 ns each.
+    /// The varbinds in the order of the datagram. About 12 ns each.
     #[must_use]
     pub fn iter(&self) -> Iter<'a> {
         Iter { reader: Reader::over(self.octets), left: self.len, skip: self.skip, hide: self.hide_community }
@@ -147,36 +147,43 @@ impl fmt::Debug for Iter<'_> {
     }
 }
 
-/// A varbind that plays a part of its own: where it stands and what it holds.
+/// Where a varbind stands: the octets from its start, and from its end, to the list's end.
 #[derive(Clone, Copy)]
-struct Found<'a> {
-    value: Value<'a>,
-    /// Octets from its start, and from its end, to the list's end.
+struct Span {
     start: u32,
     end: u32,
-    offset: u32,
 }
 
-/// What one pass over a VarBindList found out.
+/// What one pass over a VarBindList found out. Where a name comes twice, the first one is meant,
+/// and the second stays in the payload.
 pub(super) struct Scan<'a> {
     list: &'a [u8],
     total: u32,
     communities: u32,
-    uptime: Option<Found<'a>>,
-    trap_oid: Option<Found<'a>>,
-    trap_address: Option<Value<'a>>,
-    trap_enterprise: Option<Value<'a>>,
+    /// The value of sysUpTime.0, wherever it stands. A non-negative number of another type is taken
+    /// for TimeTicks; anything else is no uptime, and remains a varbind like any other.
+    pub(super) uptime: Option<u32>,
+    uptime_span: Option<Span>,
+    trap_oid: Option<EncodedOid<'a>>,
+    trap_oid_span: Option<Span>,
+    trap_oid_offset: u32,
+    /// The value of snmpTrapAddress.0.
+    pub(super) trap_address: Option<[u8; 4]>,
+    /// The value of snmpTrapEnterprise.0.
+    pub(super) trap_enterprise: Option<EncodedOid<'a>>,
 }
 
 /// Checks every varbind of `list`, the element that is the VarBindList.
-#[inline]
 pub(super) fn scan(list: Tlv<'_>) -> Result<Scan<'_>, DecodeError> {
     let mut found = Scan {
         list: list.contents,
         total: 0,
         communities: 0,
         uptime: None,
+        uptime_span: None,
         trap_oid: None,
+        trap_oid_span: None,
+        trap_oid_offset: 0,
         trap_address: None,
         trap_enterprise: None,
     };
@@ -186,16 +193,32 @@ pub(super) fn scan(list: Tlv<'_>) -> Result<Scan<'_>, DecodeError> {
             return Err(list.fail(Kind::TooManyVarbinds));
         }
         let start = reader.rest().len() as u32;
-        let entry = reader.expect(ber::SEQUENCE)?;
+        let entry = reader.read_as(ber::SEQUENCE)?;
         let Varbind { name, value } = varbind(entry)?;
         found.total += 1;
-        let here = Found { value, start, end: reader.rest().len() as u32, offset: entry.start };
+        let span = Span { start, end: reader.rest().len() as u32 };
         match name.octets() {
-            // Where a name comes twice, the first one is meant and the second stays in the payload.
-            names::SYS_UP_TIME => found.uptime = found.uptime.or(Some(here)),
-            names::SNMP_TRAP_OID => found.trap_oid = found.trap_oid.or(Some(here)),
-            names::SNMP_TRAP_ADDRESS => found.trap_address = found.trap_address.or(Some(value)),
-            names::SNMP_TRAP_ENTERPRISE => found.trap_enterprise = found.trap_enterprise.or(Some(value)),
+            names::SYS_UP_TIME if found.uptime_span.is_none() => {
+                found.uptime_span = Some(span);
+                found.uptime = match value {
+                    Value::TimeTicks(ticks) | Value::Unsigned32(ticks) | Value::Counter32(ticks) => {
+                        Some(ticks)
+                    }
+                    Value::Integer(ticks) => u32::try_from(ticks).ok(),
+                    _ => None,
+                };
+            }
+            names::SNMP_TRAP_OID if found.trap_oid_span.is_none() => {
+                found.trap_oid_span = Some(span);
+                found.trap_oid_offset = entry.start;
+                found.trap_oid = oid_of(value);
+            }
+            names::SNMP_TRAP_ADDRESS => {
+                if let (None, Value::IpAddress(address)) = (found.trap_address, value) {
+                    found.trap_address = Some(address);
+                }
+            }
+            names::SNMP_TRAP_ENTERPRISE => found.trap_enterprise = found.trap_enterprise.or(oid_of(value)),
             names::SNMP_TRAP_COMMUNITY => found.communities += 1,
             _ => {}
         }
@@ -203,37 +226,20 @@ pub(super) fn scan(list: Tlv<'_>) -> Result<Scan<'_>, DecodeError> {
     Ok(found)
 }
 
+fn oid_of(value: Value<'_>) -> Option<EncodedOid<'_>> {
+    match value {
+        Value::Oid(oid) => Some(oid),
+        _ => None,
+    }
+}
+
 impl<'a> Scan<'a> {
     /// The value of snmpTrapOID.0, wherever it stands.
     pub(super) fn trap_oid(&self, list: Tlv<'_>) -> Result<EncodedOid<'a>, DecodeError> {
-        match self.trap_oid {
-            Some(Found { value: Value::Oid(oid), .. }) => Ok(oid),
-            Some(other) => Err(DecodeError::new(Kind::BadTrapOid, other.offset)),
-            None => Err(list.fail(Kind::MissingTrapOid)),
-        }
-    }
-
-    /// The value of sysUpTime.0, wherever it stands. A non-negative number of another type is
-    /// taken for TimeTicks; anything else is no uptime, and remains a varbind like any other.
-    pub(super) fn uptime(&self) -> Option<u32> {
-        match self.uptime?.value {
-            Value::TimeTicks(ticks) | Value::Unsigned32(ticks) | Value::Counter32(ticks) => Some(ticks),
-            Value::Integer(ticks) => u32::try_from(ticks).ok(),
-            _ => None,
-        }
-    }
-
-    pub(super) fn trap_address(&self) -> Option<[u8; 4]> {
-        match self.trap_address? {
-            Value::IpAddress(address) => Some(address),
-            _ => None,
-        }
-    }
-
-    pub(super) fn trap_enterprise(&self) -> Option<EncodedOid<'a>> {
-        match self.trap_enterprise? {
-            Value::Oid(oid) => Some(oid),
-            _ => None,
+        match (self.trap_oid, self.trap_oid_span) {
+            (Some(oid), _) => Ok(oid),
+            (None, Some(_)) => Err(DecodeError::new(Kind::BadTrapOid, self.trap_oid_offset)),
+            (None, None) => Err(list.fail(Kind::MissingTrapOid)),
         }
     }
 
@@ -248,16 +254,15 @@ impl<'a> Scan<'a> {
         let mut skip = [NOWHERE; 2];
         let mut len = self.total - self.communities;
         if of_v2 {
-            let spoken_for =
-                [self.uptime.filter(|_| self.uptime().is_some()), self.trap_oid].into_iter().flatten();
-            for (slot, found) in skip.iter_mut().zip(spoken_for.clone()) {
-                *slot = found.start;
+            let uptime = self.uptime_span.filter(|_| self.uptime.is_some());
+            for (slot, span) in skip.iter_mut().zip([uptime, self.trap_oid_span]) {
+                let Some(span) = span else { continue };
                 len -= 1;
-            }
-            // In their places, first and second, they are cut off instead of passed over on every walk.
-            for found in spoken_for {
-                if found.start as usize == octets.len() {
-                    octets = &self.list[self.list.len() - found.end as usize..];
+                // In their places, first and second, they are cut off instead of passed over on every walk.
+                if span.start as usize == octets.len() {
+                    octets = &octets[octets.len() - span.end as usize..];
+                } else {
+                    *slot = span.start;
                 }
             }
         }
@@ -266,10 +271,10 @@ impl<'a> Scan<'a> {
 }
 
 /// The contents of one VarBind (RFC 3416 section 3).
-#[inline]
+#[inline(always)]
 fn varbind(entry: Tlv<'_>) -> Result<Varbind<'_>, DecodeError> {
     let mut reader = entry.reader();
-    let name = reader.expect(ber::OBJECT_IDENTIFIER)?.oid()?;
+    let name = reader.read_as(ber::OBJECT_IDENTIFIER)?.oid()?;
     let value = value(reader.read()?)?;
     reader.finish()?;
     Ok(Varbind { name, value })
@@ -279,7 +284,7 @@ fn varbind(entry: Tlv<'_>) -> Result<Varbind<'_>, DecodeError> {
 ///
 /// Of the types that RFC 1442 had and RFC 2578 dropped, UInteger32 is an Unsigned32, BIT STRING and
 /// NsapAddress are octets: old agents still send them. Counter64 is taken in SNMPv1 too.
-#[inline]
+#[inline(always)]
 fn value(tlv: Tlv<'_>) -> Result<Value<'_>, DecodeError> {
     let empty = |value| if tlv.contents.is_empty() { Ok(value) } else { Err(tlv.fail(Kind::BadLength)) };
     Ok(match tlv.tag {
