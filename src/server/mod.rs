@@ -1,2 +1,319 @@
-//! The composition root.
+//! The composition root: which threads there are, in which order they start, and in which they end.
+//!
+//! Start: addresses are bound first, so that the kernel holds what arrives meanwhile; then the store, the
+//! MIBs, generation 1, and the threads from the disk back to the sockets. End: the same backwards, so
+//! that everything accepted is committed before the program goes.
+
 mod logging;
+mod source;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::admin::{self, Admin};
+use crate::config::Settings;
+use crate::config::settings::WebhookFormat;
+use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
+use crate::delivery::Deliveries;
+use crate::diagnostic::Diagnostic;
+use crate::event::{Command, Generation, Handed, Queue, Timestamp};
+use crate::metrics::Metrics;
+use crate::mib::{self, Mib};
+use crate::pipeline::{Receivers, Sockets};
+use crate::snapshot::{self, Candidate, Publisher, SnapshotHandle};
+use crate::store::{Reader, Store};
+use source::StoredSource;
+
+/// What the queue between receivers and correlator may hold.
+const HANDOFF_OCTETS: usize = 64 << 20;
+/// What the queue between correlator and writer may hold.
+const WRITER_OCTETS: usize = 32 << 20;
+/// How long webhooks get at the end for the posts that are in flight.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why Nereus did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The settings cannot be used; nothing was opened, or everything is closed again.
+    Settings(Vec<Diagnostic>),
+    /// Something that the settings name cannot be had: an address, the data directory, the log file.
+    Environment(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Settings(problems) => write!(f, "the settings have {} problems", problems.len()),
+            Self::Environment(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn environment(error: impl std::fmt::Display) -> StartError {
+    StartError::Environment(error.to_string())
+}
+
+/// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
+pub struct Server {
+    publisher: Publisher,
+    sockets: Arc<Sockets>,
+    admin_address: SocketAddr,
+    ready: Arc<AtomicBool>,
+    running: Option<Running>,
+}
+
+/// The threads, in the order in which they end.
+struct Running {
+    receivers: Receivers,
+    handoff: Arc<Queue<Handed>>,
+    correlator: JoinHandle<()>,
+    deliveries: Deliveries,
+    commands: Arc<Queue<Command>>,
+    writer: JoinHandle<()>,
+    stop_admin: watch::Sender<bool>,
+    runtime: Runtime,
+}
+
+/// Settings and MIBs to a Candidate, as `check` and a start need it: every problem, those of the MIB
+/// files apart, since a broken MIB file stops nothing.
+pub fn candidate(settings: Settings) -> (Result<Candidate, Vec<Diagnostic>>, Vec<Diagnostic>) {
+    let (mib, problems) = load_mibs(&settings.mib.directories);
+    (snapshot::build(settings, mib, None), problems)
+}
+
+fn load_mibs(directories: &[PathBuf]) -> (Arc<Mib>, Vec<Diagnostic>) {
+    if directories.is_empty() {
+        return (Mib::builtin(), Vec::new());
+    }
+    let (files, mut problems) = mib::read_directories(directories);
+    let compiled = Mib::compile(&files);
+    problems.extend(compiled.diagnostics);
+    (Arc::new(compiled.mib), problems)
+}
+
+impl Server {
+    /// Starts everything that `settings` ask for and returns once notifications are received.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let started = Instant::now();
+        logging::install(&settings.logging).map_err(environment)?;
+        let metrics = Arc::new(Metrics::new());
+        let sockets = Arc::new(Sockets::bind(&settings.listeners).map_err(environment)?);
+        let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
+        let admin_address = admin_listener.local_addr().map_err(environment)?;
+        let opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
+        for note in &opened.notes {
+            tracing::warn!(component = "storage", "{note}");
+        }
+        let keep = settings.reload.keep_generations;
+        let (candidate, mib_problems) = candidate(settings);
+        report_mibs(&mib_problems, &metrics);
+        let candidate = candidate.map_err(StartError::Settings)?;
+        let publisher = Publisher::new(candidate, keep).map_err(environment)?;
+        let snapshot = publisher.handle();
+        report_snapshot(&publisher, &metrics);
+
+        let handoff = Arc::new(Queue::new(HANDOFF_OCTETS));
+        let commands = Arc::new(Queue::new(WRITER_OCTETS));
+        let reader = opened.store.reader();
+        let (applied, applied_changes) = watch::channel(opened.last_change);
+        let restored = Restored {
+            open: opened.open,
+            last_event: opened.last_event,
+            last_alert: opened.last_alert,
+            last_change: opened.last_change,
+        };
+        let correlator = Correlator::new(Limits::default(), restored, sockets.len());
+        let writer = opened.store.spawn_writer(Arc::clone(&commands), applied).map_err(environment)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .thread_name("async")
+            .thread_stack_size(1 << 20)
+            .enable_all()
+            .build()
+            .map_err(environment)?;
+        let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
+        let deliveries = Deliveries::start(
+            runtime.handle().clone(),
+            source,
+            Arc::clone(&commands),
+            applied_changes,
+            Arc::clone(&metrics),
+        );
+        deliveries.apply(publisher.current().routes());
+        let correlator = spawn_correlator(correlator, &handoff, &commands, &snapshot, &metrics)
+            .map_err(environment)?;
+        let receivers = sockets.start(&snapshot, &handoff, &metrics).map_err(environment)?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let stop_admin = spawn_admin(
+            &runtime,
+            admin_listener,
+            Admin {
+                snapshot,
+                metrics: Arc::clone(&metrics),
+                reader,
+                before_scrape: before_scrape(&sockets),
+                listeners: sockets.addresses(),
+                ready: Arc::clone(&ready),
+                started,
+            },
+        );
+        let server = Self {
+            publisher,
+            sockets,
+            admin_address,
+            ready,
+            running: Some(Running {
+                receivers,
+                handoff,
+                correlator,
+                deliveries,
+                commands,
+                writer,
+                stop_admin,
+                runtime,
+            }),
+        };
+        let listeners: Vec<String> = server.listeners().iter().map(ToString::to_string).collect();
+        tracing::info!(
+            component = "listener", listeners = listeners.join(", "), admin = %admin_address,
+            generation = server.generation().0, duration = ?started.elapsed(), "Nereus is ready"
+        );
+        Ok(server)
+    }
+
+    /// The addresses that notifications are received on, as the system gave them.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.sockets.addresses()
+    }
+
+    /// The admin address, as the system gave it.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The running generation.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.publisher.current().generation()
+    }
+
+    /// Ends in order: what the sockets hold is received, what was received is decided and committed, posts
+    /// in flight get a moment. Returns once everything is down.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        self.ready.store(false, Ordering::Release);
+        running.receivers.stop();
+        running.handoff.close();
+        join(running.correlator, "correlator");
+        running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
+        if running.commands.push_control(Command::Stop).is_ok() {
+            join(running.writer, "writer");
+        }
+        running.stop_admin.send_replace(true);
+        running.runtime.shutdown_timeout(Duration::from_secs(1));
+        tracing::info!(component = "listener", "Nereus has stopped");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn join(thread: JoinHandle<()>, name: &str) {
+    if thread.join().is_err() {
+        tracing::error!(component = "listener", thread = name, "A thread has panicked");
+    }
+}
+
+fn spawn_correlator(
+    correlator: Correlator,
+    handoff: &Arc<Queue<Handed>>,
+    commands: &Arc<Queue<Command>>,
+    snapshot: &SnapshotHandle,
+    metrics: &Arc<Metrics>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (handoff, commands, metrics) = (Arc::clone(handoff), Arc::clone(commands), Arc::clone(metrics));
+    let mut snapshot = snapshot.reader();
+    thread::Builder::new().name("correlator".into()).spawn(move || {
+        let mut known = (Generation(0), Arc::new(Routes::default()));
+        let routes = || {
+            let snapshot = snapshot.load();
+            if known.0 != snapshot.generation() {
+                known = (snapshot.generation(), Arc::new(routes(snapshot)));
+            }
+            Arc::clone(&known.1)
+        };
+        correlator::run(correlator, &handoff, &commands, routes, Timestamp::now, &metrics);
+    })
+}
+
+fn routes(snapshot: &snapshot::Snapshot) -> Routes {
+    Routes::new(snapshot.routes().iter().map(|webhook| Route {
+        name: Arc::clone(&webhook.name),
+        kind: match webhook.format {
+            WebhookFormat::Alertmanager => RouteKind::State,
+            WebhookFormat::Json => RouteKind::Event,
+        },
+    }))
+}
+
+fn spawn_admin(runtime: &Runtime, listener: std::net::TcpListener, admin: Admin) -> watch::Sender<bool> {
+    let (stop, stopped) = watch::channel(false);
+    runtime.spawn(async move {
+        if let Err(error) = admin::serve(listener, Arc::new(admin), stopped).await {
+            tracing::error!(component = "listener", error = %error, "The admin address has failed");
+        }
+    });
+    stop
+}
+
+fn before_scrape(sockets: &Arc<Sockets>) -> Box<dyn Fn(&Metrics) + Send + Sync> {
+    let sockets = Arc::clone(sockets);
+    Box::new(move |metrics| sockets.count_kernel_drops(metrics))
+}
+
+/// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
+fn report_mibs(problems: &[Diagnostic], metrics: &Metrics) {
+    use crate::diagnostic::Level;
+    for (level, name) in [(Level::Note, "note"), (Level::Warning, "warning"), (Level::Error, "error")] {
+        let number = problems.iter().filter(|problem| problem.level == level).count();
+        metrics.mib_problems.with_label_values(&[name]).set(number as i64);
+    }
+    if !problems.is_empty() {
+        tracing::warn!(
+            component = "mib_loader", problems = problems.len(),
+            "Some MIB files have problems; `nereus mib lint` shows them"
+        );
+        for problem in problems {
+            tracing::debug!(component = "mib_loader", "{problem}");
+        }
+    }
+}
+
+fn report_snapshot(publisher: &Publisher, metrics: &Metrics) {
+    let snapshot = publisher.current();
+    metrics.snapshot_generation.set(snapshot.generation().0 as i64);
+    metrics.mib_modules.set(snapshot.mib().modules().len() as i64);
+    metrics.mib_nodes.set(snapshot.mib().nodes().len() as i64);
+}
