@@ -45,4 +45,4 @@ pub mod pipeline;
 //pub mod admin;
 pub mod cli;
 pub mod reload;
-pub mod server;
+//pub mod server;
