@@ -1,34 +1,36 @@
 //! How far the receivers have come: the place where a reload learns that no event of an older
 //! generation can still arrive, so that alerts may be re-keyed.
 
+use std::collections::BTreeMap;
+
 use crate::event::Generation;
 
 /// The newest generation that each receiver has read.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
-    seen: Vec<Generation>,
+    seen: BTreeMap<u32, Generation>,
 }
 
 impl Fence {
     /// None of `receivers` has said anything yet: each stands at generation 0.
-    pub(super) fn new(receivers: usize) -> Self {
-        Self { seen: vec![Generation::default(); receivers] }
+    pub(super) fn new(receivers: &[u32]) -> Self {
+        Self { seen: receivers.iter().map(|&receiver| (receiver, Generation::default())).collect() }
     }
 
-    /// `receiver` has read `generation`. Receivers are numbered densely from 0 by this program, so that one
-    /// beyond the known number is a listener that a reload has added.
+    /// `receiver` has read `generation`; one that was not known is of a listener that a reload has added.
     pub(super) fn mark(&mut self, receiver: u32, generation: Generation) {
-        let place = receiver as usize;
-        if place >= self.seen.len() {
-            self.seen.resize(place + 1, Generation::default());
-        }
-        let seen = &mut self.seen[place];
+        let seen = self.seen.entry(receiver).or_default();
         *seen = generation.max(*seen);
+    }
+
+    /// `receiver` has ended.
+    pub(super) fn leave(&mut self, receiver: u32) {
+        self.seen.remove(&receiver);
     }
 
     /// Every receiver has read this generation or a newer one.
     pub(super) fn lowest(&self) -> Generation {
-        self.seen.iter().copied().min().unwrap_or_default()
+        self.seen.values().copied().min().unwrap_or_default()
     }
 }
 
@@ -38,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_slowest_receiver_decides() {
-        let mut fence = Fence::new(2);
+        let mut fence = Fence::new(&[0, 1]);
         assert_eq!(fence.lowest(), Generation(0));
         fence.mark(0, Generation(3));
         assert_eq!(fence.lowest(), Generation(0), "the second receiver has not spoken");
@@ -50,5 +52,8 @@ mod tests {
         assert_eq!(fence.lowest(), Generation(2));
         fence.mark(1, Generation(3));
         assert_eq!(fence.lowest(), Generation(3));
+        fence.mark(3, Generation(2));
+        fence.leave(3);
+        assert_eq!(fence.lowest(), Generation(3), "who has left holds nothing up");
     }
 }

@@ -61,6 +61,7 @@ pub fn run(
                 match entry {
                     Handed::Event(event) => correlator.event(event, now, &routes, &mut out),
                     Handed::Generation { receiver, generation } => correlator.mark(receiver, generation),
+                    Handed::Left { receiver } => correlator.leave(receiver),
                 }
             }
             more = correlator.tick(now, &routes, &mut out);

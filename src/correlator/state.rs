@@ -128,7 +128,7 @@ impl Correlator {
     /// Of two restored alerts with one key, which no version writes, the younger stays and the first tick
     /// ends the other, so that neither is orphaned.
     #[must_use]
-    pub fn new(limits: Limits, restored: Restored, receivers: usize) -> Self {
+    pub fn new(limits: Limits, restored: Restored, receivers: &[u32]) -> Self {
         let Restored { open: mut records, last_event, last_alert, last_change } = restored;
         records.retain(|record| record.state != AlertState::Resolved);
         records.sort_unstable_by_key(|record| record.id);

@@ -182,13 +182,18 @@ pub enum Handed {
         /// The generation that it has read.
         generation: Generation,
     },
+    /// This receiver has ended and hands over nothing more.
+    Left {
+        /// The receiver's number.
+        receiver: u32,
+    },
 }
 
 impl Weight for Handed {
     fn octets(&self) -> usize {
         match self {
             Self::Event(event) => event.octets(),
-            Self::Generation { .. } => size_of::<Self>(),
+            Self::Generation { .. } | Self::Left { .. } => size_of::<Self>(),
         }
     }
 }

@@ -121,14 +121,39 @@ pub(super) fn bind(address: SocketAddr, receive_buffer: u64, tick: Duration) -> 
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    let wanted = libc::c_int::try_from(receive_buffer).unwrap_or(libc::c_int::MAX);
-    // Past net.core.rmem_max only with CAP_NET_ADMIN; else as much as the kernel grants.
-    if set_option(&socket, libc::SO_RCVBUFFORCE, wanted).is_err() {
-        set_option(&socket, libc::SO_RCVBUF, wanted)?;
-    }
     socket.set_read_timeout(Some(tick))?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    let socket = {
+        set_buffer(&socket, receive_buffer)?;
+        socket.bind(&address.into())?;
+        UdpSocket::from(socket)
+    };
+    Ok(socket)
+}
+
+/// Asks for another receive buffer on an open socket.
+///
+/// # Errors
+/// The system's.
+pub(super) fn set_receive_buffer(socket: &UdpSocket, receive_buffer: u64) -> io::Result<()> {
+    set_buffer(socket, receive_buffer)
+}
+
+/// Past net.core.rmem_max only with CAP_NET_ADMIN; else as much as the kernel grants.
+fn set_buffer(socket: &impl AsRawFd, receive_buffer: u64) -> io::Result<()> {
+    let wanted = libc::c_int::try_from(receive_buffer).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::SO_RCVBUFFORCE, &wanted).or_else(|_| set_option(socket, libc::SO_RCVBUF, &wanted))
+}
+
+/// Lets no further datagram into the socket; what it holds stays.
+///
+/// # Errors
+/// The system's.
+pub(super) fn let_nothing_in(socket: &UdpSocket) -> io::Result<()> {
+    // One instruction of classic BPF: return 0 octets of the datagram, which is to drop it.
+    let mut nothing = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+    // The kernel copies the program during the call.
+    set_option(socket, libc::SO_ATTACH_FILTER, &program)
 }
 
 /// Refuses an address that somebody else has, whether or not they share it.
@@ -148,15 +173,16 @@ pub(super) fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
     socket2::SockRef::from(socket).recv_buffer_size()
 }
 
-fn set_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the pointer is to `value`, alive for the call, with its own size.
+fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer is to `value`, alive for the call, with its own size; what a `sock_fprog` points
+    // at is alive in the caller's frame.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -221,6 +247,20 @@ mod tests {
     fn an_idle_socket_ticks() {
         let socket = bind("[::1]:0".parse().unwrap(), 1 << 16, Duration::from_millis(10)).unwrap();
         assert_eq!(Batch::new().receive(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_filtered_socket_gives_what_it_holds_and_takes_nothing_more() {
+        let socket = bind("127.0.0.1:0".parse().unwrap(), 1 << 20, Duration::from_millis(10)).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        sender.send_to(b"before", to).unwrap();
+        let_nothing_in(&socket).unwrap();
+        sender.send_to(b"after", to).unwrap();
+        let mut batch = Batch::new();
+        assert_eq!(batch.receive(&socket).unwrap(), 1);
+        assert_eq!(batch.datagrams().next().unwrap().0, b"before");
+        assert_eq!(batch.receive(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -9,9 +9,10 @@ use prometheus::IntCounter;
 
 use super::batch::Batch;
 use super::process::{Datagram, Scratch, process};
+use super::samples::Samples;
 use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
 use crate::metrics::{DropReason, Metrics};
-use crate::snapshot::SnapshotReader;
+use crate::snapshot::{Snapshot, SnapshotReader};
 use crate::version::Version;
 
 /// How long a receiver that was told to stop goes on while datagrams still come.
@@ -26,6 +27,7 @@ pub(super) struct Receiver {
     pub(super) socket: Arc<UdpSocket>,
     pub(super) snapshot: SnapshotReader,
     pub(super) handoff: Arc<Queue<Handed>>,
+    pub(super) samples: Arc<Samples>,
     pub(super) counters: Counters,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -83,20 +85,25 @@ impl Tally {
 }
 
 impl Receiver {
-    /// Receives until told to stop; then takes what the socket still holds and ends.
+    /// Receives until told to stop, or until the settings have the address no longer; then takes what the
+    /// socket still holds and ends.
     pub(super) fn run(mut self) {
         let mut batch = Batch::new();
         let mut scratch = Scratch::default();
         let mut events = Vec::new();
-        let mut generation = Generation(0);
-        let mut listener = None;
-        let mut stop_by = None;
+        // The generation that this receiver works under. A receiver whose address is gone stays at the
+        // last one that had it, for what had arrived by then.
+        let mut working: Option<(Arc<Snapshot>, usize)> = None;
+        let mut newest = Generation(0);
+        let mut end_by = None;
+        let mut turn = 0usize;
         loop {
             // What waits in the socket is taken before the end, but a sender that never pauses is no
             // reason to go on for ever.
-            let stopping = self.stop.load(Ordering::Acquire);
-            if stopping && Instant::now() > *stop_by.get_or_insert_with(|| Instant::now() + DRAIN) {
-                return;
+            let gone = working.as_ref().is_some_and(|(snapshot, _)| snapshot.generation() != newest);
+            let ending = gone || self.stop.load(Ordering::Acquire);
+            if ending && Instant::now() > *end_by.get_or_insert_with(|| Instant::now() + DRAIN) {
+                break;
             }
             let read = match batch.receive(&self.socket) {
                 Ok(read) => read,
@@ -111,24 +118,21 @@ impl Receiver {
             };
             let started = Instant::now();
             let snapshot = self.snapshot.load();
-            if snapshot.generation() != generation {
-                generation = snapshot.generation();
-                listener = snapshot.listener(self.listener);
-                // From here on this receiver hands over nothing older.
-                let marker = Handed::Generation { receiver: self.number, generation };
-                let _ = self.handoff.push_control(marker);
+            if snapshot.generation() != newest {
+                newest = snapshot.generation();
+                if let Some(place) = snapshot.listener(self.listener) {
+                    working = Some((Arc::clone(snapshot), place));
+                    // From here on this receiver hands over nothing older.
+                    let marker = Handed::Generation { receiver: self.number, generation: newest };
+                    let _ = self.handoff.push_control(marker);
+                }
             }
+            let Some((snapshot, listener)) = &working else { break };
             if read > 0 {
                 let mut tally = Tally::default();
                 let received = Timestamp::now();
                 for (octets, peer) in batch.datagrams() {
-                    // An address that left the settings is drained as one that nobody may use.
-                    let Some(listener) = listener else {
-                        tally.version(None);
-                        tally.drop(DropReason::NotAllowed, 1);
-                        continue;
-                    };
-                    let datagram = Datagram { octets, peer, listener, received };
+                    let datagram = Datagram { octets, peer, listener: *listener, received };
                     match process(snapshot, &datagram, &mut scratch) {
                         Verdict::Accepted(event) => {
                             tally.accepted += 1;
@@ -145,12 +149,17 @@ impl Receiver {
                 tally.accepted -= refused;
                 tally.drop(DropReason::HandoffFull, refused);
                 tally.flush(&self.counters);
+                turn = turn.wrapping_add(1);
+                if let Some((octets, peer)) = batch.datagrams().nth(turn % read) {
+                    self.samples.offer(octets, peer, self.listener);
+                }
                 let mean = started.elapsed().as_secs_f64() / read as f64;
                 self.counters.metrics.trap_processing_duration.observe(mean);
-            } else if stopping {
-                return;
+            } else if ending {
+                break;
             }
         }
+        let _ = self.handoff.push_control(Handed::Left { receiver: self.number });
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
+
 use super::Snapshot;
 
 /// A part of the program that owns something outside the Snapshot (sockets, workers, a log file) and
@@ -37,4 +39,24 @@ pub struct ReloadStats {
     pub last_reload: Option<SystemTime>,
     /// The generation that it follows.
     pub config_version: u64,
+}
+
+/// Counts a component's reloads.
+#[derive(Debug, Default)]
+pub struct ReloadCounter(Mutex<ReloadStats>);
+
+impl ReloadCounter {
+    /// The component now follows generation `version`.
+    pub fn record(&self, version: u64) {
+        let mut stats = self.0.lock();
+        stats.reload_count += 1;
+        stats.last_reload = Some(SystemTime::now());
+        stats.config_version = version;
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> ReloadStats {
+        *self.0.lock()
+    }
 }

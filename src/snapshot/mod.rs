@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use build::build;
-pub use component::{ComponentReloader, Prepared, ReloadStats};
+pub use component::{ComponentReloader, Prepared, ReloadCounter, ReloadStats};
 pub use field::Subject;
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader};
 pub use rules::{CompiledRules, Decision, RuleScratch};

@@ -12,7 +12,7 @@
 //! A published Snapshot cannot be changed:
 //! ```compile_fail
 //! fn change(reader: &mut nereus::snapshot::SnapshotReader) {
-//!     let snapshot: &mut nereus::snapshot::Snapshot = reader.load();
+//!     let snapshot: &mut nereus::snapshot::Snapshot = &mut *reader.load();
 //! }
 //! ```
 //! ```
@@ -66,7 +66,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Publishes `first` as generation 1 and keeps the last `keep` generations (at least the current one).
-    /// Starts the reaper thread, which ends once the Publisher is gone and everything retired is free.
+    /// Starts the reaper thread, which ends with the Publisher.
     ///
     /// # Errors
     /// When the system refuses the thread.
@@ -138,30 +138,22 @@ impl Drop for Publisher {
 /// Frees what was retired once nobody else holds it.
 fn reap(inbox: &mpsc::Receiver<Arc<Snapshot>>) {
     let mut waiting: Vec<Arc<Snapshot>> = Vec::new();
-    let mut open = true;
-    while open || !waiting.is_empty() {
-        if waiting.is_empty() {
-            // Nothing to watch: sleep until something is retired.
-            match inbox.recv() {
-                Ok(old) => waiting.push(old),
-                Err(_) => return,
-            }
-        } else if open {
-            match inbox.recv_timeout(REAP_EVERY) {
-                Ok(old) => waiting.push(old),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => open = false,
-            }
+    loop {
+        // Nothing to watch: sleep until something is retired. The program's end closes the channel, and
+        // whoever still holds a Snapshot then frees it.
+        let retired = if waiting.is_empty() {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
-            thread::sleep(REAP_EVERY);
+            inbox.recv_timeout(REAP_EVERY)
+        };
+        match retired {
+            Ok(old) => waiting.push(old),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         waiting.extend(inbox.try_iter());
         // With a count of one nobody else can get at it: clones come from holders, and the swap has gone on.
         waiting.retain(|old| Arc::strong_count(old) > 1);
-        if !open {
-            // The program ends; whoever still holds one frees it.
-            return;
-        }
     }
 }
 
@@ -194,7 +186,8 @@ pub struct SnapshotReader {
 impl SnapshotReader {
     /// The current Snapshot. Its generation is never lower than that of the load before.
     /// A refresh lets go of the old one, which the Publisher or the reaper still holds: nothing is freed here.
-    pub fn load(&mut self) -> &Snapshot {
+    /// Whoever keeps a clone past the next load pins that generation until it lets go.
+    pub fn load(&mut self) -> &Arc<Snapshot> {
         self.cache.load()
     }
 }

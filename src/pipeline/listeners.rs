@@ -1,0 +1,324 @@
+//! The listeners: sockets and their receiver threads, which outlive generations. The component `listener`.
+//!
+//! A new address is bound in *prepare* (a group of its own: never a socket in a group that lives, which
+//! would take datagrams that an abort loses) and its threads wait at a gate; *commit* opens the gate. An
+//! address that left the settings gets a filter that lets nothing more in; its receivers take what had
+//! arrived under the generation that still had the address, and end.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::batch;
+use super::receiver::{Counters, Receiver};
+use super::samples::Samples;
+use crate::config::settings::Listener;
+use crate::event::{Handed, Queue};
+use crate::metrics::Metrics;
+use crate::snapshot::{ComponentReloader, Prepared, ReloadCounter, ReloadStats, Snapshot, SnapshotHandle};
+
+/// How long an idle receiver waits before it looks at the Snapshot and at whether to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What receivers work with.
+#[derive(Debug, Clone)]
+pub struct Wiring {
+    /// Where they read the current Snapshot.
+    pub snapshot: SnapshotHandle,
+    /// Where events go.
+    pub handoff: Arc<Queue<Handed>>,
+    /// What they count on.
+    pub metrics: Arc<Metrics>,
+    /// Where they leave samples for the rehearsal.
+    pub samples: Arc<Samples>,
+}
+
+/// All listeners of the program.
+#[derive(Debug)]
+pub struct Listeners {
+    groups: Mutex<Vec<Group>>,
+    wiring: OnceLock<Wiring>,
+    next_receiver: AtomicU32,
+    /// Drops that were counted on sockets which are closed since.
+    reloads: ReloadCounter,
+}
+
+/// One address: its sockets and threads.
+#[derive(Debug)]
+struct Group {
+    /// As the settings have it; what finds it again.
+    address: SocketAddr,
+    /// As the system gave it: a port 0 has its number.
+    local: SocketAddr,
+    sockets: Vec<Socket>,
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    socket: Arc<UdpSocket>,
+    receiver: u32,
+    /// The kernel's drop counter as it was last read.
+    drops: Mutex<u32>,
+}
+
+/// Why an address could not be opened.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The system's reason.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot listen on udp {}: {}", self.address, self.error)?;
+        match self.error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                f.write_str(" (a port below 1024 needs CAP_NET_BIND_SERVICE, or take 1162)")
+            }
+            io::ErrorKind::AddrInUse => f.write_str(" (is snmptrapd or another Nereus running there?)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Listeners {
+    /// Opens every listener with its number of receivers; datagrams wait in the kernel until
+    /// [`Listeners::start`].
+    ///
+    /// # Errors
+    /// The first address that cannot be had; the others are closed again.
+    pub fn bind(listeners: &[Listener]) -> Result<Self, BindError> {
+        let new = Self {
+            groups: Mutex::default(),
+            wiring: OnceLock::new(),
+            next_receiver: AtomicU32::new(0),
+            reloads: ReloadCounter::default(),
+        };
+        let groups = listeners.iter().map(|listener| new.open(listener)).collect::<Result<_, _>>()?;
+        *new.groups.lock() = groups;
+        Ok(new)
+    }
+
+    /// Starts a thread for each socket.
+    ///
+    /// # Errors
+    /// When the system refuses a thread; [`Listeners::stop`] ends those that started.
+    pub fn start(&self, wiring: Wiring) -> io::Result<()> {
+        let wiring = self.wiring.get_or_init(|| wiring);
+        let mut gates = Vec::new();
+        for group in &mut *self.groups.lock() {
+            group.spawn(wiring, &mut gates)?;
+        }
+        open_all(gates);
+        Ok(())
+    }
+
+    fn open(&self, listener: &Listener) -> Result<Group, BindError> {
+        let mut address = listener.address;
+        let failed = |error| BindError { address: listener.address, error };
+        // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
+        // each would get half of the traps.
+        batch::refuse_taken(address).map_err(failed)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut sockets = Vec::new();
+        for _ in 0..listener.receivers.map_or(cores, usize::from).max(1) {
+            let socket = batch::bind(address, listener.receive_buffer, TICK).map_err(failed)?;
+            // With port 0 the first socket chooses, and the others join its group.
+            address = socket.local_addr().map_err(failed)?;
+            let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
+            sockets.push(Socket { socket: Arc::new(socket), receiver, drops: Mutex::new(0) });
+        }
+        tell_buffer(listener, &sockets);
+        Ok(Group {
+            address: listener.address,
+            local: address,
+            sockets,
+            threads: Vec::new(),
+            stop: Arc::default(),
+        })
+    }
+
+    /// The addresses that are listened on, as the system gave them (a port 0 has its number).
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.groups.lock().iter().map(|group| group.local).collect()
+    }
+
+    /// The numbers of the receivers that run.
+    #[must_use]
+    pub fn receivers(&self) -> Vec<u32> {
+        self.groups.lock().iter().flat_map(|group| &group.sockets).map(|socket| socket.receiver).collect()
+    }
+
+    /// Adds what the kernel dropped since the last call to the metrics, and returns the metrics' sum.
+    /// Cheap: a system call a socket.
+    pub fn count_kernel_drops(&self, metrics: &Metrics) -> u64 {
+        let mut sum = 0;
+        for group in &*self.groups.lock() {
+            let counter = metrics.kernel_drops.with_label_values(&[&group.local.to_string()]);
+            for socket in &group.sockets {
+                let mut last = socket.drops.lock();
+                if let Ok(now) = batch::kernel_drops(&socket.socket) {
+                    counter.inc_by(u64::from(now.wrapping_sub(*last)));
+                    *last = now;
+                }
+            }
+            sum += counter.get();
+        }
+        sum
+    }
+
+    /// Lets each receiver take what its socket still holds, and waits for all.
+    pub fn stop(&self) {
+        let mut groups = std::mem::take(&mut *self.groups.lock());
+        for group in &groups {
+            group.stop.store(true, Ordering::Release);
+        }
+        groups.iter_mut().for_each(Group::join);
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Group {
+    /// Starts its threads behind gates.
+    fn spawn(&mut self, wiring: &Wiring, gates: &mut Vec<SyncSender<()>>) -> io::Result<()> {
+        for socket in &self.sockets {
+            let receiver = Receiver {
+                number: socket.receiver,
+                listener: self.address,
+                socket: Arc::clone(&socket.socket),
+                snapshot: wiring.snapshot.reader(),
+                handoff: Arc::clone(&wiring.handoff),
+                samples: Arc::clone(&wiring.samples),
+                counters: Counters::new(&wiring.metrics),
+                stop: Arc::clone(&self.stop),
+            };
+            let (gate, opened) = sync_channel(1);
+            let thread = thread::Builder::new()
+                .name(format!("receiver-{}", socket.receiver))
+                .stack_size(512 << 10)
+                // A gate that was dropped unopened: the reload was rejected.
+                .spawn(move || opened.recv().map_or((), |()| receiver.run()))?;
+            self.threads.push(thread);
+            gates.push(gate);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(component = "listener", listener = %self.local, "A receiver thread has panicked");
+            }
+        }
+    }
+}
+
+fn open_all(gates: Vec<SyncSender<()>>) {
+    for gate in gates {
+        // The thread waits on the other side: this cannot block, and fails only if it has ended.
+        let _ = gate.send(());
+    }
+}
+
+fn tell_buffer(listener: &Listener, sockets: &[Socket]) {
+    let granted = sockets.iter().filter_map(|socket| batch::receive_buffer(&socket.socket).ok()).min();
+    if let Some(granted) = granted
+        && (granted as u64) < listener.receive_buffer
+    {
+        tracing::warn!(
+            component = "listener", listener = %listener.address, asked = listener.receive_buffer, granted,
+            "The receive buffer is smaller than asked for; raise net.core.rmem_max"
+        );
+    }
+}
+
+/// What a reload has made ready: bound addresses whose threads wait.
+struct PreparedListeners {
+    listeners: Arc<Listeners>,
+    added: Vec<Group>,
+    gates: Vec<SyncSender<()>>,
+    removed: Vec<SocketAddr>,
+    resized: Vec<Listener>,
+    version: u64,
+}
+
+impl ComponentReloader for Arc<Listeners> {
+    fn name(&self) -> &'static str {
+        "listener"
+    }
+
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Box<dyn Prepared>, String> {
+        let (old, settings) = (&old.settings().listeners, &new.settings().listeners);
+        let known = |address| old.iter().find(|listener| listener.address == address);
+        let mut added = Vec::new();
+        let mut gates = Vec::new();
+        for listener in settings.iter().filter(|listener| known(listener.address).is_none()) {
+            let mut group = self.open(listener).map_err(|error| error.to_string())?;
+            if let Some(wiring) = self.wiring.get() {
+                group.spawn(wiring, &mut gates).map_err(|error| error.to_string())?;
+            }
+            added.push(group);
+        }
+        let removed = old
+            .iter()
+            .map(|listener| listener.address)
+            .filter(|address| settings.iter().all(|listener| listener.address != *address))
+            .collect();
+        let resized = settings
+            .iter()
+            .filter(|new| known(new.address).is_some_and(|old| old.receive_buffer != new.receive_buffer))
+            .cloned()
+            .collect();
+        let version = new.generation().0;
+        Ok(Box::new(PreparedListeners { listeners: Self::clone(self), added, gates, removed, resized, version }))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.reloads.stats()
+    }
+}
+
+impl Prepared for PreparedListeners {
+    fn commit(self: Box<Self>) {
+        let mut groups = self.listeners.groups.lock();
+        open_all(self.gates);
+        for group in groups.extract_if(.., |group| self.removed.contains(&group.address)) {
+            for socket in &group.sockets {
+                // Without the filter the receivers end all the same, once a bounded drain is over.
+                if let Err(error) = batch::let_nothing_in(&socket.socket) {
+                    tracing::warn!(component = "listener", listener = %group.local, error = %error, "A removed address cannot be filtered");
+                }
+            }
+            // The threads end by themselves and close the sockets: nobody waits for them here.
+            drop(group);
+        }
+        groups.extend(self.added);
+        for listener in &self.resized {
+            for group in groups.iter().filter(|group| group.address == listener.address) {
+                for socket in &group.sockets {
+                    let _ = batch::set_receive_buffer(&socket.socket, listener.receive_buffer);
+                }
+                tell_buffer(listener, &group.sockets);
+            }
+        }
+        self.listeners.reloads.record(self.version);
+    }
+}
