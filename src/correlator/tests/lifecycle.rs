@@ -296,8 +296,8 @@ fn annotations_are_those_of_the_last_raise_that_was_told() {
     for (at, listener, kind, expected) in [
         (0, 1, RAISE, "major by listener 1"),
         (1, 2, RAISE, "major by listener 1"),
-        (60, 3, RAISE, "major by listener 3"),
-        (61, 4, CLEAR, "major by listener 3"),
+        (60, 300, RAISE, "major by listener 300"),
+        (61, 4, CLEAR, "major by listener 300"),
     ] {
         let effects: &'static [(u32, EffectKind)] = if kind == CLEAR { &[(1, CLEAR)] } else { &[(1, RAISE)] };
         world.step(at, On(listener, effects));
