@@ -99,7 +99,6 @@ fn repeats_allocate_nothing_and_open_alerts_are_small() {
         out.clear();
     }
     let each = (OCTETS.load(Ordering::Relaxed) - before) / ALERTS as isize;
-    eprintln!("{each} octets an open alert");
     assert!(each < 1200, "{each} octets an open alert");
 
     let mut allocated = 0;

@@ -161,3 +161,40 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{Limits, Restored};
+    use super::super::tests::{record, seconds};
+    use super::*;
+
+    #[test]
+    fn the_wait_ends_when_something_is_due() {
+        let mut alert = record(1, "a");
+        alert.expires_at = Some(seconds(10));
+        let restored = Restored { open: vec![alert], ..Restored::default() };
+        let correlator = Correlator::new(Limits::default(), restored, 0);
+        assert_eq!(
+            patience(&correlator, false, seconds(2)),
+            PATIENCE,
+            "a clock that is set must not matter long"
+        );
+        assert_eq!(patience(&correlator, false, Timestamp(9_900_000)), Duration::from_millis(100));
+        assert_eq!(patience(&correlator, false, seconds(11)), Duration::ZERO);
+        assert_eq!(patience(&correlator, true, seconds(2)), Duration::ZERO);
+        let idle = Correlator::new(Limits::default(), Restored::default(), 0);
+        assert_eq!(patience(&idle, false, seconds(2)), PATIENCE);
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_burst_but_not_its_use() {
+        let mut buffer: Vec<u64> = Vec::with_capacity(100_000);
+        shrink(&mut buffer, 90_000);
+        assert!(buffer.capacity() >= 100_000, "the burst may go on");
+        shrink(&mut buffer, 10);
+        assert!(buffer.capacity() <= KEEP);
+        let mut small: Vec<u64> = Vec::with_capacity(KEEP);
+        shrink(&mut small, 0);
+        assert!(small.capacity() >= KEEP, "a usual one is kept");
+    }
+}

@@ -154,7 +154,9 @@ fn the_life_of_an_alert() {
             None,
             &[
                 (0, On(0, &[(1, RAISE)]), "event of A: A firing major x1"),
+                (1, Tick, ""),
                 (1, On(0, &[(1, RAISE)]), "event of A: A firing major x2"),
+                (31, Tick, ""),
             ],
         ),
         (
@@ -294,8 +296,8 @@ fn annotations_are_those_of_the_last_raise_that_was_told() {
     for (at, listener, kind, expected) in [
         (0, 1, RAISE, "major by listener 1"),
         (1, 2, RAISE, "major by listener 1"),
-        (60, 3, RAISE, "major by listener 3"),
-        (61, 4, CLEAR, "major by listener 3"),
+        (60, 300, RAISE, "major by listener 300"),
+        (61, 4, CLEAR, "major by listener 300"),
     ] {
         let effects: &'static [(u32, EffectKind)] = if kind == CLEAR { &[(1, CLEAR)] } else { &[(1, RAISE)] };
         world.step(at, On(listener, effects));
@@ -304,6 +306,7 @@ fn annotations_are_those_of_the_last_raise_that_was_told() {
     let record = world.disk.alerts.values().next().unwrap();
     assert_eq!((record.first_seen, record.last_seen), (seconds(0), seconds(61)));
     assert_eq!((record.count, record.resolved_at), (3, Some(seconds(61))));
+    assert_eq!(record.last_event, world.disk.restored().last_event, "the clear is its last event");
 }
 
 #[test]
@@ -403,6 +406,36 @@ fn restored_maxima_are_respected_and_twins_are_ended() {
     let numbers: Vec<_> = decided.changes.iter().map(|c| (c.record.id.0, c.record.change)).collect();
     assert_eq!(numbers, [(5, 72), (70, 73), (81, 74)]);
     assert_eq!((decided.id, decided.alert), (EventId(1_001), Some(AlertId(5))));
+}
+
+#[test]
+fn maxima_that_lag_behind_the_open_alerts_are_put_right() {
+    let newest = AlertRecord { last_event: EventId(900), change: 30, ..record(70, "a") };
+    let restored = Restored { open: vec![newest, record(5, "b")], ..Restored::default() };
+    let mut correlator = Correlator::new(Limits::default(), restored, 0);
+    let (raise, mut out) = (effect(&rule("link", None, None, &Arc::default()), 1, RAISE), Vec::new());
+    correlator.event(event(Timestamp(1), 0, [raise]), Timestamp(1), &routes(), &mut out);
+    let [Command::Event(decided)] = &out[..] else { panic!("{out:?}") };
+    let change = &decided.changes[0].record;
+    assert_eq!((decided.id.0, change.id.0, change.change), (901, 71, 31));
+}
+
+#[test]
+fn the_next_thing_to_do_is_an_expiry_or_a_flush() {
+    let mut world = World::new(Limits::default(), rule("link", Some(300), Some(100), &Arc::default()));
+    assert_eq!(world.correlator.wake_at(), None);
+    world.step(0, Tick);
+    world.step(1, On(0, &[(1, RAISE)]));
+    assert_eq!(world.correlator.wake_at(), Some(seconds(101)), "nothing to tell");
+    world.step(2, On(0, &[(1, RAISE)]));
+    assert_eq!(world.correlator.wake_at(), Some(seconds(30)));
+    world.step(95, Tick);
+    world.step(96, On(0, &[(1, RAISE)]));
+    assert_eq!(
+        world.correlator.wake_at(),
+        Some(seconds(101)),
+        "the timer is looked at before the flush at 125"
+    );
 }
 
 #[test]
