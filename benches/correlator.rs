@@ -61,7 +61,7 @@ fn correlator(bench: &mut Criterion) {
         text: Box::new(Fixed(text)),
     });
     let routes = Routes::default();
-    let mut core = Correlator::new(Limits::default(), Restored::default(), 1);
+    let mut core = Correlator::new(Limits::default(), Restored::default(), &[0]);
     let mut out = Vec::new();
     let now = Timestamp(1_000_000);
     for key in 0..OPEN {

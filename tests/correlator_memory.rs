@@ -88,7 +88,7 @@ fn repeats_allocate_nothing_and_open_alerts_are_small() {
     const ALERTS: usize = 20_000;
     let raise = EffectKind::Raise(Severity::Major);
     let (rule, routes) = (rule(), Routes::default());
-    let mut correlator = Correlator::new(Limits::default(), Restored::default(), 1);
+    let mut correlator = Correlator::new(Limits::default(), Restored::default(), &[0]);
     let mut out: Vec<Command> = Vec::with_capacity(64);
     let mut time = Timestamp(1_000_000);
 

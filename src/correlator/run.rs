@@ -173,7 +173,7 @@ mod tests {
         let mut alert = record(1, "a");
         alert.expires_at = Some(seconds(10));
         let restored = Restored { open: vec![alert], ..Restored::default() };
-        let correlator = Correlator::new(Limits::default(), restored, 0);
+        let correlator = Correlator::new(Limits::default(), restored, &[]);
         assert_eq!(
             patience(&correlator, false, seconds(2)),
             PATIENCE,
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(patience(&correlator, false, Timestamp(9_900_000)), Duration::from_millis(100));
         assert_eq!(patience(&correlator, false, seconds(11)), Duration::ZERO);
         assert_eq!(patience(&correlator, true, seconds(2)), Duration::ZERO);
-        let idle = Correlator::new(Limits::default(), Restored::default(), 0);
+        let idle = Correlator::new(Limits::default(), Restored::default(), &[]);
         assert_eq!(patience(&idle, false, seconds(2)), PATIENCE);
     }
 

@@ -222,6 +222,11 @@ impl Correlator {
         self.fence.mark(receiver, generation);
     }
 
+    /// A receiver has ended.
+    pub fn leave(&mut self, receiver: u32) {
+        self.fence.leave(receiver);
+    }
+
     /// No event of an older generation than this one can still come.
     #[must_use]
     pub fn fence(&self) -> Generation {

@@ -34,7 +34,7 @@ pub use queue::{Queue, Weight};
 use crate::metrics::DropReason;
 use crate::oid::Oid;
 use crate::severity::Severity;
-use crate::version::Version;
+pub use crate::version::Version;
 
 /// The number of a published Snapshot; 1 is the first, and it never goes back (a rollback is a new number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

@@ -141,7 +141,8 @@ pub(super) fn set_receive_buffer(socket: &UdpSocket, receive_buffer: u64) -> io:
 /// Past net.core.rmem_max only with CAP_NET_ADMIN; else as much as the kernel grants.
 fn set_buffer(socket: &impl AsRawFd, receive_buffer: u64) -> io::Result<()> {
     let wanted = libc::c_int::try_from(receive_buffer).unwrap_or(libc::c_int::MAX);
-    set_option(socket, libc::SO_RCVBUFFORCE, &wanted).or_else(|_| set_option(socket, libc::SO_RCVBUF, &wanted))
+    set_option(socket, libc::SO_RCVBUFFORCE, &wanted)
+        .or_else(|_| set_option(socket, libc::SO_RCVBUF, &wanted))
 }
 
 /// Lets no further datagram into the socket; what it holds stays.

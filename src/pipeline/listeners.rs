@@ -288,7 +288,14 @@ impl ComponentReloader for Arc<Listeners> {
             .cloned()
             .collect();
         let version = new.generation().0;
-        Ok(Box::new(PreparedListeners { listeners: Self::clone(self), added, gates, removed, resized, version }))
+        Ok(Box::new(PreparedListeners {
+            listeners: Self::clone(self),
+            added,
+            gates,
+            removed,
+            resized,
+            version,
+        }))
     }
 
     fn reload_stats(&self) -> ReloadStats {

@@ -19,6 +19,7 @@ mod pdu;
 mod usm;
 mod varbind;
 
+pub use crate::version::Version;
 pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encode_v1, encode_v2c};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use message::{CommunityMessage, Message, decode};

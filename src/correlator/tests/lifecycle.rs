@@ -27,7 +27,7 @@ struct World {
 
 impl World {
     fn new(limits: Limits, rule: Arc<RuleAction>) -> Self {
-        let correlator = Correlator::new(limits, Restored::default(), 1);
+        let correlator = Correlator::new(limits, Restored::default(), &[0]);
         Self { correlator, disk: Disk::default(), rule, limits }
     }
 
@@ -48,7 +48,7 @@ impl World {
             told.push(self.tell(command));
         }
         if matches!(what, Restart) {
-            self.correlator = Correlator::new(self.limits, self.disk.restored(), 1);
+            self.correlator = Correlator::new(self.limits, self.disk.restored(), &[0]);
         }
         let open = self.correlator.records();
         assert_eq!(
@@ -386,7 +386,7 @@ fn restored_maxima_are_respected_and_twins_are_ended() {
         last_change: 7,
     };
     let limits = Limits { open_alerts: 1, ..Limits::default() };
-    let mut correlator = Correlator::new(limits, restored, 0);
+    let mut correlator = Correlator::new(limits, restored, &[]);
     assert_eq!(correlator.open_alerts(), 2, "the bound is for new ones");
     let mut out = Vec::new();
     correlator.tick(Timestamp(0), &routes(), &mut out);
@@ -412,7 +412,7 @@ fn restored_maxima_are_respected_and_twins_are_ended() {
 fn maxima_that_lag_behind_the_open_alerts_are_put_right() {
     let newest = AlertRecord { last_event: EventId(900), change: 30, ..record(70, "a") };
     let restored = Restored { open: vec![newest, record(5, "b")], ..Restored::default() };
-    let mut correlator = Correlator::new(Limits::default(), restored, 0);
+    let mut correlator = Correlator::new(Limits::default(), restored, &[]);
     let (raise, mut out) = (effect(&rule("link", None, None, &Arc::default()), 1, RAISE), Vec::new());
     correlator.event(event(Timestamp(1), 0, [raise]), Timestamp(1), &routes(), &mut out);
     let [Command::Event(decided)] = &out[..] else { panic!("{out:?}") };

@@ -140,7 +140,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            correlator: Correlator::new(Limits::default(), Restored::default(), 0),
+            correlator: Correlator::new(Limits::default(), Restored::default(), &[]),
             disk: Disk::default(),
             rules: rules(),
             now: 1_000,
@@ -275,7 +275,7 @@ proptest! {
             if restarts.contains(&number) {
                 world.finish();
                 prop_assert_eq!(world.disk.open(), world.correlator.records(), "the disk knows everything");
-                world.correlator = Correlator::new(Limits::default(), world.disk.restored(), 0);
+                world.correlator = Correlator::new(Limits::default(), world.disk.restored(), &[]);
             }
             prop_assert_eq!(world.step(&step), twin.step(&step), "after {:?}", step);
             prop_assert_eq!(world.correlator.records(), twin.correlator.records());

@@ -30,7 +30,7 @@ fn everything_handed_over_reaches_the_writer_and_is_counted() {
         });
         let correlator = scope.spawn(|| {
             let limits = Limits { open_alerts: 900, ..Limits::default() };
-            let correlator = Correlator::new(limits, Restored::default(), 1);
+            let correlator = Correlator::new(limits, Restored::default(), &[0]);
             let routes = Arc::new(routes());
             let ended = run(correlator, &handoff, &writer, || Arc::clone(&routes), clock, &metrics);
             writer.close();
@@ -73,7 +73,7 @@ fn time_alone_ends_an_alert() {
     let clock = AtomicI64::new(SECOND);
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let correlator = Correlator::new(Limits::default(), Restored::default(), 0);
+            let correlator = Correlator::new(Limits::default(), Restored::default(), &[]);
             let routes = Arc::new(routes());
             let now = || Timestamp(clock.load(Ordering::Relaxed));
             run(correlator, &handoff, &writer, || Arc::clone(&routes), now, &metrics)
@@ -100,7 +100,7 @@ fn a_closed_writer_ends_the_thread_and_the_lost_are_counted() {
     let (metrics, rule) = (Metrics::new(), rule("link", None, None, &Arc::default()));
     (0..700).for_each(|key| handoff.push(raise(&rule, key)).unwrap());
     writer.close();
-    let correlator = Correlator::new(Limits::default(), Restored::default(), 0);
+    let correlator = Correlator::new(Limits::default(), Restored::default(), &[]);
     let routes = Arc::new(routes());
     let ended = run(correlator, &handoff, &writer, || Arc::clone(&routes), || seconds(1), &metrics);
     assert_eq!(ended, Ended::WriterClosed { lost: 700 });
