@@ -56,14 +56,6 @@ impl Node {
         }
     }
 
-    /// The first of the entries of this name.
-    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
-        match &self.data {
-            Data::Map(entries) => entries.iter().find(|entry| entry.key == name),
-            _ => None,
-        }
-    }
-
     /// The octets to underline: of a section its first key, since its own span is where it begins.
     pub(super) fn shown(&self) -> Span {
         match &self.data {
