@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use annotate_snippets::{AnnotationKind, Group, Origin, Renderer, Snippet};
+
 /// How much a problem matters. Ordered: a note is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,21 +125,119 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Several lines for a person: message, place, source line, caret, help. Ends with a line feed.
+///
+/// Control characters of the source are replaced, so that no file can write to the terminal.
 #[must_use]
 pub fn render(diagnostic: &Diagnostic) -> String {
-    let mut out = format!("{}[{}]: {}\n", diagnostic.level, diagnostic.code, diagnostic.message);
-    if let Some(place) = &diagnostic.place {
-        let number = place.line.to_string();
-        let gutter = " ".repeat(number.len());
-        // Tabs become one blank each, so that the caret stands below its character.
-        let source = place.source.replace(['\t', '\r'], " ");
-        out += &format!("{gutter}--> {}:{}:{}\n", place.file, place.line, place.column);
-        out += &format!("{gutter} |\n{number} | {source}\n");
-        let blank = " ".repeat(place.column.saturating_sub(1) as usize);
-        out += &format!("{gutter} | {blank}{}\n", "^".repeat(place.width as usize));
-    }
+    render_with(diagnostic, &Renderer::plain())
+}
+
+/// As [`render`], with the colours of a terminal.
+#[must_use]
+pub fn render_coloured(diagnostic: &Diagnostic) -> String {
+    render_with(diagnostic, &Renderer::styled())
+}
+
+fn render_with(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
+    let level = match diagnostic.level {
+        Level::Note => annotate_snippets::Level::NOTE,
+        Level::Warning => annotate_snippets::Level::WARNING,
+        Level::Error => annotate_snippets::Level::ERROR,
+    };
+    let title = level.primary_title(printable(&diagnostic.message)).id(diagnostic.code);
+    let mut group = match &diagnostic.place {
+        None => Group::with_title(title),
+        Some(place) if place.source.is_empty() => {
+            let origin = Origin::path(printable(&place.file)).line(place.line as usize);
+            title.element(origin.char_column(place.column as usize))
+        }
+        Some(place) => {
+            let source = printable(&place.source);
+            let octet = |column: usize| source.char_indices().nth(column).map_or(source.len(), |(at, _)| at);
+            let start = place.column.saturating_sub(1) as usize;
+            let span = octet(start)..octet(start.saturating_add(place.width as usize));
+            let snippet = Snippet::source(source).line_start(place.line as usize);
+            title.element(snippet.path(printable(&place.file)).annotation(AnnotationKind::Primary.span(span)))
+        }
+    };
     if let Some(help) = &diagnostic.help {
-        out += &format!("  = help: {help}\n");
+        group = group.element(annotate_snippets::Level::HELP.message(printable(help)));
     }
-    out
+    let mut text = renderer.render(&[group]);
+    text.push('\n');
+    text
+}
+
+/// One character for each, so that columns stay.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// How many there are: `3 errors, 1 warning`, or `no problems`.
+#[must_use]
+pub fn summary(diagnostics: &[Diagnostic]) -> String {
+    let parts: Vec<_> = [Level::Error, Level::Warning, Level::Note]
+        .into_iter()
+        .filter_map(|level| match diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count() {
+            0 => None,
+            1 => Some(format!("1 {level}")),
+            count => Some(format!("{count} {level}s")),
+        })
+        .collect();
+    if parts.is_empty() { "no problems".into() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(source: &str, column: u32, width: u32) -> Diagnostic {
+        Diagnostic::error("config-unknown-key", "unknown key `severty`")
+            .at(Place { file: "nereus.yaml".into(), line: 12, column, width, source: source.into() })
+            .help("did you mean `severity`?")
+    }
+
+    #[test]
+    fn the_caret_stands_below_what_is_meant() {
+        let shown = render(&sample("    severty: major", 5, 7));
+        let expected = "error[config-unknown-key]: unknown key `severty`\n  --> nereus.yaml:12:5\n   |\n12 |     severty: major\n   |     ^^^^^^^\n   |\n   = help: did you mean `severity`?\n";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_place_without_its_line_is_a_place_still() {
+        let shown = render(&Diagnostic::error("c", "no text").at(Place {
+            file: "a.yaml".into(),
+            line: 3,
+            column: 9,
+            width: 1,
+            source: "".into(),
+        }));
+        assert!(shown.contains("a.yaml:3:9"), "{shown}");
+        assert_eq!(render(&Diagnostic::warning("c", "no place")), "warning[c]: no place\n");
+    }
+
+    #[test]
+    fn no_file_writes_to_the_terminal() {
+        let shown = render(&sample("a\u{1b}[2J\u{7}b", 1, 100));
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "{shown:?}");
+        assert!(render_coloured(&sample("a", 1, 1)).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn any_column_is_rendered() {
+        for (column, width) in [(0, 0), (1, 0), (4, 1), (u32::MAX, u32::MAX), (2, 1)] {
+            assert!(!render(&sample("aü\tb", column, width)).is_empty());
+        }
+        let long = render(&sample(&"x".repeat(100_000), 50_000, 3));
+        assert!(long.len() < 2_000, "{}", long.len());
+    }
+
+    #[test]
+    fn problems_are_counted() {
+        let problems = [Diagnostic::error("a", ""), Diagnostic::warning("b", ""), Diagnostic::error("c", "")];
+        assert_eq!(summary(&problems), "2 errors, 1 warning");
+        assert_eq!(summary(&[]), "no problems");
+    }
 }

@@ -1,5 +1,27 @@
 //! Configuration: from a file's text to validated [`Settings`], every problem told with its place.
+//!
+//! ```text
+//! text ─ tree (YAML or TOML, one shape, with spans) ─ decode (by the table of keys) ─▶ Settings
+//!                                                        └─ every problem, secrets masked ─▶ Diagnostic
+//! ```
+//!
+//! * [`keys`](self) is the one table of what a file may say: the decoder, the JSON Schema and the sample
+//!   are made from it, and so is the list of what this version refuses with "not in this version".
+//! * [`load`] reads a file, [`parse`] a text; reading environment and files goes through [`Inputs`], so
+//!   that validation itself does no I/O.
+//! * [`diff`] says what differs between two settings, and what of it needs a restart.
 
+mod decode;
+pub mod diff;
+mod file;
+mod keys;
+mod sample;
+mod schema;
 pub mod settings;
+mod source;
+mod tree;
 
+pub use file::{ContentHash, Input, Inputs, Loaded, Problems, System, find, load, parse};
+pub use sample::{sample_toml, sample_yaml};
+pub use schema::schema;
 pub use settings::Settings;

@@ -476,16 +476,60 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// How changes come in.
+/// How changes come in: the founding document's switches, exactly, and what Nereus adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReloadSettings {
+    /// Whether files are watched at all; a reload that is asked for works either way.
+    pub enabled: bool,
+    /// Whether the configuration file is watched.
+    pub watch_config_file: bool,
+    /// Whether the MIB directories are watched.
+    pub watch_mib_directories: bool,
+    /// How long file events must be quiet before a reload; at most five times as long in all.
+    pub reload_delay: Duration,
+    /// How often a transient failure is tried in all, at least once; an invalid input never is.
+    pub max_reload_attempts: u32,
+    /// The longest that one attempt may take.
+    pub reload_timeout: Duration,
+    /// Whether deduplication and flap windows survive a reload. Alerts and queues always do.
+    pub preserve_state: bool,
+    /// Whether a candidate is rehearsed. Structure and references are validated either way.
+    pub validate_before_reload: bool,
     /// How many generations stay for a rollback, the running one among them; at least 1.
     pub keep_generations: usize,
+    /// What the rehearsal may find before it refuses.
+    pub guard: GuardSettings,
 }
 
 impl Default for ReloadSettings {
     fn default() -> Self {
-        Self { keep_generations: 8 }
+        Self {
+            enabled: true,
+            watch_config_file: true,
+            watch_mib_directories: true,
+            reload_delay: Duration::from_secs(2),
+            max_reload_attempts: 3,
+            reload_timeout: Duration::from_secs(30),
+            preserve_state: true,
+            validate_before_reload: true,
+            keep_generations: 8,
+            guard: GuardSettings::default(),
+        }
+    }
+}
+
+/// The rehearsal's size and its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// How many recent datagrams are processed again.
+    pub samples: usize,
+    /// By how many hundredths of a percentage point the share of unresolved ones may grow: 500 is 5 %.
+    pub max_unresolved_increase: u32,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self { samples: 4096, max_unresolved_increase: 500 }
     }
 }
 

@@ -1,0 +1,398 @@
+//! Every section but `rules`, and what holds between sections.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::keys::{self, Kind};
+use super::super::settings::{
+    Access, AdminSettings, BatchSettings, Community, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
+    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin, SourceSettings,
+    StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+};
+use super::super::tree::{Data, Node};
+use super::rules::{Names, rules};
+use super::{Context, Fields, pick};
+
+/// The settings that the tree says; complete also where problems were told, but then not to be used.
+pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings {
+    let mut settings = Settings::default();
+    let Some(fields) = cx.section(root, &keys::ROOT) else { return settings };
+    if let Some((node, Kind::Many(Kind::Section(section)))) = fields.get(cx, "listener") {
+        settings.listeners = listeners(cx, node, section);
+    }
+    if let Some(fields) = open(cx, &fields, "source") {
+        settings.source = Arc::new(source(cx, &fields));
+    }
+    let mut communities = Vec::new();
+    if let Some(fields) = open(cx, &fields, "access") {
+        settings.access = Arc::new(access(cx, &fields));
+        let known = settings.access.communities.iter().flatten();
+        communities = known.filter_map(|community| community.name.clone()).collect();
+    }
+    if let Some(fields) = open(cx, &fields, "mib") {
+        settings.mib = Arc::new(MibSettings { directories: paths(cx, &fields, "directories") });
+    }
+    if let Some(word) = fields.choice(cx, "unmatched") {
+        settings.unmatched = match word {
+            "store" => Unmatched::Store,
+            "drop" => Unmatched::Drop,
+            _ => Unmatched::Builtin,
+        };
+    }
+    let mut names: Vec<Arc<str>> = Vec::new();
+    if let Some((node, kind)) = fields.get(cx, "webhooks") {
+        settings.webhooks = webhooks(cx, node, kind, &mut names);
+    }
+    if let Some((node, kind)) = fields.get(cx, "rules") {
+        settings.rules = rules(cx, node, kind, &Names { webhooks: &names, communities: &communities });
+    }
+    if let Some(fields) = open(cx, &fields, "storage") {
+        settings.storage = Arc::new(storage(cx, &fields));
+    }
+    if let Some(fields) = open(cx, &fields, "admin") {
+        settings.admin = Arc::new(admin(cx, &fields));
+    }
+    if let Some(fields) = open(cx, &fields, "logging") {
+        settings.logging = Arc::new(logging(cx, &fields));
+    }
+    if let Some(fields) = open(cx, &fields, "reload") {
+        settings.reload = Arc::new(reload(cx, &fields));
+    }
+    settings
+}
+
+fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {
+    match fields.get(cx, name) {
+        Some((node, Kind::Section(section))) => cx.section(node, section),
+        _ => None,
+    }
+}
+
+fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section) -> Arc<[Listener]> {
+    let items = cx.items(node, true, "listeners").unwrap_or_default();
+    if items.is_empty() && matches!(node.data, Data::List(_)) {
+        let help = "leave `listener` out for UDP 1162 on every address";
+        cx.error("config-value", &node.span, "at least one listener is needed", Some(help.into()));
+    }
+    let mut seen = HashSet::new();
+    let mut listeners = Vec::new();
+    for item in items {
+        let Some(fields) = cx.section(item, section) else { continue };
+        let mut listener = Listener::default();
+        let address = fields.get(cx, "address");
+        if let Some(parsed) = address.and_then(|(node, _)| cx.address(node)) {
+            listener.address = parsed;
+        }
+        // Port 0 is another port each time.
+        if listener.address.port() != 0 && !seen.insert(listener.address) {
+            let span = address.map_or_else(|| item.shown(), |(node, _)| node.span.clone());
+            let message = format!("two listeners have the address `{}`", listener.address);
+            cx.error("config-duplicate-name", &span, message, Some("raise `receivers` for more threads".into()));
+        }
+        if let Some((node, Kind::Either(kinds))) = fields.get(cx, "receivers") {
+            let number = kinds.iter().find(|kind| matches!(kind, Kind::Integer { .. }));
+            listener.receivers = match pick(kinds, node) {
+                Kind::Choice(_) => {
+                    cx.choice(node, &kinds[0], "listener[].receivers");
+                    None
+                }
+                _ if matches!(&node.data, Data::Text(text) if text == "auto") => None,
+                _ => number.and_then(|kind| cx.integer(node, kind)).and_then(|number| u16::try_from(number).ok()),
+            };
+        }
+        if let Some(octets) = fields.size(cx, "receive_buffer") {
+            listener.receive_buffer = octets;
+        }
+        listener.allow = fields.networks(cx, "allow").map(Into::into);
+        listeners.push(listener);
+    }
+    listeners.into()
+}
+
+fn source(cx: &mut Context<'_>, fields: &Fields<'_>) -> SourceSettings {
+    let mut source = SourceSettings::default();
+    if let Some((node, Kind::List(kind))) = fields.get(cx, "order") {
+        source.order.clear();
+        for item in cx.items(node, false, "trap_address, agent_address, packet").unwrap_or_default() {
+            let origin = match cx.choice(item, kind, "source.order") {
+                Some("trap_address") => SourceOrigin::TrapAddress,
+                Some("agent_address") => SourceOrigin::AgentAddress,
+                Some(_) => SourceOrigin::Packet,
+                None => continue,
+            };
+            if source.order.contains(&origin) {
+                cx.error("config-duplicate-name", &item.span, "this origin stands twice", None);
+            } else {
+                source.order.push(origin);
+            }
+        }
+    }
+    if let Some(networks) = fields.networks(cx, "trusted_relays") {
+        source.trusted_relays = networks;
+    }
+    if let Some(networks) = fields.networks(cx, "direct_agent_address") {
+        source.direct_agent_address = networks;
+    }
+    source
+}
+
+fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
+    let mut access = Access::default();
+    if let Some((node, Kind::List(Kind::Either(kinds)))) = fields.get(cx, "communities") {
+        let mut communities: Vec<Community> = Vec::new();
+        let items = cx.items(node, false, "communities").unwrap_or_default();
+        if items.is_empty() && matches!(node.data, Data::List(_)) {
+            let help = "leave `communities` out to accept any";
+            cx.error("config-value", &node.span, "no community at all is accepted", Some(help.into()));
+        }
+        for item in items {
+            let Some((community, name_span)) = community(cx, item, kinds) else { continue };
+            if let Some(span) = name_span.filter(|_| communities.iter().any(|other| other.name == community.name)) {
+                cx.error("config-duplicate-name", &span, "two communities have this name", None);
+            }
+            if communities.iter().any(|other| other.community == community.community) {
+                cx.error("config-duplicate-name", &item.shown(), "this community stands in the list twice", None);
+            }
+            communities.push(community);
+        }
+        access.communities = Some(communities);
+    }
+    access
+}
+
+fn community(
+    cx: &mut Context<'_>,
+    item: &Node,
+    kinds: &'static [Kind],
+) -> Option<(Community, Option<super::Span>)> {
+    let Kind::Section(section) = pick(kinds, item) else {
+        return cx.secret(item).map(|community| (Community { name: None, community }, None));
+    };
+    let fields = cx.section(item, section)?;
+    let name_node = fields.get(cx, "name").map(|(node, _)| node);
+    let name = name_node.and_then(|node| cx.name(node)).map(Arc::from);
+    let community = fields.get(cx, "community").and_then(|(node, _)| cx.secret(node))?;
+    let span = name_node.filter(|_| name.is_some()).map(|node| node.span.clone());
+    Some((Community { name, community }, span))
+}
+
+fn paths(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Vec<PathBuf> {
+    let Some((node, _)) = fields.get(cx, name) else { return Vec::new() };
+    let items = cx.items(node, true, "paths").unwrap_or_default();
+    items.iter().filter_map(|item| path(cx, item)).collect()
+}
+
+fn path(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
+    let text = cx.text(node)?;
+    if text.contains('\0') {
+        cx.error("config-value", &node.span, "a path holds no NUL", None);
+        return None;
+    }
+    Some(PathBuf::from(text))
+}
+
+fn webhooks(
+    cx: &mut Context<'_>,
+    node: &Node,
+    kind: &'static Kind,
+    names: &mut Vec<Arc<str>>,
+) -> Vec<Arc<WebhookSettings>> {
+    let Kind::List(Kind::Section(section)) = kind else { return Vec::new() };
+    let items = cx.items(node, false, "webhooks").unwrap_or_default();
+    let mut webhooks = Vec::new();
+    for item in items {
+        let Some(fields) = cx.section(item, section) else { continue };
+        let mut name: Arc<str> = "".into();
+        if let Some((node, _)) = fields.get(cx, "name")
+            && let Some(text) = cx.name(node)
+        {
+            name = text.into();
+            if names.contains(&name) {
+                let message = format!("two webhooks are called `{name}`");
+                cx.error("config-duplicate-name", &node.span, message, Some("give each a name of its own".into()));
+            }
+            names.push(Arc::clone(&name));
+        }
+        webhooks.push(Arc::new(webhook(cx, &fields, name)));
+    }
+    webhooks
+}
+
+fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> WebhookSettings {
+    let one = fields.get(cx, "url").map(|(node, _)| std::slice::from_ref(node));
+    let several = fields.get(cx, "urls").map(|(node, _)| cx.items(node, false, "URLs").unwrap_or_default());
+    match (fields.entry("url"), fields.entry("urls")) {
+        (None, None) => {
+            let help = "for example `url: http://127.0.0.1:9093/api/v2/alerts`";
+            let message = "`webhooks[].url` or `webhooks[].urls` is missing";
+            cx.error("config-missing-key", &fields.node.shown(), message, Some(help.into()));
+        }
+        (Some(_), Some(urls)) => {
+            let message = "a webhook has `url` or `urls`, not both";
+            cx.error("config-conflict", &urls.key_span, message, Some("move all of them into `urls`".into()));
+        }
+        (None, Some(urls)) if matches!(&urls.value.data, Data::List(items) if items.is_empty()) => {
+            cx.error("config-value", &urls.value.span, "a webhook needs at least one URL", None);
+        }
+        _ => {}
+    }
+    let mut urls = Vec::new();
+    for node in one.into_iter().chain(several).flatten() {
+        let Some(url) = cx.url(node) else { continue };
+        if urls.contains(&url) {
+            cx.error("config-duplicate-name", &node.span, "this URL stands in the list twice", None);
+        }
+        urls.push(url);
+    }
+    let format = match fields.choice(cx, "format") {
+        Some("json") => WebhookFormat::Json,
+        _ => WebhookFormat::Alertmanager,
+    };
+    let timeout = fields.duration(cx, "timeout").unwrap_or(std::time::Duration::from_secs(10));
+    let mut retry = RetrySettings::default();
+    if let Some(fields) = open(cx, fields, "retry") {
+        if let Some(attempts) = fields.integer(cx, "attempts").and_then(|number| u32::try_from(number).ok()) {
+            retry.attempts = attempts;
+        }
+        retry.initial = fields.duration(cx, "initial").unwrap_or(retry.initial);
+        retry.max = fields.duration(cx, "max").unwrap_or(retry.max);
+        if retry.initial > retry.max {
+            let span = fields.entry("initial").or(fields.entry("max")).map_or(fields.node.shown(), |e| e.value.span.clone());
+            let message = "the first pause is longer than the longest";
+            cx.error("config-conflict", &span, message, Some("raise `max`, or lower `initial`".into()));
+        }
+    }
+    let mut batch = BatchSettings::default();
+    if let Some(fields) = open(cx, fields, "batch") {
+        if let Some(max) = fields.integer(cx, "max").and_then(|number| usize::try_from(number).ok()) {
+            batch.max = max;
+        }
+        batch.wait = fields.duration(cx, "wait").unwrap_or(batch.wait);
+    }
+    WebhookSettings { name, urls, format, timeout, retry, batch, headers: headers(cx, fields) }
+}
+
+/// Headers that the HTTP client writes itself.
+const OWN_HEADERS: [&str; 6] =
+    ["host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"];
+
+fn headers(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Arc<str>, Secret)> {
+    let mut headers: Vec<(Arc<str>, Secret)> = Vec::new();
+    let Some((node, _)) = fields.get(cx, "headers") else { return headers };
+    let Data::Map(entries) = &node.data else {
+        cx.wrong_type(node, "a section of header names and values");
+        return headers;
+    };
+    for entry in entries {
+        match hyper::header::HeaderName::from_bytes(entry.key.as_bytes()) {
+            Err(_) => cx.error("config-header", &entry.key_span, "this is no name of a header", None),
+            Ok(name) if OWN_HEADERS.contains(&name.as_str()) => {
+                let message = format!("the header `{name}` is set by Nereus itself");
+                cx.error("config-header", &entry.key_span, message, Some("remove it".into()));
+            }
+            Ok(_) => {}
+        }
+        let Some(secret) = cx.secret(&entry.value) else { continue };
+        if hyper::header::HeaderValue::from_bytes(secret.expose()).is_err() {
+            cx.error("config-header", &entry.value.shown(), "a header's value has no control characters", None);
+        }
+        headers.push((entry.key.as_str().into(), secret));
+    }
+    headers
+}
+
+fn storage(cx: &mut Context<'_>, fields: &Fields<'_>) -> StorageSettings {
+    let mut storage = StorageSettings::default();
+    if let Some(path) = fields.get(cx, "path").and_then(|(node, _)| path(cx, node)) {
+        storage.path = path;
+    }
+    storage.retention = fields.duration(cx, "retention").unwrap_or(storage.retention);
+    storage.max_size = fields.size(cx, "max_size").unwrap_or(storage.max_size);
+    storage
+}
+
+fn admin(cx: &mut Context<'_>, fields: &Fields<'_>) -> AdminSettings {
+    let mut admin = AdminSettings::default();
+    let address: Option<(SocketAddr, &Node)> =
+        fields.get(cx, "address").and_then(|(node, _)| cx.address(node).map(|address| (address, node)));
+    if let Some((address, node)) = address {
+        admin.address = address;
+        if !address.ip().to_canonical().is_loopback() && fields.entry("token").is_none() {
+            let message = format!("`{address}` can be reached from outside, so that `admin.token` is needed");
+            let help = "add `token: {file: /run/secrets/admin}`, or listen on 127.0.0.1";
+            cx.error("config-admin-token", &node.span, message, Some(help.into()));
+        }
+    }
+    if let Some((node, _)) = fields.get(cx, "hosts") {
+        for item in cx.items(node, false, "host names").unwrap_or_default() {
+            let Some(host) = cx.text(item) else { continue };
+            let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+            if plain || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
+                admin.hosts.push(host.into());
+            } else {
+                let help = "write the name alone, without scheme and port: `nereus.example.com`";
+                let message = format!("{} is no host name", cx.quoted(item));
+                cx.error("config-value", &item.span, message, Some(help.into()));
+            }
+        }
+    }
+    admin.token = fields.get(cx, "token").and_then(|(node, _)| cx.secret(node));
+    admin.read_token = fields.get(cx, "read_token").and_then(|(node, _)| cx.secret(node));
+    if admin.token.is_some() && admin.token == admin.read_token {
+        let span = fields.entry("read_token").map_or(fields.node.shown(), |entry| entry.key_span.clone());
+        let message = "`read_token` is the same as `token`, so that who may read may change";
+        cx.error("config-conflict", &span, message, Some("make them differ".into()));
+    }
+    admin
+}
+
+fn logging(cx: &mut Context<'_>, fields: &Fields<'_>) -> LoggingSettings {
+    let mut logging = LoggingSettings::default();
+    logging.level = match fields.choice(cx, "level") {
+        Some("error") => LogLevel::Error,
+        Some("warn") => LogLevel::Warn,
+        Some("info") => LogLevel::Info,
+        Some("debug") => LogLevel::Debug,
+        Some(_) => LogLevel::Trace,
+        None => logging.level,
+    };
+    if fields.choice(cx, "format") == Some("text") {
+        logging.format = LogFormat::Text;
+    }
+    if let Some(path) = fields.get(cx, "output").and_then(|(node, _)| path(cx, node)) {
+        logging.output = match path.to_str() {
+            Some("stderr") => LogOutput::Stderr,
+            Some("stdout") => LogOutput::Stdout,
+            _ => LogOutput::File(path),
+        };
+    }
+    logging
+}
+
+fn reload(cx: &mut Context<'_>, fields: &Fields<'_>) -> ReloadSettings {
+    let default = ReloadSettings::default();
+    let mut guard = GuardSettings::default();
+    if let Some(fields) = open(cx, fields, "guard") {
+        let samples = fields.integer(cx, "samples").and_then(|number| usize::try_from(number).ok());
+        guard.samples = samples.unwrap_or(guard.samples);
+        if let Some((node, _)) = fields.get(cx, "max_unresolved_increase") {
+            guard.max_unresolved_increase = cx.percent(node).unwrap_or(guard.max_unresolved_increase);
+        }
+    }
+    let attempts = fields.integer(cx, "max_reload_attempts").and_then(|number| u32::try_from(number).ok());
+    let kept = fields.integer(cx, "keep_generations").and_then(|number| usize::try_from(number).ok());
+    ReloadSettings {
+        enabled: fields.flag(cx, "enabled").unwrap_or(default.enabled),
+        watch_config_file: fields.flag(cx, "watch_config_file").unwrap_or(default.watch_config_file),
+        watch_mib_directories: fields.flag(cx, "watch_mib_directories").unwrap_or(default.watch_mib_directories),
+        reload_delay: fields.duration(cx, "reload_delay").unwrap_or(default.reload_delay),
+        max_reload_attempts: attempts.unwrap_or(default.max_reload_attempts),
+        reload_timeout: fields.duration(cx, "reload_timeout").unwrap_or(default.reload_timeout),
+        preserve_state: fields.flag(cx, "preserve_state").unwrap_or(default.preserve_state),
+        validate_before_reload: fields.flag(cx, "validate_before_reload").unwrap_or(default.validate_before_reload),
+        keep_generations: kept.unwrap_or(default.keep_generations),
+        guard,
+    }
+}

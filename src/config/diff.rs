@@ -1,0 +1,205 @@
+//! What differs between two settings, by the names of the file, and what of it needs a restart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::keys::RESTART_ONLY;
+use super::settings::{Listener, Settings};
+
+/// The sections of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the file's own names")]
+pub enum Section {
+    Listener,
+    Source,
+    Access,
+    Mib,
+    Unmatched,
+    Rules,
+    Webhooks,
+    Storage,
+    Admin,
+    Logging,
+    Reload,
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listener => "listener",
+            Self::Source => "source",
+            Self::Access => "access",
+            Self::Mib => "mib",
+            Self::Unmatched => "unmatched",
+            Self::Rules => "rules",
+            Self::Webhooks => "webhooks",
+            Self::Storage => "storage",
+            Self::Admin => "admin",
+            Self::Logging => "logging",
+            Self::Reload => "reload",
+        })
+    }
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// Where it is.
+    pub section: Section,
+    /// What it is, as a message names it: `storage.path`, `webhooks.alertmanager`, `rules.link`.
+    pub key: String,
+    /// The path of the restart-only key that changed, as `listener[].receivers`; then nothing of the new
+    /// settings may be applied.
+    pub restart: Option<&'static str>,
+}
+
+/// Every difference, in the order of the file; empty for equal settings. Values are never part of it.
+///
+/// Listeners are told apart by their address, rules and webhooks by their name. Costs one comparison of
+/// the settings.
+#[must_use]
+pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
+    let mut changes = Changes(Vec::new());
+    listeners(&old.listeners, &new.listeners, &mut changes);
+    changes.section(Section::Source, old.source == new.source);
+    changes.section(Section::Access, old.access == new.access);
+    changes.section(Section::Mib, old.mib == new.mib);
+    changes.section(Section::Unmatched, old.unmatched == new.unmatched);
+    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
+    changes.named(Section::Rules, &named(&old.rules), &named(&new.rules), |rule| &rule.name);
+    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
+    changes.named(Section::Webhooks, &named(&old.webhooks), &named(&new.webhooks), |webhook| &webhook.name);
+    let (was, is) = (&*old.storage, &*new.storage);
+    changes.key(Section::Storage, "storage.path", was.path == is.path);
+    changes.key(Section::Storage, "storage.retention", was.retention == is.retention);
+    changes.key(Section::Storage, "storage.max_size", was.max_size == is.max_size);
+    changes.section(Section::Admin, old.admin == new.admin);
+    changes.section(Section::Logging, old.logging == new.logging);
+    changes.section(Section::Reload, old.reload == new.reload);
+    changes.0
+}
+
+/// The restart-only keys among `changes`, as a message names them; empty if all can be applied.
+#[must_use]
+pub fn restart_needed(changes: &[Change]) -> Vec<&str> {
+    changes.iter().filter(|change| change.restart.is_some()).map(|change| &*change.key).collect()
+}
+
+struct Changes(Vec<Change>);
+
+impl Changes {
+    /// Whether a restart is needed is looked up in the one table, by `path`.
+    fn add(&mut self, section: Section, key: String, path: &str) {
+        let restart = RESTART_ONLY.iter().copied().find(|restart| *restart == path);
+        self.0.push(Change { section, key, restart });
+    }
+
+    fn key(&mut self, section: Section, path: &str, equal: bool) {
+        if !equal {
+            self.add(section, path.to_owned(), path);
+        }
+    }
+
+    fn section(&mut self, section: Section, equal: bool) {
+        self.key(section, &section.to_string(), equal);
+    }
+
+    fn named<T: PartialEq>(&mut self, section: Section, old: &[T], new: &[T], name: impl Fn(&T) -> &str) {
+        let before: BTreeMap<&str, &T> = old.iter().map(|item| (name(item), item)).collect();
+        let after: BTreeMap<&str, &T> = new.iter().map(|item| (name(item), item)).collect();
+        let start = self.0.len();
+        for item in new {
+            if before.get(name(item)) != Some(&item) {
+                self.add(section, format!("{section}.{}", name(item)), "");
+            }
+        }
+        for item in old {
+            if !after.contains_key(name(item)) {
+                self.add(section, format!("{section}.{}", name(item)), "");
+            }
+        }
+        // The order of rules decides which one matches first.
+        if self.0.len() == start && old != new {
+            self.add(section, section.to_string(), "");
+        }
+    }
+}
+
+fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
+    let by_address =
+        |list: &[Listener]| list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<SocketAddr, _>>();
+    let (before, after) = (by_address(old), by_address(new));
+    for (address, is) in &after {
+        match before.get(address) {
+            None => changes.add(Section::Listener, format!("listener {address}"), "listener[].address"),
+            Some(was) => {
+                let mut key = |name: &str, equal: bool| {
+                    if !equal {
+                        let path = format!("listener[].{name}");
+                        changes.add(Section::Listener, format!("{path} of {address}"), &path);
+                    }
+                };
+                key("receivers", was.receivers == is.receivers);
+                key("receive_buffer", was.receive_buffer == is.receive_buffer);
+                key("allow", was.allow == is.allow);
+            }
+        }
+    }
+    for address in before.keys().filter(|address| !after.contains_key(*address)) {
+        changes.add(Section::Listener, format!("listener {address}"), "listener[].address");
+    }
+    if before == after && old != new {
+        changes.add(Section::Listener, "listener".into(), "listener");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{System, parse};
+
+    fn settings(text: &str) -> Settings {
+        parse("a.yaml", text.as_bytes(), &System).unwrap_or_else(|problems| panic!("{problems}")).settings
+    }
+
+    fn keys(old: &str, new: &str) -> Vec<String> {
+        diff(&settings(old), &settings(new)).into_iter().map(|change| change.key).collect()
+    }
+
+    #[test]
+    fn equal_settings_do_not_differ() {
+        assert!(diff(&Settings::default(), &settings("{}")).is_empty());
+        assert!(keys("rules: [{name: a}]", "rules:\n  - name: a\n").is_empty());
+    }
+
+    #[test]
+    fn differences_have_the_names_of_the_file() {
+        assert_eq!(keys("{}", "unmatched: drop"), ["unmatched"]);
+        assert_eq!(keys("rules: [{name: a, match: {trap: b}}, {name: c}]", "rules: [{name: a, drop: true, match: {trap: b}}]"), ["rules.a", "rules.c"]);
+        assert_eq!(keys("rules: [{name: a, match: {trap: b}}, {name: c}]", "rules: [{name: c, match: {trap: d}}, {name: a, match: {trap: b}}]"), ["rules.c"]);
+        assert_eq!(keys("{}", "storage: {retention: 1d, max_size: 1GiB}"), ["storage.retention", "storage.max_size"]);
+        assert_eq!(keys("{}", "listener: {address: '[::]:1162'}"), ["listener [::]:1162", "listener 0.0.0.0:1162"]);
+    }
+
+    #[test]
+    fn every_restart_only_key_is_found() {
+        let old = settings("{}");
+        let new = settings("{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}}");
+        let changes = diff(&old, &new);
+        assert_eq!(restart_needed(&changes), ["listener[].receivers of 0.0.0.0:1162", "storage.path"]);
+        let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
+        for path in RESTART_ONLY.iter().filter(|path| !crate::config::keys::NOT_YET.contains(path)) {
+            assert!(found.contains(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_changed_secret_is_a_change_without_its_value() {
+        let of = |token: &str| settings(&format!("admin: {{token: {token}}}"));
+        let changes = diff(&of("planted-one"), &of("planted-two"));
+        assert_eq!(changes.len(), 1);
+        assert!(!format!("{changes:?}").contains("planted"));
+    }
+}

@@ -1,0 +1,254 @@
+//! From a file to checked settings: finding it, reading it, everything that it reads besides.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::decode::{self, Collected, Context};
+use super::settings::Settings;
+use super::source::{Source, Span};
+use super::tree::{self, Language, Problem};
+use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
+
+/// The largest configuration that is read.
+const MAX_FILE: u64 = 16 << 20;
+/// The largest secret that is read from a file.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// Where a configuration's secrets come from. [`System`] is the real one; tests bring their own.
+pub trait Inputs {
+    /// The value of an environment variable; not the empty text for one that is not set.
+    fn env(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// A secret's file, whole.
+    ///
+    /// # Errors
+    /// What reading gave; a file beyond any sensible size is an error as well.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// The process's environment and file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
+
+impl Inputs for System {
+    fn env(&self, name: &str) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::OsStringExt;
+        // `var_os` panics on no name, but takes these for never set.
+        (!name.contains(['=', '\0'])).then(|| std::env::var_os(name).map(OsStringExt::into_vec)).flatten()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        read_bounded(path, MAX_SECRET)
+    }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // A FIFO without a writer would hold a blocking open for ever.
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file"));
+    }
+    let mut octets = Vec::new();
+    file.take(limit + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} KiB", limit >> 10)));
+    }
+    Ok(octets)
+}
+
+/// The SHA-256 of a file's octets. It prints as nothing but its type, since a short secret could be found
+/// from it by trying.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// Hashes `octets`.
+    #[must_use]
+    pub fn of(octets: &[u8]) -> Self {
+        Self(Sha256::digest(octets).into())
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentHash(..)")
+    }
+}
+
+/// A file that the settings were made from: its change is a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The path as the configuration says it.
+    pub path: PathBuf,
+    /// What it held when it was read; `None` where it could not be read.
+    pub hash: Option<ContentHash>,
+    /// Whether it holds a secret; the configuration itself counts as none.
+    pub secret: bool,
+}
+
+/// Settings without an error, and what they were made from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The configuration itself first, then each secret's file once.
+    pub inputs: Vec<Input>,
+    /// Warnings and notes, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a configuration is not taken: every problem at once. Prints as `check` prints it, without colours.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    /// At least one error; warnings and notes beside it, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What was read, so that the same content need not be tried again.
+    pub inputs: Vec<Input>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in &self.diagnostics {
+            writeln!(f, "{}", render(diagnostic))?;
+        }
+        f.write_str(&summary(&self.diagnostics))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The file to use when none is named: `./nereus.{yaml,yml,toml}`, then
+/// `/etc/nereus/{nereus,config}.{yaml,yml,toml}`; `None` where there is none of them.
+///
+/// A file that is there but cannot be read is found, so that it is told and not passed over.
+#[must_use]
+pub fn find() -> Option<PathBuf> {
+    candidates().find(|path| path.symlink_metadata().is_ok())
+}
+
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    ["./nereus", "/etc/nereus/nereus", "/etc/nereus/config"]
+        .into_iter()
+        .flat_map(|stem| ["yaml", "yml", "toml"].map(|extension| PathBuf::from(format!("{stem}.{extension}"))))
+}
+
+/// Reads and checks a file, with the secrets of the process's environment and file system.
+///
+/// # Errors
+/// [`Problems`] with every problem of the file, or the one that it could not be read.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    match read_bounded(path, MAX_FILE) {
+        Ok(octets) => parse(&path.to_string_lossy(), &octets, &System).map_err(|mut problems| {
+            problems.inputs[0].path = path.to_owned();
+            problems
+        }),
+        Err(error) => {
+            let message = format!("cannot read `{}`: {error}", path.display());
+            let diagnostic = Diagnostic::error("config-read", message);
+            let diagnostic = match error.kind() {
+                io::ErrorKind::NotFound => diagnostic.help("`nereus config init` writes a sample"),
+                io::ErrorKind::PermissionDenied => {
+                    diagnostic.help("let the user that Nereus runs as read the file and enter its directories")
+                }
+                _ => diagnostic,
+            };
+            let input = Input { path: path.to_owned(), hash: None, secret: false };
+            Err(Problems { diagnostics: vec![diagnostic], inputs: vec![input] })
+        }
+    }
+}
+
+/// Checks a text whose language is the extension of `name`. Reads nothing but through `inputs`.
+///
+/// # Errors
+/// [`Problems`] with every problem of the text.
+pub fn parse(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<Loaded, Problems> {
+    let own = Input { path: name.into(), hash: Some(ContentHash::of(octets)), secret: false };
+    match decode(name, octets, inputs) {
+        Ok((settings, mut collected)) => {
+            collected.inputs.insert(0, own);
+            let Collected { diagnostics, inputs } = collected;
+            if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
+                return Err(Problems { diagnostics, inputs });
+            }
+            Ok(Loaded { settings, inputs, diagnostics })
+        }
+        Err(diagnostics) => Err(Problems { diagnostics, inputs: vec![own] }),
+    }
+}
+
+/// The diagnostics of `Err` mean that there is no tree.
+fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, Collected), Vec<Diagnostic>> {
+    let language = language(name).map_err(|diagnostic| vec![diagnostic])?;
+    let text = text(name, octets).map_err(|diagnostic| vec![diagnostic])?;
+    let mut source = Source::new(name, text);
+    let (root, twice) = tree::read(language, &source.text).map_err(|problems| {
+        let told = |problem: Problem| Diagnostic {
+            level: Level::Error,
+            code: problem.code,
+            message: problem.message,
+            place: Some(source.place_unparsed(&problem.span)),
+            help: problem.help,
+        };
+        // One slip breaks many lines after it; the first ones are the ones that help.
+        problems.into_iter().take(20).map(told).collect::<Vec<_>>()
+    })?;
+    let secrets = decode::secret_spans(&root, &source);
+    source.mask(secrets);
+    let mut context = Context::new(&source, inputs);
+    for problem in twice {
+        context.error(problem.code, &problem.span, problem.message, problem.help);
+    }
+    let settings = decode::settings(&mut context, &root);
+    Ok((settings, context.finish()))
+}
+
+fn language(name: &str) -> Result<Language, Diagnostic> {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match &*extension.to_ascii_lowercase() {
+        "yaml" | "yml" => Ok(Language::Yaml),
+        "toml" => Ok(Language::Toml),
+        _ => Err(Diagnostic::error("config-extension", format!("`{name}` is neither YAML nor TOML by its name"))
+            .help("the extension says the language: .yaml, .yml or .toml")),
+    }
+}
+
+fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
+    let file = || name.into();
+    // The line before the first octet that is wrong may hold a secret, so that it is not shown.
+    let place = |good: &str| {
+        let at = good.len();
+        Place { source: "".into(), ..Place::in_text(&file(), good, at, at) }
+    };
+    if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
+        return Err(Diagnostic::error("config-encoding", "the file is UTF-16").at(place("")).help("save it as UTF-8"));
+    }
+    match std::str::from_utf8(octets) {
+        Ok(text) => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            if let Some(at) = text.find('\0') {
+                let message = "a NUL stands in the file";
+                return Err(Diagnostic::error("config-encoding", message).at(place(&text[..at])).help("is this a text file?"));
+            }
+            Ok(text.to_owned())
+        }
+        Err(error) => {
+            let good = std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default();
+            Err(Diagnostic::error("config-encoding", "the file is not UTF-8").at(place(good)).help("save it as UTF-8"))
+        }
+    }
+}
+
+/// An empty file is a file that lost its content, never the default.
+pub(super) fn says_nothing(span: Span) -> Problem {
+    Problem {
+        code: "config-empty",
+        span,
+        message: "the file says nothing".into(),
+        help: Some("`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML".into()),
+    }
+}

@@ -1,0 +1,209 @@
+//! The commented sample of `config init`, in YAML and TOML, made from the table of keys.
+//!
+//! What has a default stands there with it, so that the sample means the same as no file at all. A line
+//! that begins with `#` at once is an example: taking the `#` away makes it count. Explanations begin with
+//! `# `.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::keys::{self, Key, Kind, Section};
+
+/// Keys that stand in another one's place, so that only one of the two is shown as a line.
+const ALTERNATIVES: &[&str] = &["webhooks[].url"];
+/// Sections whose defaults are an example and no default.
+const EXAMPLES: &[&str] = &["rules", "webhooks"];
+
+/// The commented sample as YAML.
+#[must_use]
+pub fn sample_yaml() -> String {
+    let mut out = head("yaml");
+    for key in keys::ROOT.known() {
+        out.push('\n');
+        yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, EXAMPLES.contains(&key.name));
+    }
+    out
+}
+
+/// The commented sample as TOML.
+#[must_use]
+pub fn sample_toml() -> String {
+    let mut out = head("toml");
+    out.push('\n');
+    toml_section(&mut out, &keys::ROOT, "", false);
+    out
+}
+
+fn head(extension: &str) -> String {
+    format!(
+        "# Nereus: the whole configuration, with its defaults.\n\
+         # A line that begins with `#` and no blank is an example: take the `#` away to use it.\n\
+         # `nereus check -c nereus.{extension}` tells every problem; secrets are \"…\", {{env: NAME}} or {{file: PATH}}.\n\
+         # Durations are 500ms, 2s, 5m, 24h, 30d; sizes 32MiB, 10GiB.\n"
+    )
+}
+
+#[derive(Clone, Copy)]
+struct Indent {
+    /// `#` where all of it is an example.
+    mark: &'static str,
+    blanks: usize,
+}
+
+impl Indent {
+    fn deeper(self, by: usize) -> Self {
+        Self { blanks: self.blanks + by, ..self }
+    }
+
+    fn comment(self, out: &mut String, text: &str) {
+        let _ = writeln!(out, "{}# {text}", " ".repeat(self.blanks));
+    }
+
+    fn line(self, out: &mut String, mark: &'static str, text: &str) {
+        let mark = if self.mark.is_empty() { mark } else { self.mark };
+        // The mark stands before the text, so that taking it away leaves the indentation right.
+        let _ = writeln!(out, "{}{mark}{text}", " ".repeat(self.blanks));
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
+/// What to show of a key: its value, and whether it counts.
+fn shown(key: &Key, example: bool) -> Option<(Value, bool)> {
+    match (key.default, key.example) {
+        (_, Some(text)) if example => Some((json(text), true)),
+        (Some(text), _) => Some((json(text), true)),
+        (None, Some(text)) => Some((json(text), false)),
+        (None, None) => None,
+    }
+}
+
+fn explain(out: &mut String, section: &Section, key: &Key, indent: Indent, example: bool, flow: fn(&Value) -> String) {
+    indent.comment(out, key.doc);
+    if let Some(text) = key.also {
+        indent.comment(out, &format!("or {}", flow(&json(text))));
+    }
+    if let (Some(_), Some(text), false) = (key.default, key.example, example) {
+        indent.comment(out, &format!("for example {}", flow(&json(text))));
+    }
+    if keys::RESTART_ONLY.contains(&&*section.path_of(key.name)) {
+        debug_assert!(key.doc.contains("restart"), "{}", key.name);
+    }
+}
+
+fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, indent: Indent, example: bool) {
+    explain(out, section, key, indent, example, yaml_flow);
+    if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
+        let value = key.example.map(json).unwrap_or_default();
+        return indent.comment(out, &format!("{}: {}", key.name, yaml_flow(&value)));
+    }
+    let mark = if example { "#" } else { "" };
+    match (&key.kind, shown(key, example)) {
+        (Kind::Section(inner), _) => {
+            indent.line(out, mark, &format!("{}:", key.name));
+            inner.known().for_each(|key| yaml_key(out, inner, key, indent.deeper(2), example));
+        }
+        (Kind::List(Kind::Section(inner)) | Kind::Many(Kind::Section(inner)), _) => {
+            indent.line(out, mark, &format!("{}:", key.name));
+            let mut text = String::new();
+            inner.known().for_each(|key| yaml_key(&mut text, inner, key, indent.deeper(4), example));
+            out.push_str(&dashed(&text, indent.blanks + 4));
+        }
+        (_, Some((value, counts))) => {
+            let line = format!("{}: {}", key.name, yaml_flow(&value));
+            indent.line(out, if counts { mark } else { "#" }, &line);
+        }
+        (_, None) => {}
+    }
+}
+
+/// Puts the dash of a list item before its first key.
+fn dashed(text: &str, blanks: usize) -> String {
+    let mut out = String::new();
+    let mut done = false;
+    for line in text.lines() {
+        let body = line.trim_start();
+        let (mark, rest) = match body.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => ("#", rest),
+            Some(_) => ("# ", ""),
+            None => ("", body),
+        };
+        if done || mark == "# " {
+            let _ = writeln!(out, "{line}");
+        } else {
+            let _ = writeln!(out, "{}{mark}- {rest}", " ".repeat(blanks - 2));
+            done = true;
+        }
+    }
+    out
+}
+
+fn plain(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b':' | b'-' | b'%');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/'))
+        && text.bytes().all(word)
+        && !text.ends_with(':')
+        && text.parse::<f64>().is_err()
+        && !matches!(text, "true" | "false" | "null")
+}
+
+fn yaml_flow(value: &Value) -> String {
+    match value {
+        Value::String(text) if plain(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(yaml_flow).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| format!("{key}: {}", yaml_flow(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn toml_section(out: &mut String, section: &'static Section, path: &str, example: bool) {
+    let indent = Indent { mark: "", blanks: 0 };
+    let is_table = |key: &Key| {
+        matches!(key.kind, Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_)))
+    };
+    for key in section.known().filter(|key| !is_table(key)) {
+        explain(out, section, key, indent, example, toml_inline);
+        if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
+            let value = key.example.map(json).unwrap_or_default();
+            indent.comment(out, &format!("{} = {}", key.name, toml_inline(&value)));
+        } else if let Some((value, counts)) = shown(key, example) {
+            let mark = if example || !counts { "#" } else { "" };
+            indent.line(out, mark, &format!("{} = {}", key.name, toml_inline(&value)));
+        }
+    }
+    for key in section.known().filter(|key| is_table(key)) {
+        let example = example || (path.is_empty() && EXAMPLES.contains(&key.name));
+        let mark = if example { "#" } else { "" };
+        let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        out.push('\n');
+        explain(out, section, key, indent, example, toml_inline);
+        match &key.kind {
+            Kind::Section(inner) => {
+                indent.line(out, mark, &format!("[{path}]"));
+                toml_section(out, inner, &path, example);
+            }
+            Kind::List(Kind::Section(inner)) | Kind::Many(Kind::Section(inner)) => {
+                indent.line(out, mark, &format!("[[{path}]]"));
+                toml_section(out, inner, &path, example);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn toml_inline(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml_inline).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| format!("{key} = {}", toml_inline(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,242 @@
+//! The text of a configuration file, its lines, and the mask that keeps secrets out of diagnostics.
+//!
+//! A diagnostic shows the source line. So every place is made here, from a copy of the text in which the
+//! characters of secrets are stars. Where the tree is known the mask is exact ([`Source::mask`]); for a
+//! syntax error there is no tree, and whole values are masked near words that announce a secret.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::diagnostic::Place;
+
+/// Octets `start..end` of the text.
+pub(super) type Span = Range<usize>;
+
+/// Words that announce a secret, wherever they stand.
+const TELLING: &[&str] = &[
+    "token",
+    "secret",
+    "password",
+    "passphrase",
+    "passwd",
+    "community",
+    "communities",
+    "credential",
+    "authorization",
+    "headers",
+    "url",
+    "urls",
+    "auth",
+    "apikey",
+    "api_key",
+    "api-key",
+    "users",
+    "privacy",
+];
+
+/// Whether a key of this name, perhaps misspelt, holds a secret.
+pub(super) fn tells_secret(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    TELLING.iter().any(|telling| {
+        (telling.len() > 4 && word.contains(telling))
+            || *telling == word
+            || (word.len() > 2 && strsim::damerau_levenshtein(telling, &word) <= telling.len() / 4)
+    })
+}
+
+/// A file's text with its lines.
+pub(super) struct Source {
+    /// The name that diagnostics show.
+    pub(super) file: Arc<str>,
+    /// The text as it was parsed: UTF-8, without a byte order mark.
+    pub(super) text: String,
+    /// `text` with stars for secrets; line by line it has as many characters as `text`.
+    masked: String,
+    starts: Vec<usize>,
+    masked_starts: Vec<usize>,
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1)).collect()
+}
+
+impl Source {
+    /// Nothing is masked yet.
+    pub(super) fn new(file: &str, text: String) -> Self {
+        let starts = line_starts(&text);
+        Self { file: file.into(), masked: text.clone(), masked_starts: starts.clone(), starts, text }
+    }
+
+    /// Puts stars over the characters of `spans`; line ends stay.
+    pub(super) fn mask(&mut self, mut spans: Vec<Span>) {
+        spans.sort_by_key(|span| span.start);
+        let mut spans = spans.into_iter().peekable();
+        let mut hidden_to = 0;
+        let mut masked = String::with_capacity(self.text.len());
+        for (at, character) in self.text.char_indices() {
+            while let Some(span) = spans.next_if(|span| span.start <= at) {
+                hidden_to = hidden_to.max(span.end);
+            }
+            let hidden = at < hidden_to && !matches!(character, '\n' | '\r');
+            masked.push(if hidden { '*' } else { character });
+        }
+        self.masked_starts = line_starts(&masked);
+        self.masked = masked;
+    }
+
+    fn line_of(&self, at: usize) -> usize {
+        self.starts.partition_point(|&start| start <= at).saturating_sub(1)
+    }
+
+    fn line<'a>(text: &'a str, starts: &[usize], line: usize) -> &'a str {
+        let start = starts.get(line).copied().unwrap_or(text.len());
+        let end = starts.get(line + 1).copied().unwrap_or(text.len());
+        text[start..end].trim_end_matches(['\n', '\r'])
+    }
+
+    /// The place of a span, its line as the mask shows it. Costs a search and the line's length.
+    pub(super) fn place(&self, span: &Span) -> Place {
+        self.place_with(span, |line| Self::line(&self.masked, &self.masked_starts, line).into())
+    }
+
+    /// The place of a span of a text that has no tree: values are masked wherever they could be secret.
+    pub(super) fn place_unparsed(&self, span: &Span) -> Place {
+        self.place_with(span, |line| self.guarded_line(line).into())
+    }
+
+    fn place_with(&self, span: &Span, source: impl Fn(usize) -> Box<str>) -> Place {
+        let mut start = span.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut line = self.line_of(start);
+        // What ends with the file is shown at the end of its last line with a text.
+        if start == self.text.len() && line > 0 && self.starts[line] == start {
+            line -= 1;
+            start = self.starts[line] + Self::line(&self.text, &self.starts, line).len();
+        }
+        let from = self.starts[line];
+        let to = from + Self::line(&self.text, &self.starts, line).len();
+        let start = start.min(to);
+        let mut end = span.end.clamp(start, to);
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let characters = |range: Span| u32::try_from(self.text[range].chars().count()).unwrap_or(u32::MAX);
+        Place {
+            file: Arc::clone(&self.file),
+            line: u32::try_from(line + 1).unwrap_or(u32::MAX),
+            column: characters(from..start).saturating_add(1),
+            width: characters(start..end.max(start)).max(1),
+            source: source(line),
+        }
+    }
+
+    /// What a message may quote of a span: the masked text, if it is short and on one line.
+    pub(super) fn quote(&self, span: &Span) -> Option<String> {
+        let place = self.place(span);
+        let length = self.text.get(span.clone())?.chars().count();
+        if length == 0 || length > 80 || self.text[span.clone()].contains('\n') {
+            return None;
+        }
+        let shown: String = place.source.chars().skip(place.column as usize - 1).take(length).collect();
+        let shown = shown.trim();
+        let unquoted = ['"', '\''].iter().find_map(|quote| shown.strip_prefix(*quote)?.strip_suffix(*quote));
+        let shown = unquoted.unwrap_or(shown);
+        (!shown.is_empty() && !shown.contains('*')).then(|| shown.to_owned())
+            .or_else(|| self.text[span.clone()].contains('*').then(|| shown.to_owned()))
+    }
+
+    /// A line whose values are stars if its own words, the lines it is indented under, or the key or
+    /// header before it announce a secret.
+    fn guarded_line(&self, number: usize) -> String {
+        let line = Self::line(&self.text, &self.starts, number);
+        if !self.near_secret(number) {
+            return line.to_owned();
+        }
+        // The key may stay: what stands before the first separator, if a separator follows at once.
+        let body = line.trim_start_matches([' ', '\t', '-', '[', '{']);
+        let key = body.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(body.len());
+        let separated = body[key..].trim_start().starts_with([':', '=']);
+        let kept = line.len() - body.len() + if separated || tells_secret(&body[..key]) { key } else { 0 };
+        line.char_indices()
+            .map(|(at, c)| {
+                if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') { c } else { '*' }
+            })
+            .collect()
+    }
+
+    fn near_secret(&self, number: usize) -> bool {
+        // Far enough for any list of communities that a person writes by hand.
+        const LINES_BACK: usize = 500;
+        let telling = |line: &str| {
+            line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).any(|word| !word.is_empty() && tells_secret(word))
+        };
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let own = Self::line(&self.text, &self.starts, number);
+        if telling(own) {
+            return true;
+        }
+        let mut depth = if own.trim().is_empty() { usize::MAX } else { indent(own) + usize::from(own.trim_start().starts_with('-')) };
+        let (mut key_seen, mut header_seen) = (own.contains([':', '=']), false);
+        for line in (number.saturating_sub(LINES_BACK)..number).rev() {
+            let line = Self::line(&self.text, &self.starts, line);
+            let trimmed = line.trim_start();
+            if trimmed.is_empty() || trimmed.starts_with('#') {
+                continue;
+            }
+            let parent = indent(line) < depth;
+            let key = !key_seen && line.contains([':', '=']);
+            let header = !header_seen && trimmed.starts_with('[');
+            if (parent || key || header) && telling(line) {
+                return true;
+            }
+            if parent {
+                depth = indent(line);
+            }
+            key_seen |= key;
+            header_seen |= header;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_keeps_columns() {
+        let mut source = Source::new("a.yaml", "a: grün # b\nc: d\n".into());
+        source.mask(vec![3..8]);
+        let place = source.place(&(11..12));
+        assert_eq!((place.line, place.column, &*place.source), (1, 11, "a: **** # b"));
+        let place = source.place(&(13..14));
+        assert_eq!((place.line, place.column, &*place.source), (2, 1, "c: d"));
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_shown_on_its_last_line() {
+        let source = Source::new("a.yaml", "a: [\n".into());
+        let place = source.place(&(5..5));
+        assert_eq!((place.line, place.column), (1, 5));
+    }
+
+    #[test]
+    fn a_line_without_a_tree_hides_what_could_be_secret() {
+        let lines = |text: &str, line| Source::new("x", text.into()).guarded_line(line);
+        assert_eq!(lines("admin:\n  token: \"hunter2\n", 1), "  token: ********");
+        assert_eq!(lines("admin:\n  tokn hunter2\n", 1), "  tokn *******");
+        assert_eq!(lines("communities:\n- hunter2\n", 1), "- *******");
+        assert_eq!(lines("headers:\n  X: hunter2\n", 1), "  X: *******");
+        assert_eq!(lines("communities = [\n\"hunter2\n", 1), "********");
+        assert_eq!(lines("[webhooks.headers]\nX = hunter2\n", 1), "X = *******");
+        assert_eq!(lines("rules:\n  - name: link\n", 1), "  - name: link");
+    }
+
+    #[test]
+    fn misspelt_words_tell_too() {
+        assert!(tells_secret("tokn") && tells_secret("Authorisation") && tells_secret("read_token"));
+        assert!(!tells_secret("name") && !tells_secret("severity") && !tells_secret("rules"));
+    }
+}
