@@ -1,0 +1,625 @@
+//! Reading beside the writer: events over all journal files, alerts, and the webhooks' queues.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use super::error::{StoreError, StoreErrorKind, Trouble};
+use super::files::{self, JournalFile, Shared};
+use super::row::{self, EVENT_COLUMNS};
+use super::state::{ALERT_COLUMNS, alert};
+use crate::event::{AlertId, AlertRecord, EventId, EventRecord, Timestamp};
+use crate::oid::Oid;
+use crate::severity::Severity;
+
+/// Journal files that a reader keeps open.
+const KEPT: usize = 2;
+/// Rows of the live file that one read transaction walks: the WAL cannot start anew under a longer one.
+const WINDOW: i64 = 20_000;
+
+/// Which events. What is absent does not restrict.
+#[derive(Debug, Clone)]
+pub struct EventQuery {
+    /// Received at this time or later.
+    pub since: Option<Timestamp>,
+    /// Received at this time or earlier.
+    pub until: Option<Timestamp>,
+    /// The device is in this network; a single address is a full-length one, and the fast case.
+    pub source: Option<IpNet>,
+    /// snmpTrapOID is this one or lies below it.
+    pub trap: Option<Oid>,
+    /// Exactly this severity.
+    pub severity: Option<Severity>,
+    /// The first rule that matched.
+    pub rule: Option<String>,
+    /// The alert that it belongs to.
+    pub alert: Option<AlertId>,
+    /// Only events before this one: the cursor of the page before.
+    pub before: Option<EventId>,
+    /// At most so many.
+    pub limit: usize,
+    /// After about this time the page is given with what was found, and its cursor goes on from there.
+    pub patience: Duration,
+}
+
+impl Default for EventQuery {
+    fn default() -> Self {
+        Self {
+            since: None,
+            until: None,
+            source: None,
+            trap: None,
+            severity: None,
+            rule: None,
+            alert: None,
+            before: None,
+            limit: 100,
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A page of events, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<EventRecord>,
+    /// Where the next page begins ([`EventQuery::before`]); `None` at the end.
+    pub next: Option<EventId>,
+    /// Rows and stretches of files that could not be read.
+    pub damaged: u64,
+}
+
+/// Which alerts. What is absent does not restrict.
+#[derive(Debug, Clone)]
+pub struct AlertQuery {
+    /// Those that have not ended.
+    pub open_only: bool,
+    /// Exactly this severity.
+    pub severity: Option<Severity>,
+    /// The rule that raised it.
+    pub rule: Option<String>,
+    /// The alert's name.
+    pub alert: Option<String>,
+    /// Only alerts with a lower number: the last one of the page before.
+    pub before: Option<AlertId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for AlertQuery {
+    fn default() -> Self {
+        Self { open_only: true, severity: None, rule: None, alert: None, before: None, limit: 100 }
+    }
+}
+
+/// A row that waits for an event webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its number; never used twice.
+    pub row: u64,
+    /// When it was queued.
+    pub queued: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// It is not to be tried before.
+    pub not_before: Timestamp,
+    /// The alert as it was then.
+    pub record: AlertRecord,
+}
+
+/// What an endpoint refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its number.
+    pub id: u64,
+    /// The webhook.
+    pub webhook: String,
+    /// When it was given up.
+    pub time: Timestamp,
+    /// The alert as it was posted.
+    pub record: AlertRecord,
+    /// Why.
+    pub reason: String,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open alerts, by severity in the order of [`Severity::ALL`].
+    pub open_alerts: [u64; 5],
+    /// Outbox rows of all webhooks.
+    pub outbox: u64,
+    /// Dead letters of all webhooks.
+    pub dead_letters: u64,
+    /// Journal files.
+    pub journals: u64,
+    /// Rows that could not be read since the start.
+    pub damaged_rows: u64,
+}
+
+/// Reads the store while the writer writes: neither waits for the other. It sees what was committed
+/// before each call. A clone opens connections of its own, at its first use; each call blocks on the
+/// disk, so that async code calls it where blocking is allowed.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// With the epoch of the file it belongs to.
+    state: Option<(u64, Connection)>,
+    /// By number, the one used last at the end.
+    journals: Vec<(u64, Connection)>,
+}
+
+impl Clone for Reader {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone())
+    }
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, open: Mutex::default() }
+    }
+
+    /// Events over all files, newest first (by number, which is the order in which they were taken).
+    ///
+    /// Cost: what it walks, about 3 million rows a second; for one source, files that are closed answer
+    /// from an index. A damaged row or file is skipped, counted and logged.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be opened.
+    pub fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
+        let until = Instant::now() + query.patience;
+        let filter = EventFilter::new(query);
+        let mut page = EventPage::default();
+        let mut before = query.before.map_or(u64::MAX, |id| id.0);
+        let files = self.shared.journals();
+        let live = files.last().map(|file| file.number);
+        for file in files.iter().rev() {
+            if page.events.len() >= query.limit {
+                break;
+            }
+            // An event's number never lies before its time: older files hold nothing of the span.
+            if query.since.is_some_and(|since| file.last() < u64::try_from(since.0).unwrap_or(0))
+                && file.last() > 0
+            {
+                return Ok(page);
+            }
+            let earliest = file.earliest.load(Ordering::Relaxed);
+            if file.first.load(Ordering::Relaxed) >= before
+                || query.until.is_some_and(|until| earliest > until.0)
+            {
+                continue;
+            }
+            let walked = self.journal(file, |connection| {
+                filter.walk(connection, Some(file.number) == live, &mut before, until, query.limit, &mut page)
+            });
+            match walked {
+                Ok(()) => {}
+                Err(error) if Trouble::of(&error) == Trouble::Damaged => {
+                    self.damaged(1, &file.path.display().to_string(), &error);
+                    page.damaged += 1;
+                    before = before.min(file.first.load(Ordering::Relaxed));
+                }
+                // Retention took it away.
+                Err(_) if !file.path.exists() => {}
+                Err(error) => return Err(StoreError::database(&file.path, &error)),
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        let oldest = files.iter().map(|file| file.first.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
+        if before > oldest {
+            page.next = (before != u64::MAX).then_some(EventId(before));
+        }
+        self.shared.damaged_rows.fetch_add(page.damaged, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    /// One event. Costs one look-up in one file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the row is damaged.
+    pub fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM events e WHERE e.id = ?");
+        for file in self.shared.journals().iter().rev() {
+            if !(file.first.load(Ordering::Relaxed)..=file.last()).contains(&id.0) {
+                continue;
+            }
+            let found = self.journal(file, |connection| {
+                connection.prepare_cached(&sql)?.query_row([row::signed(id.0)], row::event).optional()
+            });
+            match found {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(_) if !file.path.exists() => {}
+                Err(error) => return Err(StoreError::database(&file.path, &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Alerts, newest first.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn alerts(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
+        let mut sql = format!("SELECT {ALERT_COLUMNS} FROM alerts WHERE id < ?");
+        let mut values = vec![Value::Integer(query.before.map_or(i64::MAX, |id| row::signed(id.0)))];
+        if query.open_only {
+            sql += " AND state < 2";
+        }
+        if let Some(severity) = query.severity {
+            sql += " AND severity = ?";
+            values.push(row::severity_number(severity).into());
+        }
+        for (column, value) in [("rule", &query.rule), ("alert", &query.alert)] {
+            if let Some(value) = value {
+                sql += &format!(" AND {column} = ?");
+                values.push(value.clone().into());
+            }
+        }
+        sql += " ORDER BY id DESC";
+        self.state_rows(&sql, values, query.limit, alert)
+    }
+
+    /// One alert.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn alert(&self, id: AlertId) -> Result<Option<AlertRecord>, StoreError> {
+        let sql = format!("SELECT {ALERT_COLUMNS} FROM alerts WHERE id = ?");
+        Ok(self.state_rows(&sql, [row::signed(id.0).into()], 1, alert)?.pop())
+    }
+
+    /// The newest versions of alerts that changed after `change`, in the order of their changes.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn alerts_changed_after(&self, change: u64, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
+        let sql = format!("SELECT {ALERT_COLUMNS} FROM alerts WHERE change > ? ORDER BY change");
+        self.state_rows(&sql, [row::signed(change).into()], limit, alert)
+    }
+
+    /// Open alerts and those that ended at `resolved_since` or later, by number, behind `after`.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn alerts_to_resend(
+        &self,
+        resolved_since: Timestamp,
+        after: AlertId,
+        limit: usize,
+    ) -> Result<Vec<AlertRecord>, StoreError> {
+        // Two indexes, merged by number; a single condition with OR would walk the whole table.
+        let sql = format!(
+            "SELECT {ALERT_COLUMNS} FROM alerts WHERE id IN (
+                 SELECT id FROM (SELECT id FROM alerts WHERE state < 2 AND id > ?1 ORDER BY id LIMIT ?3)
+                 UNION SELECT id FROM alerts WHERE state = 2 AND resolved_at >= ?2 AND id > ?1)
+             ORDER BY id"
+        );
+        let limited = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.state_rows(
+            &sql,
+            [row::signed(after.0).into(), resolved_since.0.into(), limited.into()],
+            limit,
+            alert,
+        )
+    }
+
+    /// The last change that a state webhook knows; 0 for one that was told nothing yet.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn progress(&self, webhook: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT change FROM progress WHERE webhook = ?";
+        let found = self.state_rows(sql, [webhook.to_owned().into()], 1, |found| row::unsigned(found, 0))?;
+        Ok(found.first().copied().unwrap_or(0))
+    }
+
+    /// Rows that wait for an event webhook and may be tried at `now`, oldest first.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn outbox(&self, webhook: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        let sql = "SELECT id, queued, attempts, not_before, record FROM outbox
+             WHERE webhook = ? AND not_before <= ? ORDER BY id";
+        self.state_rows(sql, [webhook.to_owned().into(), now.0.into()], limit, |found| {
+            Ok(OutboxRow {
+                row: row::unsigned(found, 0)?,
+                queued: Timestamp(found.get(1)?),
+                attempts: found.get(2)?,
+                not_before: Timestamp(found.get(3)?),
+                record: row::from_json(found, 4)?,
+            })
+        })
+    }
+
+    /// The earliest time at which a row of this webhook may be tried; `None` when none waits.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn outbox_next(&self, webhook: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT min(not_before) FROM outbox WHERE webhook = ?";
+        let found =
+            self.state_rows(sql, [webhook.to_owned().into()], 1, |row| row.get::<_, Option<i64>>(0))?;
+        Ok(found.first().copied().flatten().map(Timestamp))
+    }
+
+    /// How many rows wait for a webhook, and since when the oldest does.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn outbox_depth(&self, webhook: &str) -> Result<(u64, Option<Timestamp>), StoreError> {
+        let sql = "SELECT (SELECT count(*) FROM outbox WHERE webhook = ?1),
+             (SELECT queued FROM outbox WHERE webhook = ?1 ORDER BY id LIMIT 1)";
+        let found = self.state_rows(sql, [webhook.to_owned().into()], 1, |found| {
+            Ok((row::unsigned(found, 0)?, found.get::<_, Option<i64>>(1)?.map(Timestamp)))
+        })?;
+        Ok(found.first().copied().unwrap_or_default())
+    }
+
+    /// Dead letters with a lower number than `before`, newest first; of one webhook or of all.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn dead_letters(
+        &self,
+        webhook: Option<&str>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let sql = "SELECT id, webhook, time, record, reason FROM dead_letters
+             WHERE id < ?1 AND (?2 IS NULL OR webhook = ?2) ORDER BY id DESC";
+        let webhook = webhook.map_or(Value::Null, |webhook| webhook.to_owned().into());
+        let before = before.map_or(i64::MAX, row::signed);
+        self.state_rows(sql, [before.into(), webhook], limit, |found| {
+            Ok(DeadLetter {
+                id: row::unsigned(found, 0)?,
+                webhook: found.get(1)?,
+                time: Timestamp(found.get(2)?),
+                record: row::from_json(found, 3)?,
+                reason: found.get(4)?,
+            })
+        })
+    }
+
+    /// How much there is. Walks the open alerts' index and counts two tables.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        let mut counts = Counts {
+            journals: self.shared.journals.lock().len() as u64,
+            damaged_rows: self.shared.damaged_rows.load(Ordering::Relaxed),
+            ..Counts::default()
+        };
+        let sql = "SELECT severity, count(*) FROM alerts WHERE state < 2 GROUP BY severity";
+        let open = self.state_rows(sql, [], usize::MAX, |found| {
+            Ok((found.get::<_, i64>(0)?, row::unsigned(found, 1)?))
+        })?;
+        for (severity, number) in open {
+            if let Some(place) = usize::try_from(severity).ok().and_then(|at| counts.open_alerts.get_mut(at))
+            {
+                *place = number;
+            }
+        }
+        let sql = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letters)";
+        let totals =
+            self.state_rows(sql, [], 1, |found| Ok((row::unsigned(found, 0)?, row::unsigned(found, 1)?)))?;
+        (counts.outbox, counts.dead_letters) = totals.first().copied().unwrap_or_default();
+        Ok(counts)
+    }
+
+    /// Up to `limit` rows of a statement on `state.db`; damaged ones are skipped, counted and logged.
+    fn state_rows<T>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+        limit: usize,
+        mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut open = self.open.lock();
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        let path = self.shared.state_path();
+        let failed = |error: rusqlite::Error| StoreError::database(&path, &error);
+        if open.state.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            open.state = Some((epoch, files::open_for_reading(&path).map_err(failed)?));
+        }
+        let Some((_, connection)) = &open.state else {
+            return Err(StoreError {
+                place: path,
+                kind: StoreErrorKind::Database,
+                cause: "not open".into(),
+                remedy: "",
+            });
+        };
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+        let mut rows = statement.query(params_from_iter(values)).map_err(failed)?;
+        while let Some(next) = rows.next().map_err(failed)? {
+            match each(next) {
+                Ok(value) => found.push(value),
+                Err(error) if row::is_damaged_row(&error) => {
+                    self.shared.damaged_rows.fetch_add(1, Ordering::Relaxed);
+                    self.damaged(1, files::STATE, &error);
+                }
+                Err(error) => return Err(failed(error)),
+            }
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives `each` a connection to a journal file, one that is open if there is one.
+    fn journal<T>(
+        &self,
+        file: &JournalFile,
+        each: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut open = self.open.lock();
+        let at = match open.journals.iter().position(|(number, _)| *number == file.number) {
+            Some(at) => at,
+            None => {
+                let connection = files::open_for_reading(&file.path)?;
+                // Files that retention took away would hold their blocks while they are open.
+                let kept = self.shared.journals();
+                open.journals.retain(|(number, _)| kept.iter().any(|file| file.number == *number));
+                if open.journals.len() >= KEPT {
+                    open.journals.remove(0);
+                }
+                open.journals.push((file.number, connection));
+                open.journals.len() - 1
+            }
+        };
+        let used = open.journals.remove(at);
+        let result = each(&used.1);
+        open.journals.push(used);
+        result
+    }
+
+    fn damaged(&self, rows: u64, file: &str, error: &rusqlite::Error) {
+        // The first ones, then one for every thousand: a damaged page may hold many.
+        let before = self.shared.damaged_rows.load(Ordering::Relaxed);
+        if before < 10 || before % 1000 < rows {
+            tracing::warn!(component = "storage", file, %error, "A row could not be read and is skipped");
+        }
+    }
+}
+
+/// The conditions of an [`EventQuery`] as SQL.
+struct EventFilter<'a> {
+    conditions: String,
+    values: Vec<Value>,
+    /// Checked on the row, where SQL cannot: an OID of one arc has no encoding.
+    trap: Option<&'a Oid>,
+}
+
+impl<'a> EventFilter<'a> {
+    fn new(query: &'a EventQuery) -> Self {
+        let mut filter = Self { conditions: String::new(), values: Vec::new(), trap: query.trap.as_ref() };
+        if let Some(since) = query.since {
+            filter.add("e.time >= ?", [since.0.into()]);
+        }
+        if let Some(until) = query.until {
+            filter.add("e.time <= ?", [until.0.into()]);
+        }
+        if let Some(source) = query.source {
+            let octets = |address: IpAddr| {
+                let mut out = Vec::with_capacity(16);
+                row::address_octets(address, &mut out);
+                Value::Blob(out)
+            };
+            if source.prefix_len() == source.max_prefix_len() {
+                filter.add("e.source = ?", [octets(source.addr())]);
+            } else {
+                // The same length first: octets of both families compare with each other.
+                let length = i64::from(source.max_prefix_len() / 8);
+                let range = [length.into(), octets(source.network()), octets(source.broadcast())];
+                filter.add("length(e.source) = ? AND e.source BETWEEN ? AND ?", range);
+            }
+        }
+        if let Some(trap) = &query.trap {
+            let mut octets = Vec::new();
+            if crate::oid::encode(trap.arcs(), &mut octets).is_ok() {
+                // Sub-identifiers end themselves: a prefix of octets is a prefix of arcs.
+                let length = i64::try_from(octets.len()).unwrap_or(i64::MAX);
+                filter.add("substr(e.trap, 1, ?) = ?", [length.into(), Value::Blob(octets)]);
+            }
+        }
+        if let Some(severity) = query.severity {
+            filter.add("e.severity = ?", [row::severity_number(severity).into()]);
+        }
+        if let Some(rule) = &query.rule {
+            filter.add("e.rule = (SELECT id FROM texts WHERE text = ?)", [rule.clone().into()]);
+        }
+        if let Some(alert) = query.alert {
+            filter.add("e.alert_id = ?", [row::signed(alert.0).into()]);
+        }
+        filter
+    }
+
+    fn add<const N: usize>(&mut self, condition: &str, values: [Value; N]) {
+        self.conditions += " AND ";
+        self.conditions += condition;
+        self.values.extend(values);
+    }
+
+    /// Walks one file downwards from `before`, which is left where the walk ended.
+    fn walk(
+        &self,
+        connection: &Connection,
+        live: bool,
+        before: &mut u64,
+        until: Instant,
+        limit: usize,
+        page: &mut EventPage,
+    ) -> rusqlite::Result<()> {
+        let select = format!(
+            "SELECT {EVENT_COLUMNS} FROM events e WHERE e.id < ? AND e.id >= ?{} ORDER BY e.id DESC",
+            self.conditions
+        );
+        let mut select = connection.prepare_cached(&select)?;
+        let window = "SELECT id FROM events WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?";
+        let mut window = connection.prepare_cached(window)?;
+        loop {
+            // A closed file has no writer that a long read could hold up.
+            let low = if live {
+                window.query_row([row::signed(*before), WINDOW], |found| found.get(0)).optional()?
+            } else {
+                None
+            };
+            let bounds = [Value::Integer(row::signed(*before)), Value::Integer(low.unwrap_or(i64::MIN))];
+            let mut rows =
+                select.query(params_from_iter(bounds.into_iter().chain(self.values.iter().cloned())))?;
+            while let Some(found) = rows.next()? {
+                match row::event(found) {
+                    Ok(event) => {
+                        *before = event.id.0;
+                        if self.trap.is_none_or(|trap| event.trap_oid.starts_with(trap.arcs())) {
+                            page.events.push(event);
+                        }
+                    }
+                    Err(error) if row::is_damaged_row(&error) => {
+                        page.damaged += 1;
+                        *before = row::unsigned(found, 0).unwrap_or(*before);
+                    }
+                    Err(error) => return Err(error),
+                }
+                if page.events.len() >= limit {
+                    return Ok(());
+                }
+            }
+            let Some(low) = low else {
+                // All of this file was seen: the page goes on below it.
+                let lowest = connection
+                    .query_row("SELECT min(id) FROM events", [], |row| row.get::<_, Option<i64>>(0))?;
+                if let Some(lowest) = lowest {
+                    *before = (*before).min(u64::try_from(lowest).unwrap_or(0));
+                }
+                return Ok(());
+            };
+            *before = u64::try_from(low).unwrap_or(0);
+            if Instant::now() >= until {
+                return Ok(());
+            }
+        }
+    }
+}
