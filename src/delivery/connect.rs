@@ -41,11 +41,8 @@ pub(super) fn refusal(address: IpAddr) -> Option<&'static str> {
 
 fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
     // Alibaba, Oracle, Azure; everyone else's is link-local.
-    const METADATA: [Ipv4Addr; 3] = [
-        Ipv4Addr::new(100, 100, 100, 200),
-        Ipv4Addr::new(192, 0, 0, 192),
-        Ipv4Addr::new(168, 63, 129, 16),
-    ];
+    const METADATA: [Ipv4Addr; 3] =
+        [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
     if address.octets()[0] == 0 {
         Some("unspecified")
     } else if address.is_link_local() {
@@ -212,8 +209,7 @@ impl Client {
             return Ok(Self::Plain(builder.build(connector)));
         }
         let tls = Arc::clone(tls);
-        let config =
-            tokio::task::spawn_blocking(move || tls.config()).await.map_err(io::Error::other)??;
+        let config = tokio::task::spawn_blocking(move || tls.config()).await.map_err(io::Error::other)??;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -230,16 +226,42 @@ mod tests {
     #[test]
     fn the_filter_refuses_what_is_local_to_the_machine_and_keeps_private_networks() {
         for refused in [
-            "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.0.1", "224.0.0.1", "239.1.2.3",
-            "255.255.255.255", "100.100.100.200", "192.0.0.192", "168.63.129.16", "::", "fe80::1",
-            "febf::1", "ff02::1", "fd00:ec2::254", "::ffff:169.254.169.254", "::169.254.169.254",
-            "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1", "::ffff:0.0.0.0",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.0.1",
+            "224.0.0.1",
+            "239.1.2.3",
+            "255.255.255.255",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "::",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "::ffff:0.0.0.0",
         ] {
             assert!(refusal(refused.parse().unwrap()).is_some(), "{refused}");
         }
         for allowed in [
-            "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "8.8.8.8", "::1",
-            "fd00::1", "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::808:808",
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "8.8.8.8",
+            "::1",
+            "fd00::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::808:808",
         ] {
             assert_eq!(refusal(allowed.parse().unwrap()), None, "{allowed}");
         }

@@ -258,8 +258,7 @@ impl Deliveries {
     }
 
     fn worker(&self, settings: &Arc<WebhookSettings>, predecessor: Option<JoinHandle<()>>) -> Worker {
-        let (orders, receiver) =
-            watch::channel(Order { settings: Arc::clone(settings), duty: Duty::Run });
+        let (orders, receiver) = watch::channel(Order { settings: Arc::clone(settings), duty: Duty::Run });
         let context = Context::new(Arc::clone(&settings.name), &self.parts);
         let applied = self.parts.applied.clone();
         let task = self.handle.spawn(worker::run(context, receiver, applied, predecessor));
@@ -275,10 +274,8 @@ impl Deliveries {
             worker.orders.send_modify(|order| order.duty = Duty::Shutdown);
         }
         // The senders live until the workers have ended: a worker without one would take it for an order.
-        let (orders, tasks): (Vec<_>, Vec<_>) = running
-            .into_iter()
-            .map(|(name, worker)| (worker.orders, (name, worker.task)))
-            .unzip();
+        let (orders, tasks): (Vec<_>, Vec<_>) =
+            running.into_iter().map(|(name, worker)| (worker.orders, (name, worker.task))).unzip();
         for (name, mut task) in tasks.into_iter().chain(leaving) {
             if tokio::time::timeout_at(until, &mut task).await.is_err() {
                 task.abort();

@@ -29,6 +29,8 @@ pub(super) struct StateLane {
     refused: Refusals,
     round: Option<Round>,
     next_round: Instant,
+    /// The first round leaves out what this lane has posted as a change since it began there.
+    first_round: Option<u64>,
 }
 
 /// One round of re-sends, page by page: open alerts first, then the resolved ones whose labels no open
@@ -59,7 +61,8 @@ struct Sent {
 
 impl StateLane {
     pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, refused: Refusals::default(), round: None, next_round: Instant::now() }
+        let first_round = Some(lane.position);
+        Self { lane, refused: Refusals::default(), round: None, next_round: Instant::now(), first_round }
     }
 
     pub(super) async fn run(mut self) {
@@ -134,8 +137,7 @@ impl StateLane {
 
     async fn changes(&self, most: usize) -> Result<Vec<AlertRecord>, SourceError> {
         let position = self.lane.position;
-        let page =
-            self.lane.context.ask(move |source| source.alerts_changed_after(position, most)).await?;
+        let page = self.lane.context.ask(move |source| source.alerts_changed_after(position, most)).await?;
         Ok(page.into_iter().filter(|record| record.change > position).collect())
     }
 
@@ -158,8 +160,7 @@ impl StateLane {
         let (after, number, resolved) = (round.after, round.number, round.resolved);
         let most = self.lane.settings.batch.max.max(1);
         let since = before(self.lane.context.timing.resolved_for);
-        let page =
-            self.lane.context.ask(move |source| source.alerts_to_resend(since, after, most)).await?;
+        let page = self.lane.context.ask(move |source| source.alerts_to_resend(since, after, most)).await?;
         let Some(last) = page.last().map(|record| record.id).filter(|last| *last > after) else {
             // The end of the table: on to the resolved alerts, or done.
             match round.first_resolved.filter(|_| !round.resolved) {
@@ -173,6 +174,7 @@ impl StateLane {
                     let resend = self.lane.context.timing.resend;
                     self.next_round = (round.began + resend).max(Instant::now() + resend / 4);
                     self.round = None;
+                    self.first_round = None;
                     return Ok(Step::Nothing);
                 }
             }
@@ -191,7 +193,7 @@ impl StateLane {
             .into_iter()
             .filter(|record| format::ended(record).is_some() == resolved && self.concerns(record))
             // What is dirty goes out as such, at once.
-            .filter(|record| record.change <= self.lane.position)
+            .filter(|record| record.change <= self.first_round.unwrap_or(self.lane.position))
             .filter(|record| !resolved || !superseded(record))
             .map(Arc::new)
             .collect();

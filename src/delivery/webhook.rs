@@ -114,10 +114,9 @@ impl Endpoint {
             Client::Tls(client) => timeout_at(until, client.request(request)).await,
         };
         match answer {
-            Err(_) => Outcome::Again {
-                reason: format!("no answer within {}", seconds(self.timeout)),
-                after: None,
-            },
+            Err(_) => {
+                Outcome::Again { reason: format!("no answer within {}", seconds(self.timeout)), after: None }
+            }
             Ok(Err(error)) => Outcome::Again { reason: chain(&error), after: None },
             Ok(Ok(answer)) => self.judge(answer, until, now).await,
         }
@@ -264,7 +263,8 @@ fn base64(octets: &[u8]) -> Zeroizing<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = Zeroizing::new(String::with_capacity(octets.len().div_ceil(3) * 4));
     for group in octets.chunks(3) {
-        let bits = group.iter().enumerate().fold(0, |sum, (n, octet)| sum | u32::from(*octet) << (16 - 8 * n));
+        let bits =
+            group.iter().enumerate().fold(0, |sum, (n, octet)| sum | u32::from(*octet) << (16 - 8 * n));
         for n in 0..4 {
             text.push(if n <= group.len() {
                 char::from(ALPHABET[(bits >> (18 - 6 * n)) as usize & 63])
@@ -302,9 +302,10 @@ mod tests {
     #[test]
     fn base64_has_the_rfc_s_vectors() {
         let encoded = |text: &str| base64(text.as_bytes()).to_string();
-        assert_eq!(["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(encoded), [
-            "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
-        ]);
+        assert_eq!(
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(encoded),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]
+        );
     }
 
     #[test]

@@ -187,10 +187,10 @@ impl Refusals {
             Some(change) => change != record.change,
             None => {
                 self.order.push_back(record.id);
-                if self.order.len() > REFUSALS {
-                    if let Some(oldest) = self.order.pop_front() {
-                        self.known.remove(&oldest);
-                    }
+                if self.order.len() > REFUSALS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.known.remove(&oldest);
                 }
                 true
             }
@@ -296,7 +296,12 @@ impl Board {
             match lost {
                 None => done.push(row),
                 Some(Lost { record, reason }) => {
-                    news.push(Delivered::Dead { webhook: Arc::clone(webhook), row: Some(row), record, reason });
+                    news.push(Delivered::Dead {
+                        webhook: Arc::clone(webhook),
+                        row: Some(row),
+                        record,
+                        reason,
+                    });
                 }
             }
         }
@@ -380,11 +385,7 @@ pub(super) async fn run(
 }
 
 /// Where the webhook stands: the stored change, or before the first row.
-async fn first_position(
-    context: &Context,
-    state: bool,
-    orders: &mut watch::Receiver<Order>,
-) -> Option<u64> {
+async fn first_position(context: &Context, state: bool, orders: &mut watch::Receiver<Order>) -> Option<u64> {
     if !state {
         return Some(0);
     }
