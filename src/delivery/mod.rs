@@ -1,1 +1,295 @@
-//! delivery.
+//! Delivery: from the committed state to the webhooks, at least once.
+//!
+//! Each webhook has a worker, found by its name, that outlives generations: [`Deliveries::apply`] gives it new
+//! settings, and nothing that is queued or in flight is lost. A worker has a lane for each of its URLs,
+//! so that neither a webhook nor a member of a cluster that hangs delays another.
+//!
+//! There are two kinds of delivery:
+//! - **state** (`alertmanager`): a lane posts what each alert is now. It follows the alerts' change
+//!   numbers, and sends open alerts again and again. It is never given up: what an endpoint fails to take is
+//!   sent when it works again. One bad alert is found by bisection and set aside until it changes.
+//! - **queued events** (`json`): a lane posts every change of every alert, in the order of the outbox,
+//!   a bounded number of times; what is refused goes to the dead letters.
+//!
+//! | file | lives there |
+//! |---|---|
+//! | `worker.rs` | a webhook's worker: its lanes, what they have in common, progress over all of them |
+//! | `state.rs`, `queue.rs` | the two kinds of lane |
+//! | `format.rs` | what is posted (pure) |
+//! | `webhook.rs`, `connect.rs` | one HTTP post; its connection, with the address filter and TLS |
+//! | `retry.rs` | backoff with jitter, `Retry-After` |
+
+mod connect;
+pub mod format;
+mod queue;
+mod retry;
+mod state;
+#[cfg(test)]
+mod tests;
+mod webhook;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::settings::{WebhookFormat, WebhookSettings};
+use crate::event::{AlertId, AlertRecord, Command, EventId, Queue, Timestamp};
+use crate::metrics::Metrics;
+use worker::{Context, Counters, Duty, Order};
+
+/// Why a [`Source`] could not answer; it is logged and asked again.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What workers read: the committed state. Calls may block; they are made on blocking threads, never
+/// on an async one, and several at a time.
+pub trait Source: Send + Sync + 'static {
+    /// The alerts, as they are now, whose last change is later than `change`, in the order of their
+    /// changes; at most `limit`. Resolved ones stay in it for at least half an hour.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn alerts_changed_after(&self, change: u64, limit: usize) -> Result<Vec<AlertRecord>, SourceError>;
+
+    /// How many alerts have changed after `change`, and when the first of them did. This one pages
+    /// through [`Source::alerts_changed_after`]; a store that can count does better.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn changes_after(&self, change: u64) -> Result<(u64, Option<Timestamp>), SourceError> {
+        let (mut number, mut oldest, mut at) = (0, None, change);
+        loop {
+            let page = self.alerts_changed_after(at, 1000)?;
+            number += page.len() as u64;
+            if oldest.is_none() {
+                oldest = page.first().map(|record| record.resolved_at.unwrap_or(record.last_seen));
+            }
+            match page.last() {
+                Some(last) if last.change > at => at = last.change,
+                _ => return Ok((number, oldest)),
+            }
+        }
+    }
+
+    /// The open alerts and those resolved at or after `resolved_since`, with numbers above `after`, in
+    /// the order of their numbers; at most `limit`.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn alerts_to_resend(
+        &self,
+        resolved_since: Timestamp,
+        after: AlertId,
+        limit: usize,
+    ) -> Result<Vec<AlertRecord>, SourceError>;
+
+    /// The change up to which `webhook` has been told; 0 for one that never was.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn progress(&self, webhook: &str) -> Result<u64, SourceError>;
+
+    /// The rows of `webhook`'s outbox above `after`, in their order, whether due or not; at most `limit`.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn outbox(&self, webhook: &str, after: u64, limit: usize) -> Result<Vec<OutboxRow>, SourceError>;
+
+    /// How many rows wait in `webhook`'s outbox, and since when the oldest does.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn outbox_depth(&self, webhook: &str) -> Result<(u64, Option<Timestamp>), SourceError>;
+
+    /// The event as `events --json` shows it; `None` if it is gone.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn event_json(&self, event: EventId) -> Result<Option<serde_json::Value>, SourceError>;
+}
+
+/// One change that waits for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its number: rising over the outbox, never used again.
+    pub row: u64,
+    /// The alert as it was at that change.
+    pub record: AlertRecord,
+    /// How often it was posted in vain.
+    pub attempts: u32,
+    /// It is not posted before this time.
+    pub not_before: Timestamp,
+}
+
+/// The spans that product.md fixes; tests shorten them.
+#[derive(Debug, Clone)]
+struct Timing {
+    /// Open alerts are sent again so often.
+    resend: Duration,
+    /// Resolved ones are sent again for so long.
+    resolved_for: Duration,
+    /// Alertmanager holds an open alert for so long after the last post.
+    hold: Duration,
+    /// A lane looks for work so often even if no signal comes.
+    poll: Duration,
+    /// The gauges are set so often.
+    gauges: Duration,
+    /// The store is asked again so long after it failed.
+    source: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            resend: Duration::from_secs(60),
+            resolved_for: Duration::from_secs(15 * 60),
+            hold: Duration::from_secs(30 * 60),
+            poll: Duration::from_secs(30),
+            gauges: Duration::from_secs(5),
+            source: Duration::from_secs(1),
+        }
+    }
+}
+
+/// All webhook workers.
+#[derive(Debug)]
+pub struct Deliveries {
+    handle: Handle,
+    parts: Parts,
+    workers: Mutex<Workers>,
+}
+
+/// Workers by the names of their webhooks.
+#[derive(Debug, Default)]
+struct Workers {
+    running: BTreeMap<Arc<str>, Worker>,
+    /// Removed, and still waiting for the answer to their last post.
+    leaving: BTreeMap<Arc<str>, JoinHandle<()>>,
+}
+
+/// What every worker gets.
+struct Parts {
+    source: Arc<dyn Source>,
+    writer: Arc<Queue<Command>>,
+    applied: watch::Receiver<u64>,
+    metrics: Arc<Metrics>,
+    tls: Arc<connect::Tls>,
+    timing: Timing,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("timing", &self.timing).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    orders: watch::Sender<Order>,
+    format: WebhookFormat,
+    task: JoinHandle<()>,
+}
+
+impl Deliveries {
+    /// Ready to take webhooks, with none yet. Workers run on `handle`, read from `source` whenever
+    /// `applied` changes (the store sets it once a commit is applied), and report to `writer`.
+    #[must_use]
+    pub fn start(
+        handle: Handle,
+        source: Arc<dyn Source>,
+        writer: Arc<Queue<Command>>,
+        applied: watch::Receiver<u64>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::with_timing(handle, source, writer, applied, metrics, Timing::default())
+    }
+
+    fn with_timing(
+        handle: Handle,
+        source: Arc<dyn Source>,
+        writer: Arc<Queue<Command>>,
+        applied: watch::Receiver<u64>,
+        metrics: Arc<Metrics>,
+        timing: Timing,
+    ) -> Self {
+        let parts = Parts { source, writer, applied, metrics, tls: Arc::default(), timing };
+        Self { handle, parts, workers: Mutex::default() }
+    }
+
+    /// Makes `webhooks` the running ones: starts the new, gives the changed their settings (they post
+    /// with them from the next post on, at once if they were waiting to retry), and stops the removed
+    /// once their post in flight has ended. A removed webhook's outbox stays in the store until a
+    /// webhook of that name comes back. Never blocks, cannot fail.
+    pub fn apply(&self, webhooks: &[Arc<WebhookSettings>]) {
+        let mut workers = self.workers.lock();
+        let Workers { running, leaving } = &mut *workers;
+        leaving.retain(|_, task| !task.is_finished());
+        let removed = running.extract_if(.., |name, worker| {
+            !webhooks
+                .iter()
+                .any(|webhook| webhook.name == *name && is_state(webhook.format) == is_state(worker.format))
+        });
+        for (name, worker) in removed {
+            worker.orders.send_modify(|order| order.duty = Duty::Removed);
+            Counters::remove(&self.parts.metrics, &name);
+            leaving.insert(name, worker.task);
+        }
+        for settings in webhooks {
+            if let Some(worker) = running.get(&settings.name) {
+                worker.orders.send_if_modified(|order| {
+                    let changed = order.settings != *settings;
+                    if changed {
+                        order.settings = Arc::clone(settings);
+                    }
+                    changed
+                });
+                continue;
+            }
+            // A webhook of that name may still be answering its last post: nothing is posted twice for it.
+            let predecessor = leaving.remove(&settings.name);
+            running.insert(Arc::clone(&settings.name), self.worker(settings, predecessor));
+        }
+    }
+
+    fn worker(&self, settings: &Arc<WebhookSettings>, predecessor: Option<JoinHandle<()>>) -> Worker {
+        let (orders, receiver) = watch::channel(Order { settings: Arc::clone(settings), duty: Duty::Run });
+        let context = Context::new(Arc::clone(&settings.name), &self.parts);
+        let applied = self.parts.applied.clone();
+        let task = self.handle.spawn(worker::run(context, receiver, applied, predecessor));
+        Worker { orders, format: settings.format, task }
+    }
+
+    /// Ends all workers: idle and waiting ones at once, the others once their post in flight has been
+    /// answered and reported, but within `patience`. What was not delivered is in the store.
+    pub async fn stop(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let Workers { running, leaving } = std::mem::take(&mut *self.workers.lock());
+        for worker in running.values() {
+            worker.orders.send_modify(|order| order.duty = Duty::Shutdown);
+        }
+        // The senders live until the workers have ended: a worker without one would take it for an order.
+        let (orders, tasks): (Vec<_>, Vec<_>) =
+            running.into_iter().map(|(name, worker)| (worker.orders, (name, worker.task))).unzip();
+        for (name, mut task) in tasks.into_iter().chain(leaving) {
+            if tokio::time::timeout_at(until, &mut task).await.is_err() {
+                task.abort();
+                tracing::warn!(component = "notifier", webhook = %name, "Webhook stopped with a post in flight");
+            }
+        }
+        drop(orders);
+    }
+}
+
+/// Whether alerts are delivered as state, not as queued events.
+fn is_state(format: WebhookFormat) -> bool {
+    match format {
+        WebhookFormat::Alertmanager => true,
+        WebhookFormat::Json => false,
+    }
+}

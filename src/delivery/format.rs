@@ -1,0 +1,332 @@
+//! What is posted. Pure: time is a parameter, nothing is read.
+//!
+//! # Alertmanager
+//! A bare JSON array for `POST /api/v2/alerts`: `labels`, `annotations`, `startsAt`, `endsAt`. Names are
+//! made legal (`[a-zA-Z_][a-zA-Z0-9_]*`), empty values are left out, as Alertmanager itself does.
+//!
+//! # JSON
+//! ```json
+//! {"version": 1, "webhook": "NAME", "alerts": [{
+//!   "id": 1722470400000001, "change": 1722470400000007,
+//!   "alert": "InterfaceDown", "severity": "major", "state": "firing",
+//!   "key": "InterfaceDown\u001f10.0.0.1\u001f3",
+//!   "labels": {"alertname": "InterfaceDown", "source": "10.0.0.1"},
+//!   "annotations": {"summary": "…"},
+//!   "count": 1, "first_seen": "2024-08-01T00:00:00.000000Z", "last_seen": "2024-08-01T00:00:00.000000Z",
+//!   "resolved_at": null, "resolved_by": null,
+//!   "event": {"id": 1722470400000001, "…": "the last event, as `events --json` shows it; null once retention has removed it"}
+//! }]}
+//! ```
+//! `state` is `firing`, `acknowledged` or `resolved`. The changes of one alert come in their order.
+//! After a crash or a lost answer a change may come again, with the same `id` and `change`. New
+//! members may be added under version 1; none changes its meaning.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::event::{AlertRecord, AlertState, Timestamp};
+
+/// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
+/// before a leading digit or stands for an empty name. Legal names stay as they are.
+#[must_use]
+pub fn legal_name(name: &str) -> Cow<'_, str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let prefix = name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit());
+    if !prefix && name.chars().all(legal) {
+        return Cow::Borrowed(name);
+    }
+    let prefix = prefix.then_some('_');
+    Cow::Owned(prefix.into_iter().chain(name.chars().map(|c| if legal(c) { c } else { '_' })).collect())
+}
+
+/// Names made legal, empty values left out. Where two names become one, a name that was legal keeps it
+/// and the others, in their alphabetical order, get `_2`, `_3`, …: the result depends on the set alone,
+/// never on the order, since it is the alert's identity.
+fn legal_pairs(pairs: &[(Arc<str>, String)]) -> BTreeMap<Cow<'_, str>, &str> {
+    let mut legal = BTreeMap::new();
+    let mut changed = BTreeSet::new();
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        match legal_name(name) {
+            Cow::Borrowed(name) => {
+                legal.insert(Cow::Borrowed(name), value.as_str());
+            }
+            Cow::Owned(new) => {
+                changed.insert((&**name, new, value.as_str()));
+            }
+        }
+    }
+    for (_, name, value) in changed {
+        let mut free = Cow::Owned(name.clone());
+        let mut number = 2;
+        while legal.contains_key(&free) {
+            free = Cow::Owned(format!("{name}_{number}"));
+            number += 1;
+        }
+        legal.insert(free, value);
+    }
+    legal
+}
+
+/// The labels that Alertmanager knows `record` by. It takes no alert without labels: the name is the last resort.
+fn labels(record: &AlertRecord) -> BTreeMap<Cow<'_, str>, &str> {
+    let mut labels = legal_pairs(&record.labels);
+    if labels.is_empty() && !record.alert.is_empty() {
+        labels.insert(Cow::Borrowed("alertname"), &record.alert);
+    }
+    labels
+}
+
+/// Equal for alerts that Alertmanager takes for one; within this run alone.
+pub(super) fn fingerprint(record: &AlertRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    labels(record).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PostableAlert<'a> {
+    labels: BTreeMap<Cow<'a, str>, &'a str>,
+    annotations: BTreeMap<Cow<'a, str>, &'a str>,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+/// The body for Alertmanager at `now`: an open alert ends at `now + hold` unless it is sent again, a
+/// resolved one ended when it did; never before its start, which Alertmanager refuses.
+pub(super) fn alertmanager(records: &[Arc<AlertRecord>], now: Timestamp, hold: Duration) -> Vec<u8> {
+    let alerts: Vec<_> = records
+        .iter()
+        .map(|record| PostableAlert {
+            labels: labels(record),
+            annotations: legal_pairs(&record.annotations),
+            starts_at: record.first_seen,
+            ends_at: ended(record).unwrap_or_else(|| now.after(hold)).max(record.first_seen),
+        })
+        .collect();
+    encoded(&alerts)
+}
+
+/// When `record` ended; `None` while it is open.
+pub(super) fn ended(record: &AlertRecord) -> Option<Timestamp> {
+    (record.state == AlertState::Resolved).then(|| record.resolved_at.unwrap_or(record.last_seen))
+}
+
+/// One alert as Nereus' JSON shows it, everywhere.
+#[must_use]
+pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
+    let pairs = |pairs: &[(Arc<str>, String)]| -> Map<String, Value> {
+        pairs.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect()
+    };
+    let value = json!({
+        "id": record.id,
+        "change": record.change,
+        "alert": &*record.alert,
+        "severity": record.severity,
+        "state": record.state,
+        "key": &*record.key,
+        "labels": pairs(&record.labels),
+        "annotations": pairs(&record.annotations),
+        "count": record.count,
+        "first_seen": record.first_seen,
+        "last_seen": record.last_seen,
+        "resolved_at": record.resolved_at,
+        "resolved_by": record.resolved_by.as_deref(),
+    });
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// The body of a `json` webhook; the shape stands at the head of this file.
+pub(super) fn json<'a>(
+    webhook: &str,
+    alerts: impl Iterator<Item = (&'a AlertRecord, Option<Value>)>,
+) -> Vec<u8> {
+    let alerts: Vec<_> = alerts
+        .map(|(record, event)| {
+            let mut members = alert_json(record);
+            members.insert("event".to_owned(), event.unwrap_or(Value::Null));
+            members
+        })
+        .collect();
+    encoded(&json!({ "version": 1, "webhook": webhook, "alerts": alerts }))
+}
+
+fn encoded(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("maps with text keys encode into memory")
+}
+
+/// The `webhook-id` of a post: the same webhook, alerts and changes (and the same `round` of re-sends,
+/// 0 for a change) give the same id, in this run and the next.
+pub(super) fn post_id<'a>(
+    webhook: &str,
+    round: u64,
+    records: impl Iterator<Item = &'a AlertRecord>,
+) -> String {
+    // FNV-1a: stable over releases, which std's hashers do not promise.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut mix = |octets: &[u8]| {
+        for octet in octets {
+            hash = (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    mix(webhook.as_bytes());
+    mix(&[0xff]);
+    mix(&round.to_be_bytes());
+    let (mut first, mut last) = (None, 0);
+    for record in records {
+        mix(&record.id.0.to_be_bytes());
+        mix(&record.change.to_be_bytes());
+        first.get_or_insert(record.change);
+        last = record.change;
+    }
+    format!("msg_{}_{last}_{hash:016x}", first.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::record;
+    use proptest::prelude::*;
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(Arc<str>, String)> {
+        list.iter().map(|(name, value)| (Arc::from(*name), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn names_become_legal() {
+        for (name, legal) in [
+            ("alertname", "alertname"),
+            ("_x9", "_x9"),
+            ("ifTable.ifDescr", "ifTable_ifDescr"),
+            ("9lives", "_9lives"),
+            ("größe", "gr__e"),
+            ("", "_"),
+            ("a-b c", "a_b_c"),
+            ("__name__", "__name__"),
+        ] {
+            assert_eq!(legal_name(name), legal);
+        }
+    }
+
+    #[test]
+    fn collisions_are_told_apart_and_empty_values_left_out() {
+        let list = pairs(&[("a.b", "1"), ("a-b", "2"), ("a_b", "3"), ("a b", ""), ("a_b_2", "4")]);
+        let legal = legal_pairs(&list);
+        let legal: Vec<_> = legal.iter().map(|(name, value)| (&**name, *value)).collect();
+        assert_eq!(legal, [("a_b", "3"), ("a_b_2", "4"), ("a_b_3", "2"), ("a_b_4", "1")]);
+    }
+
+    #[test]
+    fn alertmanager_s_array_is_bare_and_says_when_it_ends() {
+        let hold = Duration::from_secs(1800);
+        let now = Timestamp(1_000_000_000);
+        let mut open = record(1, 1);
+        open.first_seen = Timestamp(900_000_000);
+        open.annotations = pairs(&[("summary", "down"), ("runbook-url", "x"), ("empty", "")]);
+        let mut resolved = record(2, 2);
+        resolved.first_seen = Timestamp(900_000_000);
+        resolved.state = AlertState::Resolved;
+        resolved.resolved_at = Some(Timestamp(950_000_000));
+        let mut backwards = resolved.clone();
+        backwards.resolved_at = Some(Timestamp(1));
+        let body = alertmanager(&[open.into(), resolved.into(), backwards.into()], now, hold);
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body[0],
+            json!({
+                "labels": {"alertname": "Test", "number": "1"},
+                "annotations": {"summary": "down", "runbook_url": "x"},
+                "startsAt": "1970-01-01T00:15:00.000000Z",
+                "endsAt": "1970-01-01T00:46:40.000000Z",
+            })
+        );
+        assert_eq!(body[1]["endsAt"], "1970-01-01T00:15:50.000000Z");
+        assert_eq!(
+            body[2]["endsAt"], body[2]["startsAt"],
+            "an end before the start is refused by Alertmanager"
+        );
+    }
+
+    #[test]
+    fn json_has_its_documented_members() {
+        let record = record(7, 9);
+        let body = json("log", [(&record, Some(json!({"id": 3}))), (&record, None)].into_iter());
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["version"], &body["webhook"]), (&json!(1), &json!("log")));
+        let names: Vec<_> = body["alerts"][0].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut expected = vec![
+            "id",
+            "change",
+            "alert",
+            "severity",
+            "state",
+            "key",
+            "labels",
+            "annotations",
+            "count",
+            "first_seen",
+            "last_seen",
+            "resolved_at",
+            "resolved_by",
+            "event",
+        ];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        assert_eq!(body["alerts"][0]["event"], json!({"id": 3}));
+        assert_eq!(body["alerts"][1]["event"], Value::Null);
+        assert_eq!(body["alerts"][0]["state"], "firing");
+    }
+
+    #[test]
+    fn a_post_s_id_is_its_contents() {
+        let (one, two) = (record(1, 1), record(2, 2));
+        let id = |webhook, round, list: &[&AlertRecord]| post_id(webhook, round, list.iter().copied());
+        assert_eq!(id("a", 0, &[&one, &two]), id("a", 0, &[&one, &two]));
+        let others = [
+            id("b", 0, &[&one, &two]),
+            id("a", 1, &[&one, &two]),
+            id("a", 0, &[&two, &one]),
+            id("a", 0, &[&one]),
+        ];
+        assert!(!others.contains(&id("a", 0, &[&one, &two])));
+        assert_eq!(id("a", 0, &[&one, &two]), "msg_1_2_07a3aeb11f019de9", "stable over releases");
+    }
+
+    proptest! {
+        #[test]
+        fn any_labels_become_legal_and_none_is_lost(
+            names in proptest::collection::btree_set(".{0,6}|[a_.-]{0,3}", 0..12), turn in 0usize..12,
+        ) {
+            let mut list: Vec<(Arc<str>, String)> =
+                names.iter().map(|name| (Arc::from(name.as_str()), format!("value of {name}"))).collect();
+            let legal = legal_pairs(&list);
+            prop_assert_eq!(legal.len(), list.len());
+            for name in legal.keys() {
+                let mut chars = name.chars();
+                prop_assert!(chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_'));
+                prop_assert!(chars.all(|c| c.is_ascii_alphanumeric() || c == '_'));
+            }
+            for (name, value) in &list {
+                if legal_name(name) == **name {
+                    prop_assert_eq!(legal.get(&**name), Some(&value.as_str()));
+                }
+                prop_assert!(legal.values().any(|kept| kept == value));
+            }
+            let owned: Vec<_> = legal.into_iter().map(|(n, v)| (n.into_owned(), v.to_owned())).collect();
+            let length = list.len().max(1);
+            if turn < length && turn < list.len() { list.rotate_left(turn); }
+            let again: Vec<_> =
+                legal_pairs(&list).into_iter().map(|(n, v)| (n.into_owned(), v.to_owned())).collect();
+            prop_assert_eq!(owned, again, "the order does not matter");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One HTTP post and what its answer means.
+//!
+//! Bounds: the whole request, connecting included, within the webhook's `timeout`; of the answer a head of
+//! 64 KiB and a body of 64 KiB are read, of which a short excerpt is kept; redirects are not followed.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::connect::{Client, Tls};
+use super::retry;
+use crate::config::settings::{WebhookSettings, WebhookUrl};
+use crate::event::Timestamp;
+
+/// How much of an answer's body is read, in octets.
+const BODY_LIMIT: usize = 64 << 10;
+/// How much of it is kept for the reason.
+const EXCERPT: usize = 256;
+/// How long the body of a 2xx is waited for: it decides nothing, reading it only keeps the connection.
+const SUCCESS_BODY: Duration = Duration::from_secs(1);
+
+/// What became of a post. Reasons are short and carry neither path, query, user information nor headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// 2xx.
+    Taken,
+    /// 408, 425, 429, 5xx, or no answer: the same post may pass later, not before `after` if the endpoint said so.
+    Again { reason: String, after: Option<Duration> },
+    /// 400, 413, 422: something in the body is refused; a smaller one may pass.
+    Content { reason: String },
+    /// Any other answer, redirects among them: the endpoint does not take posts like this.
+    Refused { reason: String },
+}
+
+/// One URL of a webhook, ready to be posted to. It holds secrets, and so has no `Debug`.
+pub(super) struct Endpoint {
+    client: Client,
+    uri: Uri,
+    headers: HeaderMap,
+    timeout: Duration,
+    /// What no reason may repeat.
+    secrets: Vec<Zeroizing<String>>,
+}
+
+impl Endpoint {
+    /// Prepares `url` with the headers and the timeout of `settings`. User information in the URL
+    /// becomes a Basic authorization, unless the headers have one.
+    ///
+    /// # Errors
+    /// A URL or header that HTTP cannot carry, or no certificates for `https`; said without the URL's secrets.
+    pub(super) async fn new(
+        settings: &WebhookSettings,
+        url: &WebhookUrl,
+        tls: &Arc<Tls>,
+    ) -> Result<Self, String> {
+        let (bare, user_information) = without_user_information(&url.0);
+        // A fragment is never sent (RFC 9110 section 4.2.5), and `Uri` drops it.
+        let uri: Uri = bare.parse().map_err(|_| "the URL is not legal".to_owned())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            return Err("the URL is neither http nor https".to_owned());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("nereus/", env!("CARGO_PKG_VERSION"))));
+        let mut secrets = Vec::new();
+        if let Some(user_information) = user_information {
+            let value = Zeroizing::new(format!("Basic {}", *base64(&percent_decoded(user_information))));
+            headers.insert(AUTHORIZATION, sensitive(value.as_bytes()).ok_or("the URL's user is not legal")?);
+            secrets.push(value);
+            secrets.push(Zeroizing::new(user_information.to_owned()));
+        }
+        for (name, value) in &settings.headers {
+            let illegal = || format!("the header {name:?} is not legal");
+            let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| illegal())?;
+            if header == CONTENT_LENGTH || header == TRANSFER_ENCODING {
+                return Err(format!("the header {name:?} is not for settings"));
+            }
+            headers.insert(header, sensitive(value.expose()).ok_or_else(illegal)?);
+            secrets.push(Zeroizing::new(String::from_utf8_lossy(value.expose()).into_owned()));
+        }
+        secrets.extend(uri.path_and_query().map(|rest| Zeroizing::new(rest.as_str().to_owned())));
+        let client = Client::new(&uri, settings.timeout, tls)
+            .await
+            .map_err(|error| clipped(&format!("no TLS client: {error}")))?;
+        Ok(Self { client, uri, headers, timeout: settings.timeout, secrets: parts(secrets) })
+    }
+
+    /// Posts `body` once under `id`. Never longer than the timeout.
+    pub(super) async fn post(&self, body: Bytes, id: &str) -> Outcome {
+        let until = Instant::now() + self.timeout;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let now = Timestamp::now();
+        if let Ok(id) = HeaderValue::from_str(id) {
+            request.headers_mut().insert("webhook-id", id);
+        }
+        request.headers_mut().insert("webhook-timestamp", HeaderValue::from(now.0 / 1_000_000));
+        let answer = match &self.client {
+            Client::Plain(client) => timeout_at(until, client.request(request)).await,
+            Client::Tls(client) => timeout_at(until, client.request(request)).await,
+        };
+        match answer {
+            Err(_) => {
+                Outcome::Again { reason: format!("no answer within {}", seconds(self.timeout)), after: None }
+            }
+            Ok(Err(error)) => Outcome::Again { reason: chain(&error), after: None },
+            Ok(Ok(answer)) => self.judge(answer, until, now).await,
+        }
+    }
+
+    /// The status alone decides; the body, whole or cut, only says why.
+    async fn judge(&self, answer: Response<Incoming>, until: Instant, now: Timestamp) -> Outcome {
+        let status = answer.status();
+        let after = answer
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry::retry_after(value, now));
+        let until = if status.is_success() { until.min(Instant::now() + SUCCESS_BODY) } else { until };
+        let mut body = answer.into_body();
+        let mut excerpt = Vec::new();
+        let _ = timeout_at(until, read(&mut body, &mut excerpt)).await;
+        outcome(status, after, self.said(&excerpt))
+    }
+
+    /// What the endpoint said, on one line, or nothing if it repeats what it was sent in secret.
+    fn said(&self, excerpt: &[u8]) -> String {
+        let text = String::from_utf8_lossy(excerpt);
+        if self.secrets.iter().any(|secret| text.contains(secret.as_str())) {
+            return "(the answer repeats a secret)".to_owned();
+        }
+        let line: String =
+            text.chars().map(|c| if c.is_control() || c == '\u{fffd}' { ' ' } else { c }).collect();
+        clipped(line.trim())
+    }
+}
+
+/// Reads the body to its end or its bound; the rest of an endless one is dropped with its connection.
+async fn read(body: &mut Incoming, excerpt: &mut Vec<u8>) {
+    let mut octets = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(data) = frame.data_ref() else { continue };
+        // A secret that is cut off at the end of the excerpt must still be found in it.
+        let room = (8 * EXCERPT).saturating_sub(excerpt.len()).min(data.len());
+        excerpt.extend_from_slice(&data[..room]);
+        octets += data.len();
+        if octets >= BODY_LIMIT {
+            return;
+        }
+    }
+}
+
+/// What `status` means.
+fn outcome(status: StatusCode, after: Option<Duration>, said: String) -> Outcome {
+    if status.is_success() {
+        return Outcome::Taken;
+    }
+    let mut reason = status.as_str().to_owned();
+    if let Some(words) = status.canonical_reason() {
+        let _ = write!(reason, " {words}");
+    }
+    if !said.is_empty() {
+        let _ = write!(reason, ": {said}");
+    }
+    match status.as_u16() {
+        408 | 425 | 429 | 500..=599 => Outcome::Again { reason, after },
+        400 | 413 | 422 => Outcome::Content { reason },
+        _ => Outcome::Refused { reason },
+    }
+}
+
+/// An error with its causes, each said once. hyper's and rustls' errors name no path and no header.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    // Bounded, since an error's chain is somebody else's code.
+    for _ in 0..8 {
+        let Some(error) = cause else { break };
+        let next = error.to_string();
+        if !text.contains(&next) {
+            let _ = write!(text, ": {next}");
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => inner.source(),
+            None => error.source(),
+        };
+    }
+    clipped(&text)
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{} s", span.as_secs_f64())
+}
+
+fn sensitive(value: &[u8]) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The secrets to look for: each whole and by its words (`Bearer TOKEN`), except what is too short to tell anything.
+fn parts(whole: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
+    let mut parts: Vec<Zeroizing<String>> = whole
+        .iter()
+        .flat_map(|secret| secret.split([' ', '?', '&', ':']))
+        .filter(|part| part.len() >= 8)
+        .map(|part| Zeroizing::new(part.to_owned()))
+        .collect();
+    parts.extend(whole.into_iter().filter(|secret| secret.len() >= 4));
+    parts
+}
+
+/// The URL without its user information, and that.
+fn without_user_information(url: &str) -> (String, Option<&str>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((user, host)) => (format!("{scheme}://{host}{}", &rest[end..]), Some(user)),
+        None => (url.to_owned(), None),
+    }
+}
+
+fn percent_decoded(text: &str) -> Zeroizing<Vec<u8>> {
+    let octets = text.as_bytes();
+    let mut decoded = Zeroizing::new(Vec::with_capacity(octets.len()));
+    let hex = |at: usize| octets.get(at).and_then(|octet| char::from(*octet).to_digit(16));
+    let mut at = 0;
+    while let Some(octet) = octets.get(at) {
+        if let (b'%', Some(high), Some(low)) = (*octet, hex(at + 1), hex(at + 2)) {
+            decoded.push((high * 16 + low) as u8);
+            at += 3;
+        } else {
+            decoded.push(*octet);
+            at += 1;
+        }
+    }
+    decoded
+}
+
+/// Base64 with padding (RFC 4648 section 4).
+fn base64(octets: &[u8]) -> Zeroizing<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Zeroizing::new(String::with_capacity(octets.len().div_ceil(3) * 4));
+    for group in octets.chunks(3) {
+        let bits =
+            group.iter().enumerate().fold(0, |sum, (n, octet)| sum | u32::from(*octet) << (16 - 8 * n));
+        for n in 0..4 {
+            text.push(if n <= group.len() {
+                char::from(ALPHABET[(bits >> (18 - 6 * n)) as usize & 63])
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_decides() {
+        let kind = |status: u16| match outcome(StatusCode::from_u16(status).unwrap(), None, String::new()) {
+            Outcome::Taken => "taken",
+            Outcome::Again { .. } => "again",
+            Outcome::Content { .. } => "content",
+            Outcome::Refused { .. } => "refused",
+        };
+        for status in 100..=999 {
+            let expected = match status {
+                200..=299 => "taken",
+                408 | 425 | 429 | 500..=599 => "again",
+                400 | 413 | 422 => "content",
+                _ => "refused",
+            };
+            assert_eq!(kind(status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn base64_has_the_rfc_s_vectors() {
+        let encoded = |text: &str| base64(text.as_bytes()).to_string();
+        assert_eq!(
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(encoded),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]
+        );
+    }
+
+    #[test]
+    fn user_information_leaves_the_url() {
+        let split = without_user_information("https://ops:p%40ss@host:1/a@b?c=d");
+        assert_eq!(split, ("https://host:1/a@b?c=d".to_owned(), Some("ops:p%40ss")));
+        assert_eq!(percent_decoded("ops:p%40ss%").as_slice(), b"ops:p@ss%");
+        assert_eq!(without_user_information("http://h/x@y").1, None);
+    }
+
+    #[test]
+    fn long_reasons_are_clipped_at_a_character() {
+        assert_eq!(clipped(&"é".repeat(1000)).chars().count(), EXCERPT + 1);
+    }
+}
