@@ -46,7 +46,8 @@ fn the_corpus_compiles() {
 }
 
 fn compare(mib: &Mib, oracle: &str) {
-    let accepted = std::env::var("NEREUS_MIB_DISAGREEMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let accepted =
+        std::env::var("NEREUS_MIB_DISAGREEMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut wrong = 0;
     for line in oracle.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();

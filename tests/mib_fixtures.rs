@@ -23,7 +23,8 @@ fn fixture(path: &Path) -> SourceFile {
 }
 
 fn fixtures(name: &str) -> Vec<SourceFile> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "mib"));
     paths.sort();
     paths.iter().map(|path| fixture(path)).collect()
@@ -64,7 +65,8 @@ fn every_quirk_keeps_its_names() {
         let file = fixture(&folder("problems").join(format!("{case}.mib")));
         let compiled = Mib::compile(&[file]);
         for [_, _, name, oid] in names {
-            let found = compiled.mib.nodes().find(|node| node.name() == name && node.oid().to_string() == *oid);
+            let found =
+                compiled.mib.nodes().find(|node| node.name() == name && node.oid().to_string() == *oid);
             if found.is_none() {
                 wrong.push(format!("{case}: {name} is not {oid}"));
             }
@@ -129,7 +131,8 @@ fn both_versions_of_the_smi_come_to_the_same() {
         assert_eq!(mib.node(target.node.unwrap()).kind(), kind, "{name}");
     }
     let node = |name: &str| mib.resolve(name).unwrap().node.unwrap();
-    let objects = |name: &str| -> Vec<&str> { mib.node(node(name)).objects().map(|at| mib.node(at).name()).collect() };
+    let objects =
+        |name: &str| -> Vec<&str> { mib.node(node(name)).objects().map(|at| mib.node(at).name()).collect() };
     assert_eq!(objects("fanFailed"), ["fanState", "fanNote", "ifIndex"]);
     assert_eq!(objects("oldTrap"), ["oldState"]);
 }
@@ -165,7 +168,10 @@ fn values_and_instances_are_shown_by_their_types() {
 #[test]
 fn a_broken_file_leaves_its_neighbours_whole() {
     let mut files = fixtures("valid");
-    files.insert(1, SourceFile::new("broken.mib", &b"BROKEN DEFINITIONS ::= BEGIN x OBJECT-TYPE SYNTAX {{{{ \"\xff"[..]));
+    files.insert(
+        1,
+        SourceFile::new("broken.mib", &b"BROKEN DEFINITIONS ::= BEGIN x OBJECT-TYPE SYNTAX {{{{ \"\xff"[..]),
+    );
     files.push(SourceFile::new("noise.bin", (0..=255u8).cycle().take(5000).collect::<Vec<u8>>()));
     let compiled = Mib::compile(&files);
     assert!(compiled.mib.resolve("ACME-V2-MIB::fanFailed").is_ok());
@@ -184,9 +190,13 @@ fn the_newest_version_of_a_module_is_chosen_and_the_others_add_their_names() {
             {rest} END"
         )
     };
-    let old = module("201001010000Z", "a OBJECT IDENTIFIER ::= { v 1 } gone OBJECT IDENTIFIER ::= { v 9 } was OBJECT IDENTIFIER ::= { v 3 }");
+    let old = module(
+        "201001010000Z",
+        "a OBJECT IDENTIFIER ::= { v 1 } gone OBJECT IDENTIFIER ::= { v 9 } was OBJECT IDENTIFIER ::= { v 3 }",
+    );
     let new = module("202001010000Z", "a OBJECT IDENTIFIER ::= { v 2 } is OBJECT IDENTIFIER ::= { v 3 }");
-    let files = [SourceFile::new("a/old.mib", old.into_bytes()), SourceFile::new("b/new.mib", new.into_bytes())];
+    let files =
+        [SourceFile::new("a/old.mib", old.into_bytes()), SourceFile::new("b/new.mib", new.into_bytes())];
     let compiled = Mib::compile(&files);
     let oid = |name: &str| compiled.mib.resolve(name).map(|target| target.oid.to_string());
     assert_eq!(oid("V-MIB::a").as_deref(), Ok("1.3.6.1.4.1.77.2"));

@@ -38,7 +38,8 @@ impl File<'_> {
             }
         }
         let numbered = self.peek().kind == TokenKind::Number;
-        if matches!(kind, DefinitionKind::Trap | DefinitionKind::Notification) && (numbered || has_enterprise) {
+        if matches!(kind, DefinitionKind::Trap | DefinitionKind::Notification) && (numbered || has_enterprise)
+        {
             self.trap_value(name, definition);
         } else {
             self.value(name, definition);
@@ -120,7 +121,10 @@ impl File<'_> {
                     definition.items = self.items();
                 }
             }
-            keyword::DEFVAL | keyword::NOTIFICATIONS | keyword::CREATION_REQUIRES | keyword::INCLUDES
+            keyword::DEFVAL
+            | keyword::NOTIFICATIONS
+            | keyword::CREATION_REQUIRES
+            | keyword::INCLUDES
             | keyword::MANDATORY_GROUPS => {
                 self.at += 1;
                 self.skip_list();
@@ -253,7 +257,9 @@ impl File<'_> {
                     self.at += 1;
                 }
                 TokenKind::Word => {
-                    if begins_clause(token.symbol) || token.symbol == keyword::END || self.begins_definition(self.at)
+                    if begins_clause(token.symbol)
+                        || token.symbol == keyword::END
+                        || self.begins_definition(self.at)
                     {
                         break;
                     }

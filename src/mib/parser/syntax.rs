@@ -163,7 +163,8 @@ impl File<'_> {
                 PARENTHESIS => depth += 1,
                 SHUT => depth = depth.saturating_sub(1),
                 TokenKind::Number if is_size => {
-                    let number = std::str::from_utf8(self.slice(token)).ok().and_then(|digits| digits.parse().ok());
+                    let number =
+                        std::str::from_utf8(self.slice(token)).ok().and_then(|digits| digits.parse().ok());
                     if let Some(number) = number {
                         let (least, greatest) = own.size.unwrap_or((number, number));
                         own.size = Some((least.min(number), greatest.max(number)));
@@ -172,7 +173,10 @@ impl File<'_> {
                 TokenKind::Word if token.symbol == keyword::SIZE => is_size = true,
                 // MAX in a range, or the name of a constant.
                 TokenKind::Word if !lexer::is_keyword(token.symbol) && !self.begins_definition(self.at) => {}
-                TokenKind::Number | TokenKind::Quoted | TokenKind::Range | TokenKind::Mark(b'|' | b'.' | b',') => {}
+                TokenKind::Number
+                | TokenKind::Quoted
+                | TokenKind::Range
+                | TokenKind::Mark(b'|' | b'.' | b',') => {}
                 _ => return,
             }
             self.at += 1;
@@ -225,7 +229,9 @@ impl File<'_> {
                 _ => {
                     // What touches the token before belongs to the label, as in `packet/attack(1)`.
                     label = match label {
-                        Some((start, end, _)) if self.touches(end, token.start) => Some((start, token.end, NONE)),
+                        Some((start, end, _)) if self.touches(end, token.start) => {
+                            Some((start, token.end, NONE))
+                        }
                         _ => Some((token.start, token.end, token.symbol)),
                     };
                     self.at += 1;
