@@ -261,11 +261,8 @@ fn time_ticks(ticks: u32, out: &mut String) {
 
 /// RFC 2579: year, month, day, hour, minute, second, tenths, then `+` or `-`, hours, minutes from UTC.
 fn date_and_time(octets: &[u8], out: &mut String) -> bool {
-    let (&[high, low, month, day, hour, minute, second, tenths], zone) =
-        (match octets.split_first_chunk::<8>() {
-            Some(split) => split,
-            None => return false,
-        })
+    let Some((&[high, low, month, day, hour, minute, second, tenths], zone)) =
+        octets.split_first_chunk::<8>()
     else {
         return false;
     };

@@ -185,6 +185,7 @@ pub(crate) struct ModuleRecord {
     pub(crate) line: u32,
     pub(crate) last_updated: u64,
     pub(crate) nodes: u32,
+    pub(crate) superseded: bool,
 }
 
 /// Compiled MIBs: names, kinds and types of OIDs, and back. Immutable; share it as an `Arc`.
@@ -227,7 +228,8 @@ impl Mib {
     }
 
     /// All nodes with exactly the OID of `node`, the best first: an object or a notification before a mere
-    /// name, then by the newest LAST-UPDATED of the module, then by module and name.
+    /// name, then the SMI's and the IETF's base modules, then by the newest LAST-UPDATED of the module, then
+    /// by module and name. A module's version that was not chosen comes last.
     pub fn same_oid(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
         let vertex = self.nodes[node.0 as usize].vertex;
         let first = self.trie.node(vertex).unwrap_or(node.0);
@@ -522,6 +524,13 @@ impl<'a> Module<'a> {
     #[must_use]
     pub fn last_updated(self) -> Option<u64> {
         (self.record.last_updated > 0).then_some(self.record.last_updated)
+    }
+
+    /// Whether another version of this module was chosen for its name. What this one names beyond that one
+    /// is still known by OID.
+    #[must_use]
+    pub fn is_superseded(self) -> bool {
+        self.record.superseded
     }
 
     /// How many nodes it defines.

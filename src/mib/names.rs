@@ -149,7 +149,12 @@ impl Mib {
             return Ok(first);
         }
         let vertex = self.nodes[first.0 as usize].vertex;
-        let others: Vec<NodeId> = nodes.filter(|node| self.nodes[node.0 as usize].vertex != vertex).collect();
+        // The chain has the chosen versions first: what only an old version means by a name does not count.
+        let settled = !self.node(first).module().is_superseded();
+        let others: Vec<NodeId> = nodes
+            .filter(|&node| self.nodes[node.0 as usize].vertex != vertex)
+            .filter(|&node| !(settled && self.node(node).module().is_superseded()))
+            .collect();
         if others.is_empty() {
             return Ok(first);
         }

@@ -58,24 +58,6 @@ impl Symbols {
         symbol
     }
 
-    /// The symbol of `word` where it is known.
-    pub(crate) fn find(&self, word: &[u8]) -> Option<Symbol> {
-        let hash = hash(word, self.seed);
-        let tag = (hash >> 32) as u32;
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let (known, symbol) = self.slots[at];
-            if symbol == NONE {
-                return None;
-            }
-            if known == tag && self.bytes_of(symbol) == word {
-                return Some(symbol);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
     fn grow(&mut self) {
         let size = self.slots.len() * 2;
         let mut slots = vec![(0, NONE); size];
@@ -160,10 +142,8 @@ mod tests {
         for n in 0..10_000 {
             let word = format!("word{n}");
             assert_eq!(symbols.intern(word.as_bytes()), n);
-            assert_eq!(symbols.find(word.as_bytes()), Some(n));
             assert_eq!(symbols.text(n), word);
         }
-        assert_eq!(symbols.find(b"word"), None);
         assert_eq!(symbols.text(NONE), "");
     }
 }

@@ -147,13 +147,14 @@ fn order(link: &Link<'_>, numbers: &[u32]) -> Vec<u32> {
     order
 }
 
-fn preference(link: &Link<'_>, entry: DefinitionEntry) -> (bool, bool, Reverse<u64>) {
+/// The least goes first: of the chosen versions, objects and notifications, the core, the newest.
+fn preference(link: &Link<'_>, entry: DefinitionEntry) -> (bool, bool, bool, Reverse<u64>) {
     let module = &link.modules[entry.module as usize];
     let old = module.chosen != entry.module;
     let kind = link.definition(entry).kind;
     let typed =
         matches!(kind, DefinitionKind::ObjectType | DefinitionKind::Notification | DefinitionKind::Trap);
-    (old, !typed, Reverse(module.last_updated))
+    (old, !typed, !module.core, Reverse(module.last_updated))
 }
 
 /// The types of all objects, equal ones once as far as that is cheap to tell.
@@ -225,7 +226,7 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
         let is_index = nodes[node].kind != Kind::Notification;
         for item in super::slice(&link.record(entry.file).items, definition.items) {
             let name = link.word(entry.file, item.name);
-            let found = link.find(entry.module, Space::Value, name).map(|(found, _)| node_of[found as usize]);
+            let found = link.find(entry.module, Space::Value, name).map(|found| node_of[found as usize]);
             let implied = if item.implied { IMPLIED } else { 0 };
             match found.filter(|&found| found != NONE) {
                 Some(found) => references.push(found | implied),
@@ -298,10 +299,18 @@ fn modules(link: &Link<'_>, nodes: &[NodeRecord]) -> Vec<ModuleRecord> {
     let mut modules: Vec<ModuleRecord> = link
         .modules
         .iter()
-        .map(|module| {
+        .enumerate()
+        .map(|(number, module)| {
             let record = &link.record(module.file).modules[module.index as usize];
             let (name, file) = (module.name, module.file);
-            ModuleRecord { name, file, line: record.line, last_updated: record.last_updated, nodes: 0 }
+            ModuleRecord {
+                name,
+                file,
+                line: record.line,
+                last_updated: record.last_updated,
+                nodes: 0,
+                superseded: module.chosen != number as u32,
+            }
         })
         .collect();
     for node in nodes {

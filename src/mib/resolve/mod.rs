@@ -61,8 +61,8 @@ struct ModuleEntry {
     index: u32,
     name: Symbol,
     last_updated: u64,
-    /// The version that was chosen for this name; itself where it is that one. All versions share the
-    /// scope of the chosen one, so that an older version adds only names that the chosen one lacks.
+    /// The version that was chosen for this name; itself where it is that one. The others are linked too, and
+    /// name the OIDs that the chosen one does not name.
     chosen: u32,
     /// Of the SMI or of the IETF's base modules, whose names go before a vendor's equal ones.
     core: bool,

@@ -125,7 +125,7 @@ fn step(link: &mut Link<'_>, number: u32) -> Step {
     let mut at = 0;
     if first.name != NONE {
         let name = link.word(entry.file, first.name);
-        let found = link.find(entry.module, Space::Value, name).map(|(found, _)| found);
+        let found = link.find(entry.module, Space::Value, name);
         match (found.filter(|&found| found != number), first.number) {
             (Some(found), _) => match link.places[found as usize] {
                 OPEN => return Step::Parent(found),
@@ -170,7 +170,7 @@ fn named_arc(link: &mut Link<'_>, module: u32, file: u32, name: u32) -> Result<u
     let name = link.word(file, name);
     match link.find(module, Space::Value, name) {
         None => Err(Step::Failed(Failure::Component(name))),
-        Some((found, _)) => match link.places[found as usize] {
+        Some(found) => match link.places[found as usize] {
             OPEN => Err(Step::Parent(found)),
             BUSY => Err(Step::Failed(Failure::Cycle)),
             FAILED => Err(Step::Failed(Failure::Parent(found))),

@@ -28,6 +28,8 @@ pub(super) struct Scope {
     table: HashMap<u64, u32>,
     /// For each module name the chosen module, or [`NONE`].
     modules: Vec<u32>,
+    /// By module name and folder, the version there of a module that has several.
+    versions: HashMap<(Symbol, u32), u32>,
     /// For each name its best definition, and for each definition the next best of the same name.
     first: Vec<u32>,
     next: Vec<u32>,
@@ -43,6 +45,7 @@ pub(super) fn build(link: &mut Link<'_>) {
     let mut scope = Scope {
         table: HashMap::with_capacity(link.definitions.len() * 5 / 4),
         modules: vec![NONE; link.names.len()],
+        versions: HashMap::new(),
         first: Vec::new(),
         next: Vec::new(),
         folders: folders(link),
@@ -53,12 +56,19 @@ pub(super) fn build(link: &mut Link<'_>) {
             scope.modules[module.name as usize] = number as u32;
         }
     }
+    for &number in &link.ranked {
+        let module = link.modules[number as usize];
+        if module.chosen != number {
+            for version in [module.chosen, number] {
+                let folder = scope.folders[link.modules[version as usize].file as usize];
+                scope.versions.entry((module.name, folder)).or_insert(version);
+            }
+        }
+    }
     let mut twice = Vec::new();
-    // In the order of rank, so that a chosen version comes before the others of its name.
     for &entry in &link.definitions {
-        let chosen = link.modules[entry.module as usize].chosen;
         let space = space_of(link, entry);
-        let slot = scope.table.entry(key(chosen, space as u64, entry.name));
+        let slot = scope.table.entry(key(entry.module, space as u64, entry.name));
         match slot {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 vacant.insert(kept.len() as u32);
@@ -66,11 +76,9 @@ pub(super) fn build(link: &mut Link<'_>) {
             }
             std::collections::hash_map::Entry::Occupied(occupied) => {
                 let first: DefinitionEntry = kept[*occupied.get() as usize];
-                if first.module == entry.module {
-                    twice.push((first, entry));
-                    if space == Space::Value {
-                        kept.push(entry);
-                    }
+                twice.push((first, entry));
+                if space == Space::Value {
+                    kept.push(entry);
                 }
             }
         }
@@ -81,7 +89,7 @@ pub(super) fn build(link: &mut Link<'_>) {
         for import in super::slice(&record.imports, record.modules[module.index as usize].imports) {
             let name = link.word(module.file, import.name);
             let from = link.word(module.file, import.module);
-            scope.table.entry(key(module.chosen, IMPORT, name)).or_insert(from);
+            scope.table.entry(key(number, IMPORT, name)).or_insert(from);
         }
     }
     scope.first = vec![NONE; link.names.len()];
@@ -123,59 +131,72 @@ impl Link<'_> {
         self.scope.modules.get(name as usize).copied().filter(|&module| module != NONE)
     }
 
-    /// What `name` means in `module`, and whether it had to be looked for beyond the imports.
+    /// The version of a module that `file` means by its name: that of its own folder, else the chosen one.
+    fn version_for(&self, file: u32, name: Symbol) -> Option<u32> {
+        let folder = self.scope.folders[file as usize];
+        self.scope.versions.get(&(name, folder)).copied().or_else(|| self.module_named(name))
+    }
+
+    /// What `name` means in `module`.
     ///
-    /// First the module itself, then the module that it is imported from (and, while that one imports it
-    /// too, on from there), then any definition of that name: of the core, else of the same folder, else
-    /// of the best module.
-    pub(super) fn find(&mut self, module: u32, space: Space, name: Symbol) -> Option<(u32, bool)> {
-        let chosen = self.modules[module as usize].chosen;
+    /// First the module itself, then the module that it is imported from, in the version of the same folder,
+    /// the chosen one, or any other (and, while that one imports it too, on from there), then any definition
+    /// of that name: of the core, else of the same folder, else of the best module.
+    pub(super) fn find(&mut self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let table = &self.scope.table;
-        if let Some(&found) = table.get(&key(chosen, space as u64, name)) {
-            return Some((found, false));
+        if let Some(&found) = table.get(&key(module, space as u64, name)) {
+            return Some(found);
         }
-        if let Some(&found) = table.get(&key(chosen, FOUND + space as u64, name)) {
-            return (found != NONE).then_some((found, true));
+        if let Some(&found) = table.get(&key(module, FOUND + space as u64, name)) {
+            return (found != NONE).then_some(found);
         }
-        let mut at = chosen;
+        let found =
+            self.find_imported(module, space, name).or_else(|| self.find_anywhere(module, space, name));
+        self.scope.table.insert(key(module, FOUND + space as u64, name), found.unwrap_or(NONE));
+        found
+    }
+
+    fn find_imported(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
+        let table = &self.scope.table;
+        let file = self.modules[module as usize].file;
+        let mut at = module;
         for _ in 0..HOPS {
-            let Some(&from) = table.get(&key(at, IMPORT, name)) else {
-                break;
-            };
-            let Some(exporter) = self.module_named(from) else {
-                break;
-            };
-            if let Some(&found) = table.get(&key(exporter, space as u64, name)) {
-                return Some((found, false));
+            let from = *table.get(&key(at, IMPORT, name))?;
+            let version = self.version_for(file, from)?;
+            let chosen = self.modules[version as usize].chosen;
+            for exporter in [version, chosen] {
+                if let Some(&found) = table.get(&key(exporter, space as u64, name)) {
+                    return Some(found);
+                }
             }
-            at = exporter;
+            // A version that was not chosen may have what the chosen one lacks.
+            let of_module = |&entry: &u32| {
+                self.modules[self.definitions[entry as usize].module as usize].chosen == chosen
+            };
+            if let Some(found) = self.candidates(space, name).find(of_module) {
+                return Some(found);
+            }
+            at = version;
         }
-        let found = self.find_anywhere(chosen, space, name);
-        self.scope.table.insert(key(chosen, FOUND + space as u64, name), found.unwrap_or(NONE));
-        found.map(|found| (found, true))
+        None
+    }
+
+    /// Definitions of a name, the best first, as many as are looked at.
+    fn candidates(&self, space: Space, name: Symbol) -> impl Iterator<Item = u32> {
+        let next = |&at: &u32| Some(self.scope.next[at as usize]).filter(|&at| at != NONE);
+        std::iter::successors(self.scope.first.get(name as usize).copied().filter(|&at| at != NONE), next)
+            .take(CANDIDATES)
+            .filter(move |&at| space_of(self, self.definitions[at as usize]) == space)
     }
 
     fn find_anywhere(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let folder = self.scope.folders[self.modules[module as usize].file as usize];
-        let mut best = None;
-        let mut at = *self.scope.first.get(name as usize)?;
-        for _ in 0..CANDIDATES {
-            if at == NONE {
-                break;
-            }
+        let near = |&at: &u32| {
             let entry = self.definitions[at as usize];
-            if space_of(self, entry) == space {
-                // The chain is in the order of rank: the core comes first.
-                if self.modules[entry.module as usize].core
-                    || self.scope.folders[entry.file as usize] == folder
-                {
-                    return Some(at);
-                }
-                best = best.or(Some(at));
-            }
-            at = self.scope.next[at as usize];
-        }
-        best
+            self.modules[entry.module as usize].core || self.scope.folders[entry.file as usize] == folder
+        };
+        // The candidates are in the order of rank: the core comes first.
+        self.candidates(space, name).find(near).or_else(|| self.candidates(space, name).next())
     }
 
     /// Whether any module defines `name`.

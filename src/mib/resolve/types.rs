@@ -85,7 +85,7 @@ pub(super) fn resolve(
                     resolved.base = base;
                     return Some(resolved);
                 }
-                let Some((found, _)) = link.find(module, Space::Type, name) else {
+                let Some(found) = link.find(module, Space::Type, name) else {
                     unknown(link, origin, definition, name);
                     return Some(resolved);
                 };
