@@ -13,14 +13,17 @@
 //!
 //! | file | lives there |
 //! |---|---|
-//! | `worker.rs` | a webhook's worker: its lanes, what they have in common, progress over all of them |
+//! | `worker.rs`, `board.rs` | a webhook's worker, which keeps its lanes; the progress over all of them |
+//! | `lane.rs` | what both kinds of lane have in common |
 //! | `state.rs`, `queue.rs` | the two kinds of lane |
 //! | `format.rs` | what is posted (pure) |
 //! | `webhook.rs`, `connect.rs` | one HTTP post; its connection, with the address filter and TLS |
 //! | `retry.rs` | backoff with jitter, `Retry-After` |
 
+mod board;
 mod connect;
 pub mod format;
+mod lane;
 mod queue;
 mod retry;
 mod state;

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::warn;
 
+use super::board::Lost;
+use super::lane::{Fresh, Lane};
 use super::webhook::Outcome;
-use super::worker::{Fresh, Lane, Lost};
 use super::{OutboxRow, SourceError, format};
 use crate::event::{AlertRecord, Delivered, Timestamp};
 
@@ -30,6 +32,8 @@ pub(super) struct QueueLane {
     /// Whether the attempts that the store has are this lane's own, from before a restart. They are read
     /// once: later ones are in memory, and other lanes store theirs in the same rows.
     resumes: bool,
+    /// Whether it waits for a slower lane.
+    waits: bool,
 }
 
 enum Step {
@@ -41,7 +45,7 @@ enum Step {
 impl QueueLane {
     /// `resumes`: whether it goes on with what was queued before a restart.
     pub(super) fn new(lane: Lane, resumes: bool) -> Self {
-        Self { lane, width: usize::MAX, attempts: BTreeMap::new(), resumes }
+        Self { lane, width: usize::MAX, attempts: BTreeMap::new(), resumes, waits: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -71,7 +75,15 @@ impl QueueLane {
     }
 
     async fn step(&mut self) -> Result<Step, SourceError> {
-        if self.lane.board.is_full(&self.lane.url) {
+        let full = self.lane.board.is_full(&self.lane.url);
+        if full && !self.waits {
+            warn!(
+                component = "notifier", webhook = %self.lane.context.name, endpoint = %self.lane.url,
+                "This endpoint waits for a slower one of the same webhook",
+            );
+        }
+        self.waits = full;
+        if full {
             return Ok(Step::Pause(self.lane.context.timing.source));
         }
         let most = self.lane.settings.batch.max.max(1).min(self.width);

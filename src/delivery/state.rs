@@ -18,9 +18,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::SourceError;
+use super::board::Refusals;
 use super::format;
+use super::lane::{Fresh, Lane};
 use super::webhook::Outcome;
-use super::worker::{Fresh, Lane, Refusals};
 use crate::event::{AlertId, AlertRecord, Delivered, Timestamp};
 
 /// A lane that delivers state.

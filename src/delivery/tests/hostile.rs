@@ -196,3 +196,58 @@ async fn a_header_that_http_cannot_carry_is_named_without_its_value() {
     settings.headers = vec![("Content-Length".into(), Secret::new(b"1".to_vec()))];
     assert!(Target::new(&settings, &settings.urls[0], &Arc::default()).await.is_err());
 }
+
+/// A log that a test can read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// One thread, since the log is that thread's.
+#[tokio::test]
+async fn the_log_tells_of_changes_not_of_each_failure_and_of_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let bench = Bench::new();
+    let sink = Sink::answering(|post, number| match number {
+        0..30 => (StatusCode::SERVICE_UNAVAILABLE, format!("{:?}", post.headers)).into_response(),
+        _ if post.numbers()[0] > 1 => (StatusCode::FORBIDDEN, post.path.clone()).into_response(),
+        _ => status(200),
+    })
+    .await;
+    let url = format!("http://ops:planted-password@{}/services/planted-path", sink.address);
+    let mut hook = webhook("hook", WebhookFormat::Json, &[url]);
+    hook.retry = RetrySettings { attempts: u32::MAX, ..hook.retry };
+    hook.batch.max = 1;
+    bench.enqueue((1..=40).map(|n| record(n, n)));
+    bench.apply(&[hook]);
+    until("all are done", || bench.queued() == 0).await;
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
+    let lines = |message: &str| text.lines().filter(|line| line.contains(message)).count();
+    assert_eq!(lines("Webhook delivery works again"), 1);
+    assert_eq!(lines("Webhook delivery fails"), 2, "503 once, and 403 once");
+    assert!((1..=2).contains(&lines("among the dead letters")), "39 dead letters share a line");
+    let own = text.lines().filter(|line| line.contains("\"component\":\"notifier\"")).collect::<Vec<_>>();
+    assert!(own.len() <= 6, "{own:#?}");
+    let secrets = ["planted-secret", "planted-password", "planted-path", "cGxhbnRlZ"];
+    for secret in secrets {
+        assert!(!text.contains(secret), "{secret} in the log");
+        assert!(!bench.dead().iter().any(|(_, _, reason)| reason.contains(secret)));
+        assert!(!bench.metrics.render().unwrap().contains(secret));
+    }
+}

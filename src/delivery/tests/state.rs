@@ -5,7 +5,7 @@ use super::*;
 fn short() -> Timing {
     Timing {
         resend: Duration::from_millis(40),
-        resolved_for: Duration::from_millis(400),
+        resolved_for: Duration::from_secs(2),
         gauges: Duration::from_millis(20),
         ..Timing::default()
     }

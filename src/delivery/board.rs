@@ -1,0 +1,224 @@
+//! How far the lanes of a webhook are, and what they have to tell the writer of it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::settings::WebhookUrl;
+use crate::event::{AlertId, AlertRecord, Delivered};
+
+/// How many refused alerts a lane remembers; the oldest is forgotten, that is, posted and refused again.
+const REFUSALS: usize = 65_536;
+/// How many queued changes a lane may be ahead of the slowest lane of its webhook.
+const AHEAD: usize = 100_000;
+
+/// Which alerts were refused at which change. Bounded.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    known: HashMap<AlertId, u64>,
+    order: VecDeque<AlertId>,
+}
+
+impl Refusals {
+    pub(super) fn contains(&self, record: &AlertRecord) -> bool {
+        self.known.get(&record.id) == Some(&record.change)
+    }
+
+    /// Whether it is news.
+    pub(super) fn insert(&mut self, record: &AlertRecord) -> bool {
+        match self.known.insert(record.id, record.change) {
+            Some(change) => change != record.change,
+            None => {
+                self.order.push_back(record.id);
+                if self.order.len() > REFUSALS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.known.remove(&oldest);
+                }
+                true
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A queued change that an endpoint refused.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) record: Box<AlertRecord>,
+    pub(super) reason: String,
+}
+
+/// How far the lanes are: by change numbers (state) or by rows (queue).
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) state: bool,
+    inner: Mutex<Positions>,
+}
+
+#[derive(Debug)]
+struct Positions {
+    lanes: Vec<(WebhookUrl, u64)>,
+    /// What the writer knows.
+    told: u64,
+    /// Rows that some lane has passed and the writer does not know of.
+    rows: BTreeMap<u64, Option<Lost>>,
+    reported: Refusals,
+}
+
+impl Board {
+    pub(super) fn new(state: bool, told: u64) -> Self {
+        let inner =
+            Positions { lanes: Vec::new(), told, rows: BTreeMap::new(), reported: Refusals::default() };
+        Self { state, inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn told(&self) -> u64 {
+        self.inner.lock().told
+    }
+
+    /// Lanes for `urls` and no others. A new one starts where the slowest is.
+    pub(super) fn set_lanes(&self, urls: &[WebhookUrl]) {
+        let mut inner = self.inner.lock();
+        let start = inner.slowest();
+        inner.lanes.retain(|(url, _)| urls.contains(url));
+        for url in urls {
+            if !inner.lanes.iter().any(|(known, _)| known == url) {
+                inner.lanes.push((url.clone(), start));
+            }
+        }
+    }
+
+    pub(super) fn position(&self, url: &WebhookUrl) -> u64 {
+        let inner = self.inner.lock();
+        inner.lanes.iter().find(|(known, _)| known == url).map_or(inner.told, |(_, position)| *position)
+    }
+
+    /// The lane of `url` has passed everything up to `position`, among it these `rows`.
+    pub(super) fn passed(&self, url: &WebhookUrl, position: u64, rows: Vec<(u64, Option<Lost>)>) {
+        let mut inner = self.inner.lock();
+        let Some(at) = inner.lanes.iter().position(|(known, _)| known == url) else { return };
+        inner.lanes[at].1 = inner.lanes[at].1.max(position);
+        let told = inner.told;
+        for (row, lost) in rows.into_iter().filter(|(row, _)| *row > told) {
+            let known = inner.rows.entry(row).or_default();
+            if known.is_none() {
+                *known = lost;
+            }
+        }
+    }
+
+    /// Whether a lane is so far ahead of another that it has to wait.
+    pub(super) fn is_full(&self, url: &WebhookUrl) -> bool {
+        let inner = self.inner.lock();
+        let ahead = inner.lanes.iter().any(|(known, at)| known == url && *at > inner.slowest());
+        ahead && inner.rows.len() >= AHEAD
+    }
+
+    /// Whether no lane of this webhook has reported this refusal before.
+    pub(super) fn is_news(&self, record: &AlertRecord) -> bool {
+        self.inner.lock().reported.insert(record)
+    }
+
+    pub(super) fn settled(&self, webhook: &Arc<str>) -> Vec<Delivered> {
+        let mut inner = self.inner.lock();
+        let slowest = inner.slowest();
+        if slowest <= inner.told {
+            return Vec::new();
+        }
+        inner.told = slowest;
+        if self.state {
+            return vec![Delivered::UpTo { webhook: Arc::clone(webhook), change: slowest }];
+        }
+        let later = inner.rows.split_off(&(slowest + 1));
+        let (mut done, mut news) = (Vec::new(), Vec::new());
+        for (row, lost) in std::mem::replace(&mut inner.rows, later) {
+            match lost {
+                None => done.push(row),
+                Some(Lost { record, reason }) => {
+                    news.push(Delivered::Dead {
+                        webhook: Arc::clone(webhook),
+                        row: Some(row),
+                        record,
+                        reason,
+                    });
+                }
+            }
+        }
+        if !done.is_empty() {
+            news.push(Delivered::Rows(done));
+        }
+        news
+    }
+}
+
+impl Positions {
+    fn slowest(&self) -> u64 {
+        self.lanes.iter().map(|(_, position)| *position).min().unwrap_or(self.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::record;
+
+    fn url(name: &str) -> WebhookUrl {
+        WebhookUrl(format!("http://{name}/").into())
+    }
+
+    #[test]
+    fn refusals_are_by_change_and_bounded() {
+        let mut refusals = Refusals::default();
+        for id in 0..REFUSALS as u64 + 10 {
+            assert!(refusals.insert(&record(id, 1)));
+        }
+        assert_eq!((refusals.known.len(), refusals.order.len()), (REFUSALS, REFUSALS));
+        assert!(!refusals.contains(&record(0, 1)), "the oldest is forgotten");
+        let kept = record(REFUSALS as u64, 1);
+        assert!(refusals.contains(&kept) && !refusals.insert(&kept));
+        assert!(!refusals.contains(&record(REFUSALS as u64, 2)));
+        assert!(refusals.insert(&record(REFUSALS as u64, 2)));
+    }
+
+    #[test]
+    fn the_slowest_lane_decides_what_is_done() {
+        let hook = Arc::from("hook");
+        let board = Board::new(false, 0);
+        board.set_lanes(&[url("a"), url("b"), url("a")]);
+        board.passed(&url("a"), 3, vec![(1, None), (2, None), (3, None)]);
+        assert_eq!(board.settled(&hook), []);
+        let lost = Lost { record: Box::new(record(2, 2)), reason: "no".into() };
+        board.passed(&url("b"), 2, vec![(1, None), (2, Some(lost))]);
+        let news = board.settled(&hook);
+        assert_eq!(news.len(), 2);
+        assert!(matches!(&news[0], Delivered::Dead { row: Some(2), reason, .. } if reason == "no"));
+        assert_eq!(news[1], Delivered::Rows(vec![1]));
+        assert_eq!(board.settled(&hook), [], "each is told once");
+        // A lane that goes no longer holds the others up, and a new one starts where the slowest is.
+        board.set_lanes(&[url("a")]);
+        assert_eq!(board.settled(&hook), [Delivered::Rows(vec![3])]);
+        board.set_lanes(&[url("a"), url("c")]);
+        assert_eq!(board.position(&url("c")), 3);
+        // What a lane says that is no longer there, or says late, changes nothing.
+        board.passed(&url("b"), 9, vec![(9, None)]);
+        board.passed(&url("a"), 2, vec![(2, None)]);
+        assert_eq!(board.settled(&hook), []);
+        assert_eq!(board.inner.lock().rows.len(), 0);
+    }
+
+    #[test]
+    fn a_lane_may_be_only_so_far_ahead() {
+        let board = Board::new(false, 0);
+        board.set_lanes(&[url("a"), url("b")]);
+        board.passed(&url("a"), AHEAD as u64, (1..=AHEAD as u64).map(|row| (row, None)).collect());
+        assert!(board.is_full(&url("a")) && !board.is_full(&url("b")));
+        board.passed(&url("b"), AHEAD as u64, Vec::new());
+        board.settled(&Arc::from("hook"));
+        assert!(!board.is_full(&url("a")));
+    }
+}
