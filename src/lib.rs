@@ -42,7 +42,7 @@ pub mod delivery;
 pub mod pipeline;
 
 // Layer 4 to 7: the way of a change, HTTP, the composition root, the command line.
-//pub mod admin;
+pub mod admin;
 pub mod cli;
 pub mod reload;
-//pub mod server;
+pub mod server;

@@ -152,7 +152,8 @@ impl Template {
         let template = environment.get_template(NAME).map_err(|error| TemplateError::of(&error))?;
         let mut variables: Vec<String> = template.undeclared_variables(true).into_iter().collect();
         variables.sort_unstable();
-        let template = Self { text: text.into(), compiled: Some(Arc::new(Compiled { environment, variables })) };
+        let template =
+            Self { text: text.into(), compiled: Some(Arc::new(Compiled { environment, variables })) };
         template.rehearse()?;
         Ok(template)
     }
@@ -195,7 +196,8 @@ impl Template {
         let template = compiled.environment.get_template(NAME)?;
         let mut output = Bounded(Vec::with_capacity(self.text.len()));
         template.render_captured_to(context.into_value(), &mut output)?;
-        String::from_utf8(output.0).map_err(|_| Error::new(ErrorKind::InvalidOperation, "the output is not UTF-8"))
+        String::from_utf8(output.0)
+            .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the output is not UTF-8"))
     }
 
     /// Renders with nothing, with texts and with numbers. Unknown names fail in any; what depends on the
@@ -270,7 +272,12 @@ impl Branch {
     fn into_value(self) -> Value {
         match self.value {
             Some(value) if self.below.is_empty() => value,
-            _ => self.below.into_iter().map(|(name, branch)| (name, branch.into_value())).collect::<BTreeMap<_, _>>().into(),
+            _ => self
+                .below
+                .into_iter()
+                .map(|(name, branch)| (name, branch.into_value()))
+                .collect::<BTreeMap<_, _>>()
+                .into(),
         }
     }
 }
@@ -402,7 +409,8 @@ fn words(code: &str) -> Vec<(usize, &str)> {
             }
             _ if character.is_alphanumeric() || character == '_' => {
                 let mut end = at + character.len_utf8();
-                while let Some((next, inside)) = characters.next_if(|(_, c)| c.is_alphanumeric() || *c == '_') {
+                while let Some((next, inside)) = characters.next_if(|(_, c)| c.is_alphanumeric() || *c == '_')
+                {
                     end = next + inside.len_utf8();
                 }
                 if !dotted {
@@ -421,8 +429,21 @@ fn words(code: &str) -> Vec<(usize, &str)> {
     words
 }
 
-const FILTERS: &[&str] =
-    &["abs", "capitalize", "default", "float", "int", "length", "lower", "replace", "round", "title", "trim", "truncate", "upper"];
+const FILTERS: &[&str] = &[
+    "abs",
+    "capitalize",
+    "default",
+    "float",
+    "int",
+    "length",
+    "lower",
+    "replace",
+    "round",
+    "title",
+    "trim",
+    "truncate",
+    "upper",
+];
 const TESTS: &[&str] = &["defined", "number", "string", "undefined"];
 
 /// The environment that each template shares the filters of.
@@ -535,7 +556,12 @@ mod tests {
         }
         let error = Template::compile("t", "ab {{ c | uper }}").unwrap_err();
         assert_eq!((error.range(), error.help()), (Some(10..14), Some("did you mean `upper`?")));
-        for text in ["{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% macro a() %}{% endmacro %}", "{% extends 'a' %}"] {
+        for text in [
+            "{% include '/etc/passwd' %}",
+            "{% import 'x' as y %}",
+            "{% macro a() %}{% endmacro %}",
+            "{% extends 'a' %}",
+        ] {
             assert!(Template::compile("t", text).is_err(), "{text}");
         }
     }

@@ -139,10 +139,24 @@ mod tests {
             assert_eq!(admit(&settings, &headers(&[("host", host)]), Need::Change), Ok(()), "{host}");
         }
         for host in [
-            "127.0.0.1.evil.com", "127.0.0.1.evil.com:9090", "localhost.", "evil.com", "127.0.0.2", "[::2]",
-            "localhost:9090:1", "localhost:", "", "localhost@evil.com", "127.0.0.1:x", "::1",
+            "127.0.0.1.evil.com",
+            "127.0.0.1.evil.com:9090",
+            "localhost.",
+            "evil.com",
+            "127.0.0.2",
+            "[::2]",
+            "localhost:9090:1",
+            "localhost:",
+            "",
+            "localhost@evil.com",
+            "127.0.0.1:x",
+            "::1",
         ] {
-            assert_eq!(admit(&settings, &headers(&[("host", host)]), Need::Read), Err(Refusal::Host), "{host}");
+            assert_eq!(
+                admit(&settings, &headers(&[("host", host)]), Need::Read),
+                Err(Refusal::Host),
+                "{host}"
+            );
         }
         assert_eq!(admit(&settings, &headers(&[]), Need::Read), Err(Refusal::Host));
         let two = headers(&[("host", "localhost"), ("host", "localhost")]);
@@ -156,7 +170,9 @@ mod tests {
             admit(&settings, &headers(&[("host", "localhost:9090"), ("origin", origin)]), Need::Read)
         };
         assert_eq!(ask("http://localhost:9090"), Ok(()));
-        for origin in ["http://evil.com", "null", "http://localhost:9091", "http://localhost:9090.evil.com", ""] {
+        for origin in
+            ["http://evil.com", "null", "http://localhost:9091", "http://localhost:9090.evil.com", ""]
+        {
             assert_eq!(ask(origin), Err(Refusal::Origin), "{origin}");
         }
     }

@@ -38,7 +38,7 @@ pub struct Admin {
     /// Brings gauges up to date that are only known by asking: kernel drops, sizes.
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
     /// The listeners' addresses as the system gave them.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.
@@ -82,7 +82,7 @@ pub async fn serve(
                 // Out of descriptors, or a client that is gone: the next one may do.
                 Err(_) => { tokio::time::sleep(Duration::from_millis(50)).await; continue }
             },
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = stopped(&mut stop) => return Ok(()),
         };
         let service = TowerToHyperService::new(router.clone());
         let mut stop = stop.clone();
@@ -94,11 +94,16 @@ pub async fn serve(
             tokio::pin!(connection);
             tokio::select! {
                 _ = &mut connection => {}
-                _ = stop.wait_for(|stop| *stop) => {
+                () = stopped(&mut stop) => {
                     connection.as_mut().graceful_shutdown();
                     let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
                 }
             }
         });
     }
+}
+
+/// Waits for the end, which a sender that is gone means too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -22,7 +22,9 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/alerts", get(api::alerts))
-        .fallback(|| async { answer(StatusCode::NOT_FOUND, &json!({"error": "there is nothing at this path"})) })
+        .fallback(|| async {
+            answer(StatusCode::NOT_FOUND, &json!({"error": "there is nothing at this path"}))
+        })
         .method_not_allowed_fallback(|| async {
             answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "this path does not take this method"}))
         })

@@ -131,9 +131,9 @@ pub fn find() -> Option<PathBuf> {
 }
 
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    ["./nereus", "/etc/nereus/nereus", "/etc/nereus/config"]
-        .into_iter()
-        .flat_map(|stem| ["yaml", "yml", "toml"].map(|extension| PathBuf::from(format!("{stem}.{extension}"))))
+    ["./nereus", "/etc/nereus/nereus", "/etc/nereus/config"].into_iter().flat_map(|stem| {
+        ["yaml", "yml", "toml"].map(|extension| PathBuf::from(format!("{stem}.{extension}")))
+    })
 }
 
 /// Reads and checks a file, with the secrets of the process's environment and file system.
@@ -151,9 +151,8 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
             let diagnostic = Diagnostic::error("config-read", message);
             let diagnostic = match error.kind() {
                 io::ErrorKind::NotFound => diagnostic.help("`nereus config init` writes a sample"),
-                io::ErrorKind::PermissionDenied => {
-                    diagnostic.help("let the user that Nereus runs as read the file and enter its directories")
-                }
+                io::ErrorKind::PermissionDenied => diagnostic
+                    .help("let the user that Nereus runs as read the file and enter its directories"),
                 _ => diagnostic,
             };
             let input = Input { path: path.to_owned(), hash: None, secret: false };
@@ -212,8 +211,11 @@ fn language(name: &str) -> Result<Language, Diagnostic> {
     match &*extension.to_ascii_lowercase() {
         "yaml" | "yml" => Ok(Language::Yaml),
         "toml" => Ok(Language::Toml),
-        _ => Err(Diagnostic::error("config-extension", format!("`{name}` is neither YAML nor TOML by its name"))
-            .help("the extension says the language: .yaml, .yml or .toml")),
+        _ => Err(Diagnostic::error(
+            "config-extension",
+            format!("`{name}` is neither YAML nor TOML by its name"),
+        )
+        .help("the extension says the language: .yaml, .yml or .toml")),
     }
 }
 
@@ -225,20 +227,26 @@ fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
         Place { source: "".into(), ..Place::in_text(&file(), good, at, at) }
     };
     if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
-        return Err(Diagnostic::error("config-encoding", "the file is UTF-16").at(place("")).help("save it as UTF-8"));
+        return Err(Diagnostic::error("config-encoding", "the file is UTF-16")
+            .at(place(""))
+            .help("save it as UTF-8"));
     }
     match std::str::from_utf8(octets) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             if let Some(at) = text.find('\0') {
                 let message = "a NUL stands in the file";
-                return Err(Diagnostic::error("config-encoding", message).at(place(&text[..at])).help("is this a text file?"));
+                return Err(Diagnostic::error("config-encoding", message)
+                    .at(place(&text[..at]))
+                    .help("is this a text file?"));
             }
             Ok(text.to_owned())
         }
         Err(error) => {
             let good = std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default();
-            Err(Diagnostic::error("config-encoding", "the file is not UTF-8").at(place(good)).help("save it as UTF-8"))
+            Err(Diagnostic::error("config-encoding", "the file is not UTF-8")
+                .at(place(good))
+                .help("save it as UTF-8"))
         }
     }
 }
@@ -249,6 +257,9 @@ pub(super) fn says_nothing(span: Span) -> Problem {
         code: "config-empty",
         span,
         message: "the file says nothing".into(),
-        help: Some("`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML".into()),
+        help: Some(
+            "`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML"
+                .into(),
+        ),
     }
 }

@@ -57,7 +57,9 @@ pub(super) struct Source {
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1)).collect()
+    std::iter::once(0)
+        .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1))
+        .collect()
 }
 
 impl Source {
@@ -143,7 +145,8 @@ impl Source {
         let shown = shown.trim();
         let unquoted = ['"', '\''].iter().find_map(|quote| shown.strip_prefix(*quote)?.strip_suffix(*quote));
         let shown = unquoted.unwrap_or(shown);
-        (!shown.is_empty() && !shown.contains('*')).then(|| shown.to_owned())
+        (!shown.is_empty() && !shown.contains('*'))
+            .then(|| shown.to_owned())
             .or_else(|| self.text[span.clone()].contains('*').then(|| shown.to_owned()))
     }
 
@@ -161,7 +164,11 @@ impl Source {
         let kept = line.len() - body.len() + if separated || tells_secret(&body[..key]) { key } else { 0 };
         line.char_indices()
             .map(|(at, c)| {
-                if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') { c } else { '*' }
+                if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') {
+                    c
+                } else {
+                    '*'
+                }
             })
             .collect()
     }
@@ -170,14 +177,19 @@ impl Source {
         // Far enough for any list of communities that a person writes by hand.
         const LINES_BACK: usize = 500;
         let telling = |line: &str| {
-            line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).any(|word| !word.is_empty() && tells_secret(word))
+            line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-')))
+                .any(|word| !word.is_empty() && tells_secret(word))
         };
         let indent = |line: &str| line.len() - line.trim_start().len();
         let own = Self::line(&self.text, &self.starts, number);
         if telling(own) {
             return true;
         }
-        let mut depth = if own.trim().is_empty() { usize::MAX } else { indent(own) + usize::from(own.trim_start().starts_with('-')) };
+        let mut depth = if own.trim().is_empty() {
+            usize::MAX
+        } else {
+            indent(own) + usize::from(own.trim_start().starts_with('-'))
+        };
         let (mut key_seen, mut header_seen) = (own.contains([':', '=']), false);
         for line in (number.saturating_sub(LINES_BACK)..number).rev() {
             let line = Self::line(&self.text, &self.starts, line);

@@ -26,9 +26,9 @@ use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Queue, Timestamp};
 use crate::metrics::Metrics;
 use crate::mib::{self, Mib};
-use crate::pipeline::{Receivers, Sockets};
+use crate::pipeline::{Listeners, Samples, Wiring};
 use crate::snapshot::{self, Candidate, Publisher, SnapshotHandle};
-use crate::store::{Reader, Store};
+use crate::store::{self, StopSignal, Store};
 use source::StoredSource;
 
 /// What the queue between receivers and correlator may hold.
@@ -65,7 +65,7 @@ fn environment(error: impl std::fmt::Display) -> StartError {
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
 pub struct Server {
     publisher: Publisher,
-    sockets: Arc<Sockets>,
+    listeners: Arc<Listeners>,
     admin_address: SocketAddr,
     ready: Arc<AtomicBool>,
     running: Option<Running>,
@@ -73,12 +73,12 @@ pub struct Server {
 
 /// The threads, in the order in which they end.
 struct Running {
-    receivers: Receivers,
     handoff: Arc<Queue<Handed>>,
     correlator: JoinHandle<()>,
     deliveries: Deliveries,
     commands: Arc<Queue<Command>>,
     writer: JoinHandle<()>,
+    writer_stop: StopSignal,
     stop_admin: watch::Sender<bool>,
     runtime: Runtime,
 }
@@ -109,7 +109,7 @@ impl Server {
         let started = Instant::now();
         logging::install(&settings.logging).map_err(environment)?;
         let metrics = Arc::new(Metrics::new());
-        let sockets = Arc::new(Sockets::bind(&settings.listeners).map_err(environment)?);
+        let listeners = Arc::new(Listeners::bind(&settings.listeners).map_err(environment)?);
         let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
         let admin_address = admin_listener.local_addr().map_err(environment)?;
         let opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
@@ -129,13 +129,15 @@ impl Server {
         let reader = opened.store.reader();
         let (applied, applied_changes) = watch::channel(opened.last_change);
         let restored = Restored {
-            open: opened.open,
+            open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
         };
-        let correlator = Correlator::new(Limits::default(), restored, sockets.len());
-        let writer = opened.store.spawn_writer(Arc::clone(&commands), applied).map_err(environment)?;
+        let correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
+        let writer_stop = opened.store.stop_signal();
+        let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
+            .map_err(environment)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(16)
@@ -153,9 +155,16 @@ impl Server {
             Arc::clone(&metrics),
         );
         deliveries.apply(publisher.current().routes());
-        let correlator = spawn_correlator(correlator, &handoff, &commands, &snapshot, &metrics)
-            .map_err(environment)?;
-        let receivers = sockets.start(&snapshot, &handoff, &metrics).map_err(environment)?;
+        let correlator =
+            spawn_correlator(correlator, &handoff, &commands, &snapshot, &metrics).map_err(environment)?;
+        let samples = Arc::new(Samples::default());
+        let wiring = Wiring {
+            snapshot: snapshot.clone(),
+            handoff: Arc::clone(&handoff),
+            metrics: Arc::clone(&metrics),
+            samples,
+        };
+        listeners.start(wiring).map_err(environment)?;
         let ready = Arc::new(AtomicBool::new(true));
         let stop_admin = spawn_admin(
             &runtime,
@@ -164,24 +173,27 @@ impl Server {
                 snapshot,
                 metrics: Arc::clone(&metrics),
                 reader,
-                before_scrape: before_scrape(&sockets),
-                listeners: sockets.addresses(),
+                before_scrape: before_scrape(&listeners),
+                listeners: {
+                    let listeners = Arc::clone(&listeners);
+                    Box::new(move || listeners.addresses())
+                },
                 ready: Arc::clone(&ready),
                 started,
             },
         );
         let server = Self {
             publisher,
-            sockets,
+            listeners,
             admin_address,
             ready,
             running: Some(Running {
-                receivers,
                 handoff,
                 correlator,
                 deliveries,
                 commands,
                 writer,
+                writer_stop,
                 stop_admin,
                 runtime,
             }),
@@ -197,7 +209,7 @@ impl Server {
     /// The addresses that notifications are received on, as the system gave them.
     #[must_use]
     pub fn listeners(&self) -> Vec<SocketAddr> {
-        self.sockets.addresses()
+        self.listeners.addresses()
     }
 
     /// The admin address, as the system gave it.
@@ -221,13 +233,14 @@ impl Server {
     fn shut_down(&mut self) {
         let Some(running) = self.running.take() else { return };
         self.ready.store(false, Ordering::Release);
-        running.receivers.stop();
+        self.listeners.stop();
         running.handoff.close();
         join(running.correlator, "correlator");
         running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
-        if running.commands.push_control(Command::Stop).is_ok() {
-            join(running.writer, "writer");
-        }
+        running.writer_stop.set();
+        // A closed queue means that the writer has ended already.
+        let _ = running.commands.push_control(Command::Stop);
+        join(running.writer, "writer");
         running.stop_admin.send_replace(true);
         running.runtime.shutdown_timeout(Duration::from_secs(1));
         tracing::info!(component = "listener", "Nereus has stopped");
@@ -288,9 +301,11 @@ fn spawn_admin(runtime: &Runtime, listener: std::net::TcpListener, admin: Admin)
     stop
 }
 
-fn before_scrape(sockets: &Arc<Sockets>) -> Box<dyn Fn(&Metrics) + Send + Sync> {
-    let sockets = Arc::clone(sockets);
-    Box::new(move |metrics| sockets.count_kernel_drops(metrics))
+fn before_scrape(listeners: &Arc<Listeners>) -> Box<dyn Fn(&Metrics) + Send + Sync> {
+    let listeners = Arc::clone(listeners);
+    Box::new(move |metrics| {
+        listeners.count_kernel_drops(metrics);
+    })
 }
 
 /// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
@@ -302,8 +317,9 @@ fn report_mibs(problems: &[Diagnostic], metrics: &Metrics) {
     }
     if !problems.is_empty() {
         tracing::warn!(
-            component = "mib_loader", problems = problems.len(),
-            "Some MIB files have problems; `nereus mib lint` shows them"
+            component = "mib_loader",
+            problems = problems.len(),
+            "Some MIB files have problems; each is a line of this log at level debug"
         );
         for problem in problems {
             tracing::debug!(component = "mib_loader", "{problem}");

@@ -260,13 +260,9 @@ impl Compiler<'_> {
         notifications: &[NodeId],
     ) -> Compiled<Template> {
         let template = Template::compile(place, text)
-            .map_err(|error| self.problem("rule-template", &format!("{place}: {error}"), None))?;
+            .map_err(|error| self.problem("rule-template", &format!("{place}: {error}"), error.help()))?;
         RuleText::bind(&template, fields, notifications, self.mib)
             .map_err(|(name, error)| self.unknown(&name, place, &error))?;
-        // Unknown filters and functions show only when it is rendered: do so once, with nothing known.
-        template.render(&|_| None).map_err(|error| {
-            self.problem("rule-template", &format!("{place} cannot be rendered: {error}"), None)
-        })?;
         Ok(template)
     }
 

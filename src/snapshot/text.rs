@@ -6,7 +6,7 @@ use super::field::{Field, Subject};
 use crate::event::{AlertText, Event, Rendered};
 use crate::mib::{LookupError, Mib};
 use crate::severity::Severity;
-use crate::template::Template;
+use crate::template::{Template, TemplateValue};
 use crate::wire;
 
 /// The templates of one rule, with every name in them bound.
@@ -40,10 +40,10 @@ impl RuleText {
         mib: &Mib,
     ) -> Result<(), (String, LookupError)> {
         for name in template.variables() {
-            if OWN.contains(&name) || fields.iter().any(|field| *field.name == *name) {
+            if OWN.contains(&name.as_str()) || fields.iter().any(|field| *field.name == *name) {
                 continue;
             }
-            fields.push(Field::bind(name, notifications, mib).map_err(|error| (name.to_owned(), error))?);
+            fields.push(Field::bind(name, notifications, mib).map_err(|error| (name.clone(), error))?);
         }
         Ok(())
     }
@@ -53,11 +53,11 @@ impl AlertText for RuleText {
     fn render(&self, event: &Event, severity: Severity) -> Rendered {
         // The receiver decoded these very octets; should they not decode now, the alert still stands.
         let notification = wire::decode_pdu(event.version, event.pdu()).ok();
-        let value = |name: &str| -> Option<String> {
+        let value = |name: &str| -> Option<TemplateValue> {
             match name {
-                "severity" => return Some(severity.to_string()),
-                "alert" => return Some(self.alert.to_string()),
-                "rule" => return Some(self.rule.to_string()),
+                "severity" => return Some(TemplateValue::Text(severity.to_string())),
+                "alert" => return Some(TemplateValue::Text(self.alert.to_string())),
+                "rule" => return Some(TemplateValue::Text(self.rule.to_string())),
                 _ => {}
             }
             let field = self.fields.iter().find(|field| *field.name == *name)?;
@@ -70,13 +70,14 @@ impl AlertText for RuleText {
                 community: event.community.as_deref(),
             };
             let mut text = String::new();
-            field.write(&subject, &self.mib, &mut text).then_some(text)
+            field.write(&subject, &self.mib, &mut text).then_some(TemplateValue::Text(text))
         };
         let all = |templates: &[(Arc<str>, Template)]| {
             templates
                 .iter()
                 .map(|(name, template)| {
-                    let text = template.render(&value).unwrap_or_else(|error| format!("({error})"));
+                    // Never an alert lost for a text: what cannot be rendered shows its template.
+                    let text = template.render(&value).unwrap_or_else(|_| template.source().to_owned());
                     (Arc::clone(name), text)
                 })
                 .collect()

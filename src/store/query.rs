@@ -329,14 +329,15 @@ impl Reader {
         Ok(found.first().copied().unwrap_or(0))
     }
 
-    /// Rows that wait for an event webhook and may be tried at `now`, oldest first.
+    /// Rows above `after` that wait for an event webhook, in their order, whether due or not.
     ///
     /// # Errors
     /// `state.db` cannot be read.
-    pub fn outbox(&self, webhook: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    pub fn outbox(&self, webhook: &str, after: u64, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let sql = "SELECT id, queued, attempts, not_before, record FROM outbox
-             WHERE webhook = ? AND not_before <= ? ORDER BY id";
-        self.state_rows(sql, [webhook.to_owned().into(), now.0.into()], limit, |found| {
+             WHERE webhook = ? AND id > ? ORDER BY id";
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        self.state_rows(sql, [webhook.to_owned().into(), after.into()], limit, |found| {
             Ok(OutboxRow {
                 row: row::unsigned(found, 0)?,
                 queued: Timestamp(found.get(1)?),
@@ -345,17 +346,6 @@ impl Reader {
                 record: row::from_json(found, 4)?,
             })
         })
-    }
-
-    /// The earliest time at which a row of this webhook may be tried; `None` when none waits.
-    ///
-    /// # Errors
-    /// `state.db` cannot be read.
-    pub fn outbox_next(&self, webhook: &str) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT min(not_before) FROM outbox WHERE webhook = ?";
-        let found =
-            self.state_rows(sql, [webhook.to_owned().into()], 1, |row| row.get::<_, Option<i64>>(0))?;
-        Ok(found.first().copied().flatten().map(Timestamp))
     }
 
     /// How many rows wait for a webhook, and since when the oldest does.

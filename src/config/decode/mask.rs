@@ -61,7 +61,9 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
             for entry in entries {
                 // A path or a variable's name is shown; anything else could be the secret itself.
                 if !matches!(&*entry.key, "env" | "file") {
-                    if strsim::jaro_winkler(&entry.key, "file").max(strsim::jaro_winkler(&entry.key, "env")) < 0.7 {
+                    if strsim::jaro_winkler(&entry.key, "file").max(strsim::jaro_winkler(&entry.key, "env"))
+                        < 0.7
+                    {
                         spans.push(entry.key_span.clone());
                     }
                     all(&entry.value, spans);

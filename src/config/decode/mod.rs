@@ -80,7 +80,13 @@ impl<'a> Context<'a> {
         self.problems.push(diagnostic);
     }
 
-    pub(super) fn error(&mut self, code: &'static str, span: &Span, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        span: &Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.tell(Diagnostic::error(code, message), span, help);
     }
 
@@ -137,9 +143,12 @@ impl<'a> Context<'a> {
     fn unknown_key(&mut self, section: &'static Section, entry: &Entry) {
         let names: Vec<_> = section.known().map(|key| key.name).collect();
         let near = suggest(&entry.key, names.iter().copied());
-        let within = if section.path.is_empty() { "here".to_owned() } else { format!("in `{}`", section.path) };
+        let within =
+            if section.path.is_empty() { "here".to_owned() } else { format!("in `{}`", section.path) };
         let help = match near {
-            _ if entry.key == "<<" => Some("merge keys are not taken: repeat the keys, or alias a whole value".into()),
+            _ if entry.key == "<<" => {
+                Some("merge keys are not taken: repeat the keys, or alias a whole value".into())
+            }
             Some(near) => Some(format!("did you mean `{near}`?")),
             None => match elsewhere(&entry.key) {
                 Some(path) => Some(format!("`{}` is a key of `{path}`", entry.key)),

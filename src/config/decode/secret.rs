@@ -31,8 +31,15 @@ impl Context<'_> {
                     "file" => self.from_file(&entry.value),
                     other => {
                         let help = suggest(other, ["env", "file"].into_iter())
-                            .map_or("known keys: env, file".to_owned(), |near| format!("did you mean `{near}`?"));
-                        self.error("config-unknown-key", &entry.key_span, "unknown key in a secret", Some(help));
+                            .map_or("known keys: env, file".to_owned(), |near| {
+                                format!("did you mean `{near}`?")
+                            });
+                        self.error(
+                            "config-unknown-key",
+                            &entry.key_span,
+                            "unknown key in a secret",
+                            Some(help),
+                        );
                         None
                     }
                 }
@@ -52,7 +59,12 @@ impl Context<'_> {
             None => "is not set",
         };
         let message = format!("the environment variable `{name}` {problem}");
-        self.error("config-secret", &node.span, message, Some(format!("set `{name}` where Nereus is started")));
+        self.error(
+            "config-secret",
+            &node.span,
+            message,
+            Some(format!("set `{name}` where Nereus is started")),
+        );
         None
     }
 

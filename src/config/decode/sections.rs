@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::super::keys::{self, Kind};
 use super::super::settings::{
     Access, AdminSettings, BatchSettings, Community, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
-    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin, SourceSettings,
-    StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin,
+    SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
@@ -89,7 +89,12 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         if listener.address.port() != 0 && !seen.insert(listener.address) {
             let span = address.map_or_else(|| item.shown(), |(node, _)| node.span.clone());
             let message = format!("two listeners have the address `{}`", listener.address);
-            cx.error("config-duplicate-name", &span, message, Some("raise `receivers` for more threads".into()));
+            cx.error(
+                "config-duplicate-name",
+                &span,
+                message,
+                Some("raise `receivers` for more threads".into()),
+            );
         }
         if let Some((node, Kind::Either(kinds))) = fields.get(cx, "receivers") {
             let number = kinds.iter().find(|kind| matches!(kind, Kind::Integer { .. }));
@@ -99,7 +104,9 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
                     None
                 }
                 _ if matches!(&node.data, Data::Text(text) if text == "auto") => None,
-                _ => number.and_then(|kind| cx.integer(node, kind)).and_then(|number| u16::try_from(number).ok()),
+                _ => number
+                    .and_then(|kind| cx.integer(node, kind))
+                    .and_then(|number| u16::try_from(number).ok()),
             };
         }
         if let Some(octets) = fields.size(cx, "receive_buffer") {
@@ -149,11 +156,18 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
         }
         for item in items {
             let Some((community, name_span)) = community(cx, item, kinds) else { continue };
-            if let Some(span) = name_span.filter(|_| communities.iter().any(|other| other.name == community.name)) {
+            if let Some(span) =
+                name_span.filter(|_| communities.iter().any(|other| other.name == community.name))
+            {
                 cx.error("config-duplicate-name", &span, "two communities have this name", None);
             }
             if communities.iter().any(|other| other.community == community.community) {
-                cx.error("config-duplicate-name", &item.shown(), "this community stands in the list twice", None);
+                cx.error(
+                    "config-duplicate-name",
+                    &item.shown(),
+                    "this community stands in the list twice",
+                    None,
+                );
             }
             communities.push(community);
         }
@@ -211,7 +225,12 @@ fn webhooks(
             name = text.into();
             if names.contains(&name) {
                 let message = format!("two webhooks are called `{name}`");
-                cx.error("config-duplicate-name", &node.span, message, Some("give each a name of its own".into()));
+                cx.error(
+                    "config-duplicate-name",
+                    &node.span,
+                    message,
+                    Some("give each a name of its own".into()),
+                );
             }
             names.push(Arc::clone(&name));
         }
@@ -259,7 +278,10 @@ fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> Webhook
         retry.initial = fields.duration(cx, "initial").unwrap_or(retry.initial);
         retry.max = fields.duration(cx, "max").unwrap_or(retry.max);
         if retry.initial > retry.max {
-            let span = fields.entry("initial").or(fields.entry("max")).map_or(fields.node.shown(), |e| e.value.span.clone());
+            let span = fields
+                .entry("initial")
+                .or(fields.entry("max"))
+                .map_or(fields.node.shown(), |e| e.value.span.clone());
             let message = "the first pause is longer than the longest";
             cx.error("config-conflict", &span, message, Some("raise `max`, or lower `initial`".into()));
         }
@@ -296,7 +318,12 @@ fn headers(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Arc<str>, Secret)>
         }
         let Some(secret) = cx.secret(&entry.value) else { continue };
         if hyper::header::HeaderValue::from_bytes(secret.expose()).is_err() {
-            cx.error("config-header", &entry.value.shown(), "a header's value has no control characters", None);
+            cx.error(
+                "config-header",
+                &entry.value.shown(),
+                "a header's value has no control characters",
+                None,
+            );
         }
         headers.push((entry.key.as_str().into(), secret));
     }
@@ -386,12 +413,16 @@ fn reload(cx: &mut Context<'_>, fields: &Fields<'_>) -> ReloadSettings {
     ReloadSettings {
         enabled: fields.flag(cx, "enabled").unwrap_or(default.enabled),
         watch_config_file: fields.flag(cx, "watch_config_file").unwrap_or(default.watch_config_file),
-        watch_mib_directories: fields.flag(cx, "watch_mib_directories").unwrap_or(default.watch_mib_directories),
+        watch_mib_directories: fields
+            .flag(cx, "watch_mib_directories")
+            .unwrap_or(default.watch_mib_directories),
         reload_delay: fields.duration(cx, "reload_delay").unwrap_or(default.reload_delay),
         max_reload_attempts: attempts.unwrap_or(default.max_reload_attempts),
         reload_timeout: fields.duration(cx, "reload_timeout").unwrap_or(default.reload_timeout),
         preserve_state: fields.flag(cx, "preserve_state").unwrap_or(default.preserve_state),
-        validate_before_reload: fields.flag(cx, "validate_before_reload").unwrap_or(default.validate_before_reload),
+        validate_before_reload: fields
+            .flag(cx, "validate_before_reload")
+            .unwrap_or(default.validate_before_reload),
         keep_generations: kept.unwrap_or(default.keep_generations),
         guard,
     }

@@ -59,7 +59,9 @@ impl Node {
     /// The octets to underline: of a section its first key, since its own span is where it begins.
     pub(super) fn shown(&self) -> Span {
         match &self.data {
-            Data::Map(entries) if self.span.len() <= 1 => entries.first().map_or_else(|| self.span.clone(), |e| e.key_span.clone()),
+            Data::Map(entries) if self.span.len() <= 1 => {
+                entries.first().map_or_else(|| self.span.clone(), |e| e.key_span.clone())
+            }
             _ => self.span.clone(),
         }
     }
@@ -155,9 +157,12 @@ mod tests {
         ] {
             assert_eq!(code(Language::Yaml, text), expected, "{text:?}");
         }
-        for (text, expected) in
-            [("a = 1\n", "fine"), ("a = 1\na = 2\n", "config-syntax"), ("a = \n", "config-syntax"), ("", "config-empty")]
-        {
+        for (text, expected) in [
+            ("a = 1\n", "fine"),
+            ("a = 1\na = 2\n", "config-syntax"),
+            ("a = \n", "config-syntax"),
+            ("", "config-empty"),
+        ] {
             assert_eq!(code(Language::Toml, text), expected, "{text:?}");
         }
     }
@@ -168,7 +173,10 @@ mod tests {
             assert_eq!(code(Language::Yaml, &format!("a: {}", open.repeat(100_000))), "config-syntax");
         }
         assert_eq!(code(Language::Yaml, &format!("a: {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
-        assert_eq!(code(Language::Toml, &format!("a = {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
+        assert_eq!(
+            code(Language::Toml, &format!("a = {}{}", "[".repeat(60), "]".repeat(60))),
+            "config-depth"
+        );
         assert_eq!(code(Language::Toml, &format!("a = {}", "[".repeat(100_000))), "config-syntax");
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..30 {

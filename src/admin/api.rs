@@ -1,0 +1,243 @@
+//! `/api/v1`: status, events and alerts as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::routes::answer;
+use crate::delivery::format::alert_json;
+use crate::event::{EventId, Timestamp};
+use crate::snapshot::view::event_json;
+use crate::store::{AlertQuery, EventQuery, StoreError};
+
+type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+
+/// The most rows of one answer.
+const MAX_LIMIT: usize = 10_000;
+
+/// `GET /api/v1/status`.
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    let reader = admin.reader.clone();
+    let counts = tokio::task::spawn_blocking(move || reader.counts()).await;
+    let counts = match counts {
+        Ok(Ok(counts)) => counts,
+        Ok(Err(error)) => return unavailable(&error),
+        Err(_) => return broken(),
+    };
+    let snapshot = admin.snapshot.current();
+    let listeners: Vec<String> = (admin.listeners)().iter().map(ToString::to_string).collect();
+    answer(
+        StatusCode::OK,
+        &json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": admin.is_ready(),
+            "uptime_seconds": admin.started.elapsed().as_secs(),
+            "generation": snapshot.generation(),
+            "listeners": listeners,
+            "rules": snapshot.rules().len(),
+            "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
+            "mib": {"modules": snapshot.mib().modules().len(), "nodes": snapshot.mib().nodes().len()},
+            "alerts_open": counts.open_alerts.iter().sum::<u64>(),
+            "outbox": counts.outbox,
+            "dead_letters": counts.dead_letters,
+            "journals": counts.journals,
+            "damaged_rows": counts.damaged_rows,
+        }),
+    )
+}
+
+/// `GET /api/v1/events?since=&until=&source=&trap=&severity=&rule=&before=&limit=`: newest first.
+/// `since` and `until` take RFC 3339 or a span before now, as `1h`.
+pub(super) async fn events(State(admin): State<Arc<Admin>>, parameters: Parameters) -> Response {
+    let query =
+        match parameters.map_err(|error| error.body_text()).and_then(|Query(p)| event_query(&admin, p)) {
+            Ok(query) => query,
+            Err(problem) => return bad(&problem),
+        };
+    let reader = admin.reader.clone();
+    let snapshot = admin.snapshot.current();
+    let answered = tokio::task::spawn_blocking(move || {
+        let page = reader.events(&query)?;
+        let events: Vec<Value> = page.events.iter().map(|event| event_json(snapshot.mib(), event)).collect();
+        Ok::<_, StoreError>(json!({"events": events, "next": page.next, "damaged": page.damaged}))
+    });
+    finish(answered.await)
+}
+
+fn event_query(admin: &Admin, mut parameters: BTreeMap<String, String>) -> Result<EventQuery, String> {
+    let now = Timestamp::now();
+    let mut take = |name: &str| parameters.remove(name);
+    let query = EventQuery {
+        since: take("since").map(|text| time(&text, now)).transpose()?,
+        until: take("until").map(|text| time(&text, now)).transpose()?,
+        source: take("source").map(|text| network(&text)).transpose()?,
+        trap: take("trap")
+            .map(|text| {
+                let snapshot = admin.snapshot.current();
+                snapshot
+                    .mib()
+                    .resolve(&text)
+                    .map(|found| found.oid)
+                    .map_err(|error| format!("trap: `{text}`: {error}"))
+            })
+            .transpose()?,
+        severity: take("severity")
+            .map(|text| {
+                text.parse().map_err(|()| {
+                    format!("severity: `{text}` is none of critical, major, minor, warning, info")
+                })
+            })
+            .transpose()?,
+        rule: take("rule"),
+        before: take("before").map(|text| number("before", &text).map(EventId)).transpose()?,
+        limit: limit(take("limit"))?,
+        ..EventQuery::default()
+    };
+    nothing_left(&parameters)?;
+    Ok(query)
+}
+
+/// `GET /api/v1/alerts?all=true&severity=&rule=&alert=&limit=`: open ones, newest first; `all` adds the
+/// resolved ones that are still kept.
+pub(super) async fn alerts(State(admin): State<Arc<Admin>>, parameters: Parameters) -> Response {
+    let query = match parameters.map_err(|error| error.body_text()).and_then(|Query(p)| alert_query(p)) {
+        Ok(query) => query,
+        Err(problem) => return bad(&problem),
+    };
+    let reader = admin.reader.clone();
+    let answered = tokio::task::spawn_blocking(move || {
+        let alerts: Vec<Value> =
+            reader.alerts(&query)?.iter().map(|alert| Value::Object(alert_json(alert))).collect();
+        Ok::<_, StoreError>(json!({ "alerts": alerts }))
+    });
+    finish(answered.await)
+}
+
+fn alert_query(mut parameters: BTreeMap<String, String>) -> Result<AlertQuery, String> {
+    let mut take = |name: &str| parameters.remove(name);
+    let all = match take("all").as_deref() {
+        None | Some("false") => false,
+        Some("true" | "") => true,
+        Some(other) => return Err(format!("all: `{other}` is neither true nor false")),
+    };
+    let query = AlertQuery {
+        open_only: !all,
+        severity: take("severity")
+            .map(|text| {
+                text.parse().map_err(|()| {
+                    format!("severity: `{text}` is none of critical, major, minor, warning, info")
+                })
+            })
+            .transpose()?,
+        rule: take("rule"),
+        alert: take("alert"),
+        limit: limit(take("limit"))?,
+        ..AlertQuery::default()
+    };
+    nothing_left(&parameters)?;
+    Ok(query)
+}
+
+fn nothing_left(parameters: &BTreeMap<String, String>) -> Result<(), String> {
+    parameters.keys().next().map_or(Ok(()), |name| Err(format!("unknown parameter `{name}`")))
+}
+
+fn limit(text: Option<String>) -> Result<usize, String> {
+    let Some(text) = text else { return Ok(100) };
+    match number::<usize>("limit", &text)? {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => Err(format!("limit: from 1 to {MAX_LIMIT}; go on with `before`")),
+    }
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{name}: `{text}` is no number"))
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse().map(|address: std::net::IpAddr| IpNet::from(address)))
+        .map_err(|_| format!("source: `{text}` is neither an address nor a network"))
+}
+
+/// RFC 3339, or how long ago.
+fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Timestamp(time.as_microsecond()));
+    }
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    match digits.parse::<u64>().ok().and_then(|value| value.checked_mul(seconds)) {
+        Some(ago) if seconds > 0 => {
+            let ago = Duration::from_secs(ago).as_micros();
+            Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))))
+        }
+        _ => {
+            Err(format!("`{text}` is neither a time, as 2026-01-31T10:00:00Z, nor a span before now, as 2h"))
+        }
+    }
+}
+
+fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
+    match answered {
+        Ok(Ok(body)) => answer(StatusCode::OK, &body),
+        Ok(Err(error)) => unavailable(&error),
+        Err(_) => broken(),
+    }
+}
+
+fn bad(problem: &dyn Display) -> Response {
+    answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error.to_string()}))
+}
+
+fn broken() -> Response {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "the question failed; the log says why"}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_ago() {
+        let now = Timestamp(10_000_000_000);
+        assert_eq!(time("1970-01-01T00:00:01Z", now), Ok(Timestamp(1_000_000)));
+        assert_eq!(time("2m", now), Ok(Timestamp(10_000_000_000 - 120_000_000)));
+        for wrong in ["", "2", "m", "2w", "-2m", "99999999999999999999d", "yesterday"] {
+            assert!(time(wrong, now).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_wrong_parameters_are_told() {
+        let ask =
+            |name: &str, value: &str| alert_query(BTreeMap::from([(name.to_owned(), value.to_owned())]));
+        assert!(ask("limit", "5").is_ok());
+        for (name, value) in
+            [("limt", "5"), ("limit", "0"), ("limit", "x"), ("severity", "bad"), ("all", "maybe")]
+        {
+            assert!(ask(name, value).is_err(), "{name}={value}");
+        }
+    }
+}
