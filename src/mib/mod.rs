@@ -1,1 +1,104 @@
-//! mib.
+//! MIBs: from vendors' files to names, types and rendered values.
+//!
+//! # The way of a file
+//! [`source`] reads the directories. Each file is parsed on its own into a compact record (`lexer`,
+//! `parser`, `ast`); nothing in it stops the parser, problems are collected. All records are linked
+//! (`resolve`) into one flat, immutable [`Mib`] (`image`, `trie`).
+//!
+//! # What a [`Mib`] answers
+//! * OID to name: [`Mib::lookup`], [`Mib::write_name`];
+//! * name to OID: [`Mib::resolve`], and for rules [`Mib::resolve_object`];
+//! * values and instances: [`Mib::write_value`], [`Mib::index_parts`], and detached from the [`Mib`]
+//!   [`Renderer`] and [`IndexDecoder`].
+//!
+//! The built-in names (`prelude`) lie under everything: [`Mib::builtin`] is a `Mib` of them alone.
+
+mod ast;
+mod display;
+mod image;
+mod index;
+mod lexer;
+mod names;
+mod parser;
+mod prelude;
+mod resolve;
+mod source;
+mod symbol;
+mod trie;
+
+use std::sync::{Arc, OnceLock};
+
+pub use display::Renderer;
+pub use image::{Access, BaseType, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax};
+pub use index::{IndexDecoder, IndexKind, IndexPart};
+pub use names::{Bound, LookupError, Target};
+pub use source::{LARGEST_FILE, SourceFile, read_directories};
+
+use crate::diagnostic::{Diagnostic, Level};
+
+/// Where built-in names say they come from.
+const BUILT_IN: &str = "built-in";
+
+/// What a compile yields: always a [`Mib`], however bad the files.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The names of all files over the built-in ones.
+    pub mib: Mib,
+    /// Every problem, by file in the order given, then by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What was seen.
+    pub stats: CompileStats,
+}
+
+/// Counts of one compile.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CompileStats {
+    /// Files given.
+    pub files: usize,
+    /// Modules in them; several versions of one count each.
+    pub modules: usize,
+    /// Nodes of the [`Mib`], built-in ones included.
+    pub nodes: usize,
+    /// Diagnostics that are warnings or errors.
+    pub problems: usize,
+}
+
+impl Mib {
+    /// The built-in names alone: the SMI's roots, SNMPv2-MIB, IF-MIB, the usual textual conventions. Linked
+    /// once and shared.
+    #[must_use]
+    pub fn builtin() -> Arc<Self> {
+        static BUILTIN: OnceLock<Arc<Mib>> = OnceLock::new();
+        Arc::clone(BUILTIN.get_or_init(|| Arc::new(resolve::link(&[builtin_input()]).mib)))
+    }
+
+    /// Compiles `files` over the built-in names; a module of theirs goes before the built-in one of its name.
+    /// Never fails: what is meaningless is left out with a diagnostic. Time and memory are linear in the files.
+    #[must_use]
+    pub fn compile(files: &[SourceFile]) -> Compiled {
+        let mut parser = parser::Parser::default();
+        let records: Vec<ast::FileRecord> = files.iter().map(|file| parser.parse(&file.bytes)).collect();
+        let mut inputs: Vec<resolve::Input<'_>> = records
+            .iter()
+            .zip(files)
+            .map(|(record, file)| resolve::Input { record, path: Arc::clone(&file.path), builtin: false })
+            .collect();
+        inputs.push(builtin_input());
+        let linked = resolve::link(&inputs);
+        let diagnostics = source::diagnostics(files, &records, linked.problems);
+        let stats = CompileStats {
+            files: files.len(),
+            modules: records.iter().map(|record| record.modules.len()).sum(),
+            nodes: linked.mib.nodes().len(),
+            problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
+        };
+        Compiled { mib: linked.mib, diagnostics, stats }
+    }
+}
+
+fn builtin_input() -> resolve::Input<'static> {
+    resolve::Input { record: prelude::record(), path: BUILT_IN.into(), builtin: true }
+}
+
+#[cfg(test)]
+mod tests;

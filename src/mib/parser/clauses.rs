@@ -1,0 +1,425 @@
+//! What a definition says: its clauses, in any order, and its value.
+
+use super::{CLOSE, File, OPEN, begins_clause};
+use crate::diagnostic::Level;
+use crate::mib::ast::{Access, Definition, DefinitionKind, Item, Part, Span, Status};
+use crate::mib::lexer::{self, Token, TokenKind, keyword};
+use crate::mib::symbol::NONE;
+
+impl File<'_> {
+    /// From behind the macro's name to the end of the value.
+    pub(super) fn macro_use(&mut self, name: Token, kind: DefinitionKind) {
+        let mut definition = Definition::new(name.symbol, kind);
+        let mut has_enterprise = false;
+        loop {
+            let token = self.peek();
+            match token.kind {
+                TokenKind::Assign => {
+                    self.at += 1;
+                    break;
+                }
+                TokenKind::End => return self.no_value(name),
+                TokenKind::Word => {
+                    if token.symbol == keyword::END || self.begins_definition(self.at) {
+                        return self.no_value(name);
+                    }
+                    if token.symbol == keyword::ENTERPRISE {
+                        self.at += 1;
+                        has_enterprise = true;
+                        definition.oid = self.oid_value();
+                    } else if !self.clause(&mut definition) {
+                        self.at += 1;
+                    }
+                }
+                // An OID without ::= before it.
+                OPEN if self.is_last_group() => break,
+                OPEN => self.skip_braces(),
+                _ => self.at += 1,
+            }
+        }
+        let numbered = self.peek().kind == TokenKind::Number;
+        if matches!(kind, DefinitionKind::Trap | DefinitionKind::Notification) && (numbered || has_enterprise) {
+            self.trap_value(name, definition);
+        } else {
+            self.value(name, definition);
+        }
+    }
+
+    /// Whether the group at hand ends the definition: behind its `}` another one begins, or nothing.
+    fn is_last_group(&self) -> bool {
+        const LONGEST: usize = 16;
+        let close = (self.at..self.at + LONGEST).find(|&at| self.token(at).kind == CLOSE);
+        close.is_some_and(|close| {
+            let next = self.token(close + 1);
+            next.kind == TokenKind::End || next.symbol == keyword::END || self.begins_definition(close + 1)
+        })
+    }
+
+    fn no_value(&mut self, name: Token) {
+        let word = self.record.symbols.text(name.symbol);
+        let message = format!("{word} has no value: no ::= comes before the next definition");
+        let help = Some("this definition is left out");
+        self.problem(Level::Error, "mib-no-value", name, message, help);
+    }
+
+    /// One clause, into `definition`; `false`, and the place as it was, where none begins here.
+    pub(super) fn clause(&mut self, definition: &mut Definition) -> bool {
+        let groups = matches!(
+            definition.kind,
+            DefinitionKind::Compliance | DefinitionKind::Capabilities | DefinitionKind::Group
+        );
+        let word = self.peek().symbol;
+        match word {
+            keyword::SYNTAX | keyword::WRITE_SYNTAX => {
+                self.at += 1;
+                let (types, labels) = (self.record.types.len(), self.record.labels.len());
+                let syntax = self.syntax();
+                if definition.syntax == NONE && !groups {
+                    definition.syntax = syntax;
+                } else {
+                    self.record.types.truncate(types);
+                    self.record.labels.truncate(labels);
+                }
+            }
+            keyword::ACCESS | keyword::MAX_ACCESS | keyword::MIN_ACCESS => {
+                self.at += 1;
+                self.access(definition);
+            }
+            keyword::STATUS => {
+                self.at += 1;
+                self.status(definition);
+            }
+            keyword::DESCRIPTION => {
+                self.at += 1;
+                let text = self.text_span();
+                if definition.description.len == 0 {
+                    definition.description = text;
+                }
+            }
+            keyword::UNITS => {
+                self.at += 1;
+                definition.units = self.text_symbol();
+            }
+            keyword::DISPLAY_HINT => {
+                self.at += 1;
+                let hint = self.text_symbol();
+                if let Some(syntax) = self.record.types.get_mut(definition.syntax as usize) {
+                    syntax.hint = hint;
+                }
+            }
+            keyword::LAST_UPDATED | keyword::REVISION => {
+                self.at += 1;
+                self.date(word == keyword::LAST_UPDATED);
+            }
+            keyword::INDEX | keyword::AUGMENTS | keyword::OBJECTS | keyword::VARIABLES => {
+                self.at += 1;
+                if groups {
+                    self.skip_list();
+                } else {
+                    definition.augments = word == keyword::AUGMENTS;
+                    definition.items = self.items();
+                }
+            }
+            keyword::DEFVAL | keyword::NOTIFICATIONS | keyword::CREATION_REQUIRES | keyword::INCLUDES
+            | keyword::MANDATORY_GROUPS => {
+                self.at += 1;
+                self.skip_list();
+            }
+            keyword::REFERENCE | keyword::ORGANIZATION | keyword::CONTACT_INFO | keyword::PRODUCT_RELEASE => {
+                self.at += 1;
+                self.text_span();
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn skip_list(&mut self) {
+        if self.peek().kind == OPEN {
+            self.skip_braces();
+        }
+    }
+
+    /// The octets between the quotes, or nothing where no text stands.
+    fn text_span(&mut self) -> Span {
+        let token = self.peek();
+        if token.kind != TokenKind::Text {
+            return Span::default();
+        }
+        self.at += 1;
+        let closed = token.end > token.start + 1 && self.text[token.end as usize - 1] == b'"';
+        Span::new(token.start as usize + 1, token.end as usize - usize::from(closed))
+    }
+
+    /// A short text as a symbol: a hint, units. Empty counts as none.
+    pub(super) fn text_symbol(&mut self) -> u32 {
+        const LONGEST: usize = 1024;
+        let span = self.text_span();
+        if span.len == 0 || span.len as usize > LONGEST {
+            return NONE;
+        }
+        let text = String::from_utf8_lossy(&self.text[span.range()]);
+        let text = text.trim();
+        if text.is_empty() { NONE } else { self.record.symbols.intern(text.as_bytes()) }
+    }
+
+    /// The word of STATUS or ACCESS; `None` where another clause follows at once.
+    fn clause_word(&mut self) -> Option<Token> {
+        let token = self.peek();
+        let is_word = token.kind == TokenKind::Word && !begins_clause(token.symbol);
+        (is_word && !self.begins_definition(self.at)).then(|| {
+            self.at += 1;
+            token
+        })
+    }
+
+    fn status(&mut self, definition: &mut Definition) {
+        let Some(token) = self.clause_word() else {
+            return;
+        };
+        definition.status = match self.slice(token) {
+            b"current" | b"mandatory" | b"optional" => Status::Current,
+            b"deprecated" => Status::Deprecated,
+            b"obsolete" => Status::Obsolete,
+            _ => {
+                let message = format!("{} is no STATUS", self.record.symbols.text(token.symbol));
+                let help = Some("it is taken as current");
+                self.problem(Level::Note, "mib-bad-status", token, message, help);
+                Status::Current
+            }
+        };
+    }
+
+    fn access(&mut self, definition: &mut Definition) {
+        let Some(token) = self.clause_word() else {
+            return;
+        };
+        definition.access = match self.slice(token) {
+            b"not-accessible" => Access::NotAccessible,
+            b"accessible-for-notify" => Access::ForNotify,
+            b"read-only" => Access::ReadOnly,
+            b"read-write" | b"write-only" => Access::ReadWrite,
+            b"read-create" => Access::ReadCreate,
+            // Of AGENT-CAPABILITIES.
+            b"not-implemented" => Access::NotAccessible,
+            _ => {
+                let message = format!("{} is no access", self.record.symbols.text(token.symbol));
+                self.problem(Level::Note, "mib-bad-access", token, message, Some("it is passed over"));
+                Access::Unstated
+            }
+        };
+    }
+
+    /// LAST-UPDATED counts for the module; REVISION only while no LAST-UPDATED was readable.
+    fn date(&mut self, is_last_updated: bool) {
+        let token = self.peek();
+        let span = self.text_span();
+        if token.kind != TokenKind::Text {
+            return;
+        }
+        let date = date(&self.text[span.range()]);
+        let Some(module) = self.record.modules.last_mut() else {
+            return;
+        };
+        match date {
+            Some(date) if is_last_updated || module.last_updated == 0 => {
+                module.last_updated = module.last_updated.max(date);
+            }
+            Some(_) => {}
+            None if is_last_updated => {
+                let message = "this is no date as YYYYMMDDhhmmZ".to_owned();
+                let help = Some("the module counts as older than any with a date");
+                self.problem(Level::Note, "mib-bad-date", token, message, help);
+            }
+            None => {}
+        }
+    }
+
+    /// `{ a, IMPLIED b }`, into the record's items.
+    fn items(&mut self) -> Span {
+        let start = self.record.items.len();
+        let braced = self.eat(OPEN);
+        let mut implied = false;
+        loop {
+            let token = self.peek();
+            match token.kind {
+                CLOSE => {
+                    self.at += 1;
+                    break;
+                }
+                TokenKind::End | TokenKind::Assign => break,
+                TokenKind::Word if token.symbol == keyword::IMPLIED => {
+                    implied = true;
+                    self.at += 1;
+                }
+                TokenKind::Word => {
+                    if begins_clause(token.symbol) || token.symbol == keyword::END || self.begins_definition(self.at)
+                    {
+                        break;
+                    }
+                    self.at += 1;
+                    // `MODULE.name`, and the second word of OCTET STRING.
+                    let qualifier = self.peek().kind == TokenKind::Mark(b'.');
+                    if !qualifier && !matches!(token.symbol, keyword::STRING | keyword::IDENTIFIER) {
+                        self.record.items.push(Item { name: token.symbol, implied, at: token.start });
+                    }
+                    implied = false;
+                    if !braced && self.peek().kind != TokenKind::Mark(b',') {
+                        break;
+                    }
+                }
+                _ => self.at += 1,
+            }
+        }
+        Span::new(start, self.record.items.len())
+    }
+
+    /// An OID's value, braced or a name alone. Ends the definition.
+    pub(super) fn value(&mut self, name: Token, mut definition: Definition) {
+        let told = self.record.problems.len();
+        definition.oid = self.oid_value();
+        if definition.kind == DefinitionKind::Trap {
+            definition.kind = DefinitionKind::Notification;
+        }
+        if definition.oid.len > 0 {
+            self.push(name, definition);
+        } else if self.record.problems.len() == told {
+            let word = self.record.symbols.text(name.symbol);
+            let message = format!("the value of {word} is no OID");
+            let help = Some("this definition is left out");
+            self.problem(Level::Error, "mib-bad-oid", name, message, help);
+        }
+    }
+
+    /// The value of a TRAP-TYPE: a number. With an OID in its place it is read as a NOTIFICATION-TYPE.
+    fn trap_value(&mut self, name: Token, mut definition: Definition) {
+        definition.kind = DefinitionKind::Trap;
+        let token = self.peek();
+        if token.kind == TokenKind::Number {
+            self.at += 1;
+            match arc(self.slice(token)) {
+                Some(number) => {
+                    definition.number = number;
+                    self.push(name, definition);
+                }
+                None => self.no_arc(token),
+            }
+            return;
+        }
+        let oid = self.oid_value();
+        match oid.of(&self.record.parts) {
+            &[Part { name: NONE, number: Some(number) }] => definition.number = number,
+            [] => {
+                self.no_value(name);
+                return;
+            }
+            _ => {
+                definition.kind = DefinitionKind::Notification;
+                definition.oid = oid;
+            }
+        }
+        self.push(name, definition);
+    }
+
+    fn no_arc(&mut self, token: Token) {
+        let message = "this is no number from 0 to 4294967295".to_owned();
+        let help = Some("the definition is left out");
+        self.problem(Level::Error, "mib-bad-arc", token, message, help);
+    }
+
+    /// `{ a b(2) 3 }`, `{ a.3 }` or `a`, into the record's parts; empty where it is none or has a bad number.
+    fn oid_value(&mut self) -> Span {
+        let start = self.record.parts.len();
+        if !self.eat(OPEN) {
+            let token = self.peek();
+            if token.kind == TokenKind::Word && !lexer::is_keyword(token.symbol) {
+                self.at += 1;
+                self.record.parts.push(Part { name: token.symbol, number: None });
+            }
+            return Span::new(start, self.record.parts.len());
+        }
+        let mut sound = true;
+        loop {
+            let token = self.peek();
+            match token.kind {
+                CLOSE => {
+                    self.at += 1;
+                    break;
+                }
+                TokenKind::Word => {
+                    let closes = begins_clause(token.symbol) || token.symbol == keyword::END;
+                    if closes || self.begins_definition(self.at) {
+                        break;
+                    }
+                    self.at += 1;
+                    let number = self.number_in_parentheses(&mut sound);
+                    self.record.parts.push(Part { name: token.symbol, number });
+                }
+                TokenKind::Number => {
+                    self.at += 1;
+                    let number = arc(self.slice(token));
+                    if number.is_none() {
+                        self.no_arc(token);
+                        sound = false;
+                    }
+                    self.record.parts.push(Part { name: NONE, number });
+                }
+                TokenKind::End | TokenKind::Assign | OPEN => break,
+                _ => self.at += 1,
+            }
+        }
+        if !sound {
+            self.record.parts.truncate(start);
+        }
+        Span::new(start, self.record.parts.len())
+    }
+
+    fn number_in_parentheses(&mut self, sound: &mut bool) -> Option<u32> {
+        if self.peek().kind != TokenKind::Mark(b'(') || self.token(self.at + 1).kind != TokenKind::Number {
+            return None;
+        }
+        self.at += 1;
+        let token = self.next();
+        self.eat(TokenKind::Mark(b')'));
+        let number = arc(self.slice(token));
+        if number.is_none() {
+            self.no_arc(token);
+            *sound = false;
+        }
+        number
+    }
+}
+
+fn arc(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// `YYYYMMDDhhmmZ` or `YYMMDDhhmmZ` (RFC 2578 section 2) as YYYYMMDDhhmm; also with seconds, or without the time.
+fn date(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii();
+    let digits = text.iter().take_while(|octet| octet.is_ascii_digit()).count();
+    let number: u64 = std::str::from_utf8(text.get(..digits)?).ok()?.parse().ok()?;
+    let date = match digits {
+        14 => number / 100,
+        12 => number,
+        10 => number + 190_000_000_000,
+        8 => number * 10_000,
+        _ => return None,
+    };
+    let (month, day) = (date / 1_000_000 % 100, date / 10_000 % 100);
+    ((1..=12).contains(&month) && (1..=31).contains(&day)).then_some(date)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn dates_are_read_in_the_forms_that_vendors_write() {
+        assert_eq!(super::date(b"200006140000Z"), Some(200_006_140_000));
+        assert_eq!(super::date(b"9605221200Z"), Some(199_605_221_200));
+        assert_eq!(super::date(b"20200102030405Z"), Some(202_001_020_304));
+        assert_eq!(super::date(b"20200102"), Some(202_001_020_000));
+        assert_eq!(super::date(b"202013010000Z"), None);
+        assert_eq!(super::date(b"yesterday"), None);
+        assert_eq!(super::date(b""), None);
+    }
+}

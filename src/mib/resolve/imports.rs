@@ -1,0 +1,108 @@
+//! Tells what imports ask for in vain: a module that is nowhere, a name that its module lacks.
+
+use std::collections::BTreeMap;
+
+use super::Link;
+use crate::diagnostic::Level;
+use crate::mib::lexer;
+use crate::mib::symbol::Symbol;
+
+/// How many of those who need a missing module are named.
+const NAMED: usize = 3;
+
+/// Modules that hold nothing but macros and base types, which are known without them, or whose contents
+/// the built-in names cover.
+fn is_known_without(module: &str) -> bool {
+    matches!(
+        module,
+        "SNMPv2-CONF"
+            | "RFC-1212"
+            | "RFC-1215"
+            | "RFC1155-SMI"
+            | "RFC1065-SMI"
+            | "RFC-1155-SMI"
+            | "RFC1212"
+            | "RFC1215"
+    )
+}
+
+#[derive(Default)]
+struct Missing {
+    /// The file and the place of the first who needs it.
+    place: Option<(u32, u32)>,
+    needed_by: Vec<Symbol>,
+    count: usize,
+    /// A name that is asked of it is defined nowhere.
+    in_vain: bool,
+}
+
+pub(super) fn check(link: &mut Link<'_>) {
+    let mut missing: BTreeMap<Symbol, Missing> = BTreeMap::new();
+    for number in 0..link.modules.len() as u32 {
+        let module = link.modules[number as usize];
+        if link.inputs[module.file as usize].builtin {
+            continue;
+        }
+        let record = link.record(module.file);
+        for import in super::slice(&record.imports, record.modules[module.index as usize].imports) {
+            // Keywords (the macros and the base types) are known without any import.
+            let keyword = lexer::is_keyword(import.name);
+            let name = link.word(module.file, import.name);
+            let from = link.word(module.file, import.module);
+            let somewhere = keyword || link.is_defined_anywhere(name);
+            let exporter = link.module_named(from).filter(|&exporter| {
+                // What is built in holds only a part of its module.
+                !link.inputs[link.modules[exporter as usize].file as usize].builtin
+            });
+            let Some(exporter) = exporter else {
+                if somewhere && (link.module_named(from).is_some() || is_known_without(link.names.text(from)))
+                {
+                    continue;
+                }
+                let missing = missing.entry(from).or_default();
+                missing.place.get_or_insert((module.file, import.at));
+                missing.in_vain |= !somewhere;
+                if missing.needed_by.last() != Some(&module.name) {
+                    missing.count += 1;
+                    if missing.needed_by.len() < NAMED {
+                        missing.needed_by.push(module.name);
+                    }
+                }
+                continue;
+            };
+            if keyword || link.defines(exporter, name) {
+                continue;
+            }
+            let message = format!("{} does not define {}", link.names.text(from), link.names.text(name));
+            let place = (import.at, link.names.text(from).len());
+            let (level, help) = if somewhere {
+                (Level::Note, "another module's definition of that name is taken")
+            } else {
+                (Level::Warning, "no module defines that name")
+            };
+            link.problem(module.file, level, "mib-import-lacking", place, message, Some(help));
+        }
+    }
+    for (from, missing) in missing {
+        let Some((file, at)) = missing.place else {
+            continue;
+        };
+        let name = link.names.text(from);
+        let width = name.len();
+        let by: Vec<&str> = missing.needed_by.iter().map(|&module| link.names.text(module)).collect();
+        let mut message = format!("module {name} is in no directory, and {} imports from it", by.join(", "));
+        if missing.count > by.len() {
+            message = format!(
+                "module {name} is in no directory, and {} modules import from it: {}, …",
+                missing.count,
+                by.join(", ")
+            );
+        }
+        let (level, help) = if missing.in_vain {
+            (Level::Warning, "add the file that defines it to a MIB directory")
+        } else {
+            (Level::Note, "what is imported from it was found in other modules")
+        };
+        link.problem(file, level, "mib-missing-module", (at, width), message, Some(help));
+    }
+}

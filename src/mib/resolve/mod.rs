@@ -1,0 +1,160 @@
+//! Linking: from what each file says to what all of them together mean.
+//!
+//! The phases run one after the other over all records, collect problems, and never fail:
+//!
+//! | phase | does |
+//! |---|---|
+//! | [`modules`] | gathers the modules, chooses between several versions of one |
+//! | [`scope`] | makes names findable: in their module, through imports, then anywhere |
+//! | [`imports`] | tells what imports ask for in vain |
+//! | [`oids`] | gives every definition its place in the OID tree |
+//! | [`types`] | follows SYNTAX to a base type, with labels and hints met on the way |
+//! | [`assemble`] | writes the flat [`Mib`](super::Mib) |
+//!
+//! Nothing here recurses: chains of parents and of types are followed in loops with bounds.
+
+mod assemble;
+mod imports;
+mod modules;
+mod oids;
+mod scope;
+mod types;
+
+use std::sync::Arc;
+
+use super::Mib;
+use super::ast::{Definition, FileRecord, Problem, Span};
+use super::symbol::{NONE, Symbol, Symbols};
+use crate::diagnostic::Level;
+
+/// One record to link.
+pub(crate) struct Input<'a> {
+    pub(crate) record: &'a FileRecord,
+    pub(crate) path: Arc<str>,
+    /// The built-in names: any loaded module of the same name goes before.
+    pub(crate) builtin: bool,
+}
+
+/// What linking yields.
+pub(crate) struct Linked {
+    pub(crate) mib: Mib,
+    /// With the number of the input that each belongs to.
+    pub(crate) problems: Vec<(u32, Problem)>,
+}
+
+/// Links the records. Time and memory are linear in their size, but for sorting.
+pub(crate) fn link(inputs: &[Input<'_>]) -> Linked {
+    let mut link = Link::new(inputs);
+    modules::collect(&mut link);
+    scope::build(&mut link);
+    imports::check(&mut link);
+    oids::resolve(&mut link);
+    let mib = assemble::mib(&mut link);
+    Linked { mib, problems: link.problems }
+}
+
+/// One version of a module.
+#[derive(Debug, Clone, Copy)]
+struct ModuleEntry {
+    file: u32,
+    /// Into the record's modules.
+    index: u32,
+    name: Symbol,
+    last_updated: u64,
+    /// The version that was chosen for this name; itself where it is that one. All versions share the
+    /// scope of the chosen one, so that an older version adds only names that the chosen one lacks.
+    chosen: u32,
+    /// Of the SMI or of the IETF's base modules, whose names go before a vendor's equal ones.
+    core: bool,
+}
+
+/// One definition of one of the modules.
+#[derive(Debug, Clone, Copy)]
+struct DefinitionEntry {
+    file: u32,
+    /// Into the record's definitions.
+    index: u32,
+    module: u32,
+    name: Symbol,
+}
+
+struct Link<'a> {
+    inputs: &'a [Input<'a>],
+    /// The words of all files.
+    names: Symbols,
+    /// For each file, the symbol among all words for each of its own.
+    symbols: Vec<Vec<Symbol>>,
+    modules: Vec<ModuleEntry>,
+    /// The modules, the best first: the core, then by LAST-UPDATED, then by name.
+    ranked: Vec<u32>,
+    definitions: Vec<DefinitionEntry>,
+    scope: scope::Scope,
+    vertices: oids::Vertices,
+    /// For each definition its vertex, or a mark of [`oids`].
+    places: Vec<u32>,
+    problems: Vec<(u32, Problem)>,
+}
+
+impl<'a> Link<'a> {
+    fn new(inputs: &'a [Input<'a>]) -> Self {
+        let words = inputs.iter().map(|input| input.record.symbols.len()).sum::<usize>();
+        let mut names = Symbols::with_capacity(words / 2);
+        let symbols = inputs
+            .iter()
+            .map(|input| {
+                let own = &input.record.symbols;
+                (0..own.len() as Symbol).map(|symbol| names.intern(own.bytes_of(symbol))).collect()
+            })
+            .collect();
+        Self {
+            inputs,
+            names,
+            symbols,
+            modules: Vec::new(),
+            ranked: Vec::new(),
+            definitions: Vec::new(),
+            scope: scope::Scope::default(),
+            vertices: oids::Vertices::new(),
+            places: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn record(&self, file: u32) -> &'a FileRecord {
+        self.inputs[file as usize].record
+    }
+
+    /// The word among all for one of a file's own; [`NONE`] stays.
+    fn word(&self, file: u32, symbol: Symbol) -> Symbol {
+        self.symbols[file as usize].get(symbol as usize).copied().unwrap_or(NONE)
+    }
+
+    fn definition(&self, entry: DefinitionEntry) -> &'a Definition {
+        &self.record(entry.file).definitions[entry.index as usize]
+    }
+
+    fn module_name(&self, module: u32) -> &str {
+        self.names.text(self.modules[module as usize].name)
+    }
+
+    /// A problem with the name at `at` in `file`; of the built-in names there are none to tell.
+    fn problem(
+        &mut self,
+        file: u32,
+        level: Level,
+        code: &'static str,
+        (at, len): (u32, usize),
+        message: String,
+        help: Option<&'static str>,
+    ) {
+        if !self.inputs[file as usize].builtin {
+            let end = at + len as u32;
+            self.problems.push((file, Problem { level, code, start: at, end, message, help }));
+        }
+    }
+}
+
+/// The items of a span of a record, as a slice that outlives the link's borrow.
+fn slice<T>(all: &[T], span: Span) -> &[T] {
+    span.of(all)
+}

@@ -1,0 +1,149 @@
+//! Interned words: a word is stored once, and known by a number from then on.
+//!
+//! Used per file while parsing (where the keywords of the SMI hold the first numbers, so that telling a
+//! keyword is comparing a number) and once over all files while linking.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
+
+/// The number of a word in its [`Symbols`].
+pub(crate) type Symbol = u32;
+
+/// In place of a symbol, an index or a number: there is none.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A set of words, numbered in the order of their first appearance.
+#[derive(Debug, Clone)]
+pub(crate) struct Symbols {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    /// Open addressing, a power of two long: half of the hash, and the symbol.
+    slots: Vec<(u32, Symbol)>,
+    seed: u64,
+}
+
+impl Symbols {
+    /// An empty set with room for about `words`.
+    pub(crate) fn with_capacity(words: usize) -> Self {
+        // Seeded per process, so that no file can be made that drives every word into one slot.
+        static SEED: OnceLock<u64> = OnceLock::new();
+        let seed = *SEED.get_or_init(|| RandomState::new().build_hasher().finish());
+        let slots = (words.max(8) * 2).next_power_of_two();
+        Self { bytes: Vec::new(), ends: Vec::with_capacity(words), slots: vec![(0, NONE); slots], seed }
+    }
+
+    /// The symbol of `word`, new or known. Amortised constant in the number of words.
+    pub(crate) fn intern(&mut self, word: &[u8]) -> Symbol {
+        let hash = hash(word, self.seed);
+        let tag = (hash >> 32) as u32;
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let (known, symbol) = self.slots[at];
+            if symbol == NONE {
+                break;
+            }
+            if known == tag && self.bytes_of(symbol) == word {
+                return symbol;
+            }
+            at = (at + 1) & mask;
+        }
+        let symbol = self.ends.len() as Symbol;
+        self.bytes.extend_from_slice(word);
+        self.ends.push(self.bytes.len() as u32);
+        self.slots[at] = (tag, symbol);
+        if self.ends.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        symbol
+    }
+
+    fn grow(&mut self) {
+        let size = self.slots.len() * 2;
+        let mut slots = vec![(0, NONE); size];
+        for symbol in 0..self.ends.len() as Symbol {
+            let hash = hash(self.bytes_of(symbol), self.seed);
+            let mut at = hash as usize & (size - 1);
+            while slots[at].1 != NONE {
+                at = (at + 1) & (size - 1);
+            }
+            slots[at] = ((hash >> 32) as u32, symbol);
+        }
+        self.slots = slots;
+    }
+
+    /// How many words there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The word behind a symbol of this set; empty for [`NONE`].
+    pub(crate) fn bytes_of(&self, symbol: Symbol) -> &[u8] {
+        let at = symbol as usize;
+        let Some(&end) = self.ends.get(at) else {
+            return &[];
+        };
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.bytes[start as usize..end as usize]
+    }
+
+    /// The word behind a symbol. Words are interned as UTF-8, so this loses nothing.
+    pub(crate) fn text(&self, symbol: Symbol) -> &str {
+        std::str::from_utf8(self.bytes_of(symbol)).unwrap_or_default()
+    }
+
+    /// Gives up the table that only interning needs, and surplus capacity.
+    pub(crate) fn freeze(&mut self) {
+        self.slots = vec![(0, NONE)];
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    /// The pool and the ends of the words in it, in the order of the symbols.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>) {
+        (self.bytes, self.ends)
+    }
+}
+
+/// Folded multiplication over eight octets at a time. Equal on every machine for an equal seed.
+pub(crate) fn hash(word: &[u8], seed: u64) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = seed ^ (word.len() as u64).wrapping_mul(FACTOR);
+    let mut chunks = word.chunks_exact(8);
+    for chunk in &mut chunks {
+        let mut octets = [0; 8];
+        octets.copy_from_slice(chunk);
+        state = fold(state ^ u64::from_le_bytes(octets), FACTOR);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        let mut octets = [0; 8];
+        octets[..rest.len()].copy_from_slice(rest);
+        state = fold(state ^ u64::from_le_bytes(octets), FACTOR);
+    }
+    fold(state, 0xd6e8_feb8_6659_fd93)
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_stored_once_and_found_again() {
+        let mut symbols = Symbols::with_capacity(1);
+        let numbers: Vec<Symbol> =
+            (0..10_000).map(|n| symbols.intern(format!("word{n}").as_bytes())).collect();
+        assert_eq!(numbers, (0..10_000).collect::<Vec<_>>());
+        for n in 0..10_000 {
+            let word = format!("word{n}");
+            assert_eq!(symbols.intern(word.as_bytes()), n);
+            assert_eq!(symbols.text(n), word);
+        }
+        assert_eq!(symbols.text(NONE), "");
+    }
+}

@@ -1,0 +1,172 @@
+//! The OID tree: longest-prefix lookup over flat vertices.
+//!
+//! Vertices stand in breadth-first order, the children of one side by side and sorted by arc. Arcs of real
+//! MIBs mostly run on without a gap, so the child is first looked for at its distance from the first
+//! sibling, and by bisection only when it is not there.
+
+use super::symbol::NONE;
+
+/// One vertex. Vertex 0 is the root, which has no arc.
+#[derive(Debug, Clone, Copy)]
+struct Vertex {
+    arc: u32,
+    parent: u32,
+    first: u32,
+    count: u32,
+    /// The first of the nodes at this OID, or [`NONE`].
+    node: u32,
+}
+
+/// The tree of all OIDs that have a name, and of those above them.
+#[derive(Debug)]
+pub(crate) struct Trie {
+    vertices: Vec<Vertex>,
+}
+
+impl Trie {
+    /// Builds the tree of `edges`: the parent and the arc of each vertex but the root, a parent before its
+    /// children. Returns with it the new number of each vertex (the root's first).
+    pub(crate) fn build(edges: &[(u32, u32)]) -> (Self, Vec<u32>) {
+        let total = edges.len() + 1;
+        let mut starts = vec![0u32; total + 1];
+        for &(parent, _) in edges {
+            starts[parent as usize + 1] += 1;
+        }
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
+        }
+        let mut fill = starts.clone();
+        let mut children = vec![0u32; edges.len()];
+        for (at, &(parent, _)) in edges.iter().enumerate() {
+            let slot = &mut fill[parent as usize];
+            children[*slot as usize] = at as u32 + 1;
+            *slot += 1;
+        }
+        let mut numbers = vec![0u32; total];
+        let mut vertices = Vec::with_capacity(total);
+        vertices.push(Vertex { arc: 0, parent: 0, first: 0, count: 0, node: NONE });
+        let mut order = Vec::with_capacity(total);
+        order.push(0u32);
+        let mut at = 0;
+        while at < order.len() {
+            let old = order[at] as usize;
+            let siblings = &mut children[starts[old] as usize..starts[old + 1] as usize];
+            siblings.sort_unstable_by_key(|&child| edges[child as usize - 1].1);
+            vertices[at].first = vertices.len() as u32;
+            vertices[at].count = siblings.len() as u32;
+            for &child in siblings.iter() {
+                numbers[child as usize] = vertices.len() as u32;
+                let arc = edges[child as usize - 1].1;
+                vertices.push(Vertex { arc, parent: at as u32, first: 0, count: 0, node: NONE });
+                order.push(child);
+            }
+            at += 1;
+        }
+        (Self { vertices }, numbers)
+    }
+
+    /// Names a vertex: `node` is the first of the nodes there.
+    pub(crate) fn set_node(&mut self, vertex: u32, node: u32) {
+        self.vertices[vertex as usize].node = node;
+    }
+
+    /// The deepest named vertex on the way along `arcs`: its first node and how many arcs lead there.
+    pub(crate) fn lookup(&self, arcs: impl Iterator<Item = u32>) -> Option<(u32, usize)> {
+        let mut best = None;
+        let mut at = 0;
+        for (depth, arc) in arcs.enumerate() {
+            let Some(child) = self.child(at, arc) else {
+                break;
+            };
+            at = child;
+            let node = self.vertices[at as usize].node;
+            if node != NONE {
+                best = Some((node, depth + 1));
+            }
+        }
+        best
+    }
+
+    /// The vertex below `parent` by `arc`.
+    pub(crate) fn child(&self, parent: u32, arc: u32) -> Option<u32> {
+        let vertex = self.vertices[parent as usize];
+        let siblings = &self.vertices[vertex.first as usize..vertex.first as usize + vertex.count as usize];
+        let lowest = siblings.first()?.arc;
+        let guess = arc.checked_sub(lowest)? as usize;
+        let at = match siblings.get(guess) {
+            Some(sibling) if sibling.arc == arc => guess,
+            _ => siblings.binary_search_by_key(&arc, |sibling| sibling.arc).ok()?,
+        };
+        Some(vertex.first + at as u32)
+    }
+
+    /// The vertices below `parent`, by arc.
+    pub(crate) fn children(&self, parent: u32) -> std::ops::Range<u32> {
+        let vertex = self.vertices[parent as usize];
+        vertex.first..vertex.first + vertex.count
+    }
+
+    /// The vertex above; the root's is the root.
+    pub(crate) fn parent(&self, vertex: u32) -> u32 {
+        self.vertices[vertex as usize].parent
+    }
+
+    /// The last arc of a vertex.
+    pub(crate) fn arc(&self, vertex: u32) -> u32 {
+        self.vertices[vertex as usize].arc
+    }
+
+    /// The first node at a vertex.
+    pub(crate) fn node(&self, vertex: u32) -> Option<u32> {
+        let node = self.vertices[vertex as usize].node;
+        (node != NONE).then_some(node)
+    }
+
+    /// The vertices, with the root.
+    pub(crate) fn len(&self) -> usize {
+        self.vertices.len()
+    }
+
+    /// What it takes in memory, in octets.
+    pub(crate) fn size(&self) -> usize {
+        self.vertices.len() * size_of::<Vertex>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeSet, HashMap};
+
+    proptest! {
+        /// Against the naive longest prefix over a set of OIDs.
+        #[test]
+        fn finds_the_longest_named_prefix(
+            oids in prop::collection::btree_set(prop::collection::vec(0u32..6, 1..6), 1..40),
+            questions in prop::collection::vec(prop::collection::vec(0u32..7, 0..8), 1..40),
+        ) {
+            let mut numbers: HashMap<Vec<u32>, u32> = HashMap::from([(Vec::new(), 0)]);
+            let mut edges = Vec::new();
+            for oid in &oids {
+                for len in 1..=oid.len() {
+                    if !numbers.contains_key(&oid[..len]) {
+                        edges.push((numbers[&oid[..len - 1]], oid[len - 1]));
+                        numbers.insert(oid[..len].to_vec(), edges.len() as u32);
+                    }
+                }
+            }
+            let (mut trie, renumbered) = Trie::build(&edges);
+            let oids: BTreeSet<Vec<u32>> = oids;
+            for (node, oid) in oids.iter().enumerate() {
+                trie.set_node(renumbered[numbers[oid] as usize], node as u32);
+            }
+            for question in questions {
+                let naive = (1..=question.len()).rev().find_map(|len| {
+                    oids.iter().position(|oid| oid[..] == question[..len]).map(|at| (at as u32, len))
+                });
+                prop_assert_eq!(trie.lookup(question.iter().copied()), naive);
+            }
+        }
+    }
+}
