@@ -1,3 +1,5 @@
-//! The `nereus` program.
+//! The `nereus` program: all of it is in the library, `nereus::cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    nereus::cli::main()
+}

@@ -1,0 +1,282 @@
+//! The client of a running Nereus' admin API: one request, one bounded answer, errors that name the address.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::output::printable;
+
+/// Where a Nereus with the embedded default answers.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
+/// The variable that holds the bearer token, where no file does.
+const TOKEN_VARIABLE: &str = "NEREUS_ADMIN_TOKEN";
+/// For a whole request, answer included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer, in octets: some hundred thousand events.
+const LARGEST_ANSWER: usize = 128 << 20;
+/// The largest token file, in octets.
+const LARGEST_TOKEN: u64 = 8 << 10;
+
+/// How to reach a running Nereus.
+#[derive(Args)]
+pub(super) struct AdminArgs {
+    /// The admin address of the running Nereus [default: http://127.0.0.1:9090]
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// A file that holds the bearer token; else the variable NEREUS_ADMIN_TOKEN does
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Where a Nereus answers, and what it asks for. No Debug: the token is a secret.
+pub(super) struct Client {
+    /// Scheme, authority and path, without a slash at the end.
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl AdminArgs {
+    /// # Errors
+    /// [`Failure::Usage`] for an address that is none, [`Failure::Unable`] for a token that cannot be read.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let base = base(self.admin.as_deref().unwrap_or(DEFAULT_ADMIN))?;
+        let token = match &self.token_file {
+            Some(path) => Some(read_token(path)?),
+            None => std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
+        };
+        let authorization = token.map(|token| bearer(&token)).transpose()?;
+        Ok(Client { base, authorization })
+    }
+}
+
+/// Scheme, authority and path of an address, without a slash at the end.
+fn base(text: &str) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::Usage(format!("--admin {}: {why}", printable(text)));
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: Uri = with_scheme.parse().map_err(|_| wrong("write it as http://127.0.0.1:9090"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong("only http and https are spoken"));
+    }
+    let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
+    if authority.as_str().contains('@') {
+        return Err(Failure::Usage("--admin takes no user or password; see --token-file".to_owned()));
+    }
+    if uri.query().is_some() {
+        return Err(wrong("it has a query; name the address alone"));
+    }
+    let scheme = uri.scheme_str().unwrap_or("http");
+    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let unable = |why: String| Failure::Unable(format!("the token file {}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| unable(error.to_string()))?;
+    let mut token = String::new();
+    let read =
+        file.take(LARGEST_TOKEN + 1).read_to_string(&mut token).map_err(|error| unable(error.to_string()))?;
+    if read as u64 > LARGEST_TOKEN {
+        return Err(unable("it is no token: it is larger than 8 KiB".to_owned()));
+    }
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(unable("it is empty".to_owned()));
+    }
+    Ok(token.to_owned())
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut value = value
+        .map_err(|_| Failure::Unable("the token holds characters that a header cannot carry".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Client {
+    /// Asks for `path`, as `/api/v1/events`, with `query`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where Nereus refused the filters, else [`Failure::Unable`] with the remedy.
+    pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Unable(format!("no runtime: {error}")))?;
+        let (status, body) = runtime.block_on(async {
+            let timely = tokio::time::timeout(TIMEOUT, self.request(path, query)).await;
+            timely.unwrap_or_else(|_| {
+                let wait = TIMEOUT.as_secs();
+                Err(self
+                    .unable(&format!("no answer within {wait} s; is this the admin address of a Nereus?")))
+            })
+        })?;
+        self.judge(path, status, &body)
+    }
+
+    async fn request(&self, path: &str, query: &[(&str, String)]) -> Result<(StatusCode, Bytes), Failure> {
+        let mut uri = format!("{}{path}", self.base);
+        for (at, (name, value)) in query.iter().enumerate() {
+            uri.push(if at == 0 { '?' } else { '&' });
+            uri.push_str(name);
+            uri.push('=');
+            percent_encode(value, &mut uri);
+        }
+        let mut request = Request::get(uri).header(ACCEPT, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.unable(&error.to_string()))?;
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if self.base.starts_with("https:") {
+            let roots = builder.with_provider_and_native_roots(rustls::crypto::ring::default_provider());
+            roots
+                .map_err(|error| self.unable(&format!("the system's certificates cannot be read: {error}")))?
+        } else {
+            // Without TLS no certificate is looked at: reading the system's takes longer than the request.
+            builder
+                .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+                .map_err(|error| self.unable(&error.to_string()))?
+        };
+        let connector = builder.https_or_http().enable_http1().build();
+        let client = HttpClient::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+        let answer = client.request(request).await.map_err(|error| {
+            let remedy = if error.is_connect() {
+                "; is Nereus running there? `nereus run` starts it, --admin names another address"
+            } else {
+                "; is this the admin address of a Nereus?"
+            };
+            self.unable(&format!("{}{remedy}", causes(&error)))
+        })?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                let largest = LARGEST_ANSWER >> 20;
+                self.unable(&format!(
+                    "the answer is larger than {largest} MiB; ask for less with --limit or --since"
+                ))
+            } else {
+                self.unable(&format!("the answer broke off: {error}"))
+            }
+        })?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn judge(&self, path: &str, status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
+        if status.is_success() {
+            return serde_json::from_slice(body).map_err(|error| {
+                self.unable(&format!("the answer to {path} is no JSON ({error}); is this a Nereus?"))
+            });
+        }
+        let said = said(body);
+        Err(match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                Failure::Usage(format!("Nereus at {} refused the question: {said}", self.base))
+            }
+            StatusCode::UNAUTHORIZED => self.unable(&format!(
+                "it wants a token ({said}); put it into a file for --token-file, or into {TOKEN_VARIABLE}"
+            )),
+            StatusCode::FORBIDDEN => {
+                self.unable(&format!("it refused ({said}); see admin.hosts and admin.token"))
+            }
+            StatusCode::NOT_FOUND => {
+                self.unable(&format!("it does not know {path}; is this a Nereus, and of this version?"))
+            }
+            status => self.unable(&format!("{status}: {said}")),
+        })
+    }
+
+    fn unable(&self, why: &str) -> Failure {
+        Failure::Unable(format!("cannot ask Nereus at {}: {}", self.base, printable(why)))
+    }
+}
+
+/// What an error's body says: its `error` field, else its beginning.
+fn said(body: &[u8]) -> String {
+    /// More of a proxy's page helps nobody.
+    const ENOUGH: usize = 200;
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(fields)) => fields.get("error").and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    let text: String = text.trim().chars().take(ENOUGH).collect();
+    if text.is_empty() { "it did not say why".to_owned() } else { printable(&text).into_owned() }
+}
+
+/// An error with what caused it, outermost first; what repeats is said once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text += ": ";
+            text += &next;
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// RFC 3986 section 2.1, for a query's value.
+fn percent_encode(text: &str, out: &mut String) {
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            out.push(char::from(octet));
+        } else {
+            out.push_str(&format!("%{octet:02X}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, expected) in [
+            ("http://127.0.0.1:9090", "http://127.0.0.1:9090"),
+            ("http://127.0.0.1:9090/", "http://127.0.0.1:9090"),
+            ("nms:9090", "http://nms:9090"),
+            ("[::1]:9090", "http://[::1]:9090"),
+            ("https://nms/nereus/", "https://nms/nereus"),
+        ] {
+            assert_eq!(base(text), Ok(expected.to_owned()));
+        }
+        for text in ["ftp://nms", "http://", "http://u:p@nms", "http://nms/?a=b", "http://a b"] {
+            assert!(matches!(base(text), Err(Failure::Usage(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_address_is_not_repeated() {
+        let Err(Failure::Usage(text)) = base("http://user:hunter2@nms") else {
+            panic!("a password was taken");
+        };
+        assert!(!text.contains("hunter2"));
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        let mut out = String::new();
+        percent_encode("IF-MIB::link Down&ü=+", &mut out);
+        assert_eq!(out, "IF-MIB%3A%3Alink%20Down%26%C3%BC%3D%2B");
+    }
+
+    #[test]
+    fn what_a_refusal_says_is_bounded() {
+        assert_eq!(said(br#"{"error":"no such severity\u001b[1m"}"#), "no such severity\\u{1b}[1m");
+        assert_eq!(said(b""), "it did not say why");
+        assert!(said(&vec![b'x'; 100_000]).len() <= 200);
+    }
+}
