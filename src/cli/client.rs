@@ -142,9 +142,13 @@ impl Client {
                 .map_err(|error| self.unable(&format!("the system's certificates cannot be read: {error}")))?
         } else {
             // Without TLS no certificate is looked at: reading the system's takes longer than the request.
-            builder
-                .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-                .map_err(|error| self.unable(&error.to_string()))?
+            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| self.unable(&error.to_string()))?;
+            builder.with_tls_config(
+                config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+            )
         };
         let connector = builder.https_or_http().enable_http1().build();
         let client = HttpClient::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);

@@ -2,7 +2,7 @@
 //!
 //! | command | file |
 //! |---|---|
-//! | `run` (or nothing at all) | `run.rs` |
+//! | `run` (or nothing at all), `check` | `run.rs` |
 //! | `send` | `send/` |
 //! | `mib lookup` | `lookup.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
@@ -46,6 +46,8 @@ const EXIT_CODES: &str = "Without a command, nereus runs as `nereus run` does.\n
 enum Command {
     /// Collect notifications
     Run(RunArgs),
+    /// Check a configuration and show every problem
+    Check(run::CheckArgs),
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
     /// Ask the MIBs
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => return run::run(args.config),
+        Command::Check(args) => run::check(&args, out)?,
         Command::Send(args) => send::send(&args, out)?,
         Command::Mib { command: MibCommand::Lookup(args) } => lookup::lookup(&args, out)?,
         Command::Events(args) => query::events(&args, out)?,

@@ -1,17 +1,119 @@
-//! `nereus run`: hands over to the composition root.
+//! `nereus run` and `nereus check`: from a configuration file to the composition root.
 
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::failure::Failure;
+use clap::Args;
+use serde_json::json;
 
-/// Collects until it is told to stop. The one place where the command line meets [`crate::server`].
+use super::failure::Failure;
+use super::output::Out;
+use crate::config::{self, Settings};
+use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
+use crate::server::{self, Server, StartError};
+
+/// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
+/// [`crate::server`].
 ///
 /// # Errors
-/// [`Failure::Unable`]: the composition root is not wired yet.
-pub(super) fn run(config: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let _ = config;
-    Err(Failure::Unable(
-        "this build cannot collect: the server is not wired to the command line yet".to_owned(),
-    ))
+/// [`Failure::Bad`] for a configuration with errors, which are shown as `check` shows them, before
+/// anything is bound; [`Failure::Unable`] where an address, a directory or a file cannot be had.
+pub(super) fn run(file: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let settings = match file.or_else(config::find) {
+        Some(path) => load(&path)?.0,
+        None => Settings::default(),
+    };
+    // A core dump would hold communities and tokens.
+    let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
+    match Server::start(settings) {
+        Ok(server) => {
+            server.run_until_signal().map_err(|error| Failure::Unable(error.to_string()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(StartError::Settings(problems)) => {
+            tell(&problems);
+            Err(Failure::Bad)
+        }
+        Err(error @ StartError::Environment(_)) => Err(Failure::Unable(error.to_string())),
+    }
+}
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// The configuration file; without it the one that `nereus run` would take
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON object for each problem
+    #[arg(long)]
+    json: bool,
+}
+
+/// The validation that a start runs: settings, MIBs, rules. Every problem is shown.
+///
+/// # Errors
+/// [`Failure::Bad`] where there is an error.
+pub(super) fn check(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
+    let Some(path) = args.config.clone().or_else(config::find) else {
+        out.line("no configuration file: the embedded default is valid")?;
+        return Ok(());
+    };
+    let (problems, mib_problems) = match config::load(&path) {
+        Ok(loaded) => {
+            let mut problems = loaded.diagnostics;
+            let (built, mib_problems) = server::candidate(loaded.settings);
+            problems.extend(built.err().into_iter().flatten());
+            (problems, mib_problems)
+        }
+        Err(problems) => (problems.diagnostics, Vec::new()),
+    };
+    let failed = problems.iter().any(|problem| problem.level == Level::Error);
+    if args.json {
+        for problem in &problems {
+            out.line(&json!(problem).to_string())?;
+        }
+    } else {
+        for problem in &problems {
+            out.line(&render(problem))?;
+        }
+        let place = path.display();
+        match (failed, problems.is_empty()) {
+            (true, _) => out.line(&format!("{place}: {}", summary(&problems)))?,
+            (false, true) => out.line(&format!("{place}: valid"))?,
+            (false, false) => out.line(&format!("{place}: valid, with {}", summary(&problems)))?,
+        }
+        if !mib_problems.is_empty() {
+            out.line(&format!(
+                "MIB files: {} (none of them keeps Nereus from starting)",
+                summary(&mib_problems)
+            ))?;
+        }
+    }
+    if failed { Err(Failure::Bad) } else { Ok(()) }
+}
+
+/// The settings of a file; its warnings are told.
+fn load(path: &Path) -> Result<(Settings, Vec<config::Input>), Failure> {
+    match config::load(path) {
+        Ok(loaded) => {
+            tell(&loaded.diagnostics);
+            Ok((loaded.settings, loaded.inputs))
+        }
+        Err(problems) => {
+            tell(&problems.diagnostics);
+            Err(Failure::Bad)
+        }
+    }
+}
+
+fn tell(problems: &[Diagnostic]) {
+    if problems.is_empty() {
+        return;
+    }
+    let mut stderr = anstream::AutoStream::auto(io::stderr());
+    for problem in problems {
+        let _ = writeln!(stderr, "{}", render_coloured(problem));
+    }
+    let _ = writeln!(stderr, "{}", summary(problems));
 }

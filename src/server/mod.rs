@@ -201,7 +201,7 @@ impl Server {
         let listeners: Vec<String> = server.listeners().iter().map(ToString::to_string).collect();
         tracing::info!(
             component = "listener", listeners = listeners.join(", "), admin = %admin_address,
-            generation = server.generation().0, duration = ?started.elapsed(), "Nereus is ready"
+            generation = server.generation().0, duration_seconds = started.elapsed().as_secs_f64(), "Nereus is ready"
         );
         Ok(server)
     }
@@ -222,6 +222,27 @@ impl Server {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.publisher.current().generation()
+    }
+
+    /// Runs until SIGTERM or SIGINT, then ends in order. A second signal ends the process as signals do.
+    ///
+    /// # Errors
+    /// When the system refuses the signal handlers.
+    pub fn run_until_signal(self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Some(running) = &self.running {
+            running.runtime.block_on(async {
+                let mut terminate = signal(SignalKind::terminate())?;
+                let mut interrupt = signal(SignalKind::interrupt())?;
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                Ok::<_, std::io::Error>(())
+            })?;
+        }
+        self.stop();
+        Ok(())
     }
 
     /// Ends in order: what the sockets hold is received, what was received is decided and committed, posts
