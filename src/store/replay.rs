@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -87,11 +88,11 @@ impl State {
             applied: 0,
         };
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        for file in journals {
-            // Changes may follow the newest event, so that the file that holds it is read too.
-            if file.last() < from && Some(file.number) != journals.last().map(|last| last.number) {
-                continue;
-            }
+        // Whatever stands before the first event of a file that begins at `from` or earlier is in. Files
+        // without an event hold changes, so that their events say nothing of them.
+        let begins = |file: &Arc<JournalFile>| file.first.load(Ordering::Relaxed) <= from;
+        let first = journals.iter().rposition(begins).unwrap_or(0);
+        for file in &journals[first..] {
             session.journal = file.number;
             let shared = RefCell::new(&mut session);
             match journal::replay(&file.path, from, |entry| shared.borrow_mut().entry(entry)) {
