@@ -107,15 +107,10 @@ fn run(count: u64, does: Does) -> Duration {
     let store = Store::open(&settings, metrics.clone()).expect("a store").store;
     let queue = Arc::new(Queue::new(64 << 20));
     let thread = spawn_writer(store, queue.clone(), watch::channel(0).0, metrics.clone()).expect("a thread");
-    let mut commands: Vec<_> = (1..=count).map(|number| command(number, does, &rule)).collect();
+    let commands: Vec<_> = (1..=count).map(|number| command(number, does, &rule)).collect();
     let began = Instant::now();
-    while !commands.is_empty() {
-        // In batches, as the correlator gives them; the queue takes what fits.
-        let mut batch: Vec<_> = commands.drain(..commands.len().min(256)).collect();
-        while let Some(first) = (!batch.is_empty()).then(|| batch.remove(0)) {
-            queue.push(first).expect("an open queue");
-            queue.offer(&mut batch);
-        }
+    for command in commands {
+        queue.push(command).expect("an open queue");
     }
     let (sender, receiver) = sync_channel(1);
     queue.push_control(Command::Flush(sender)).expect("an open queue");

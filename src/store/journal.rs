@@ -108,13 +108,16 @@ impl Journal {
     pub(super) fn open(file: &Arc<JournalFile>, last_event: u64) -> Result<Self, OpenFailure> {
         let path = &file.path;
         let connection = files::open_for_writing(path, &SHAPE)?;
-        let read = || -> rusqlite::Result<i64> {
+        let read = || -> rusqlite::Result<(i64, bool)> {
             describe(&connection, file)?;
             let created = "SELECT value FROM meta WHERE key = 'created'";
-            Ok(connection.query_row(created, [], |row| row.get(0)).optional()?.unwrap_or(0))
+            let created = connection.query_row(created, [], |row| row.get(0)).optional()?.unwrap_or(0);
+            let empty = "SELECT NOT EXISTS (SELECT 1 FROM events) AND NOT EXISTS (SELECT 1 FROM changes)";
+            Ok((created, connection.query_row(empty, [], |row| row.get(0))?))
         };
-        let created = Timestamp(read().map_err(|error| OpenFailure::of(path, &error))?);
-        let octets = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let (created, empty) = read().map_err(|error| OpenFailure::of(path, &error))?;
+        let created = Timestamp(created);
+        let octets = if empty { 0 } else { std::fs::metadata(path).map_or(0, |metadata| metadata.len()) };
         let last_event = last_event.max(file.last());
         Ok(Self { connection, file: file.clone(), created, texts: HashMap::new(), octets, last_event })
     }

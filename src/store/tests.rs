@@ -1021,3 +1021,101 @@ fn a_number_that_comes_twice_keeps_the_first_row() {
     assert_eq!((appended.taken, appended.stored, appended.known), (1, 0, 1));
     assert_eq!(store.reader().event(id_of(1)).unwrap().unwrap().alert_id, None);
 }
+
+/// The child of the test below: answers are lines, each after the sync.
+#[test]
+#[ignore = "run by the test that kills it"]
+fn writes_until_it_is_killed() {
+    #[derive(Debug)]
+    struct Line(EventId);
+
+    impl Answer for Line {
+        fn send(self: Box<Self>) {
+            use std::io::Write;
+            let _ = writeln!(std::io::stdout().lock(), "answered {}", self.0);
+        }
+    }
+
+    let Some(directory) = std::env::var_os("NEREUS_TEST_KILLED") else { return };
+    let settings = settings(Path::new(&directory));
+    let first = (open(&settings).last_event.0.saturating_sub(id_of(0).0)) / 1_000_000;
+    let running = Running::start(&settings);
+    for number in first + 1.. {
+        let mut command =
+            if number % 3 == 0 { raise(number, number, number) } else { decided(number, None, Vec::new()) };
+        if let Command::Event(decided) = &mut command {
+            decided.event.answer = Some(Box::new(Line(decided.id)));
+        }
+        running.push(command);
+    }
+}
+
+#[test]
+fn what_was_answered_is_there_after_kill_9() {
+    use std::io::BufRead;
+    let directory = TempDir::new().unwrap();
+    let mut answered = Vec::new();
+    for round in 1..=6u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["store::tests::writes_until_it_is_killed", "--exact", "--ignored", "--nocapture"])
+            .env("NEREUS_TEST_KILLED", directory.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut left = 150 * round * round;
+        for line in lines.by_ref() {
+            // Anything else is the test harness, which may share a line with the first answer.
+            if let Some((_, id)) = line.unwrap().split_once("answered ") {
+                answered.push(EventId(id.parse().unwrap()));
+                left -= 1;
+                if left == 0 {
+                    child.kill().unwrap();
+                }
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        assert_eq!(left, 0, "the child ended by itself");
+        for line in lines {
+            // The last line may be cut.
+            let line = line.unwrap();
+            let whole = line.strip_prefix("answered ").filter(|id| id.len() == id_of(1).to_string().len());
+            answered.extend(whole.map(|id| EventId(id.parse().unwrap())));
+        }
+        child.wait().unwrap();
+        let opened = open(&settings(directory.path()));
+        let reader = opened.store.reader();
+        let query = EventQuery { limit: usize::MAX, ..EventQuery::default() };
+        let stored: std::collections::HashSet<_> =
+            reader.events(&query).unwrap().events.into_iter().map(|event| event.id).collect();
+        assert!(answered.iter().all(|id| stored.contains(id)), "an answered event is missing");
+        assert!(named(&directory.path().join("data"), "damaged").is_empty());
+        // Whatever the moment of the kill: each third event has its alert and its outbox row, once.
+        let raised = stored.iter().filter(|id| (id.0 - id_of(0).0) / 1_000_000 % 3 == 0).count();
+        let (alerts, rows) = everything(&reader);
+        assert_eq!((alerts.len(), rows.len()), (raised, raised));
+    }
+    assert!(answered.len() > 10_000);
+}
+
+#[test]
+fn the_journal_syncs_every_commit_and_the_state_none() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&settings(directory.path())).store;
+    let pragma = |connection: &rusqlite::Connection, name: &str| -> String {
+        connection
+            .query_row(&format!("SELECT * FROM pragma_{name}"), [], |row| {
+                row.get::<_, rusqlite::types::Value>(0)
+            })
+            .map(|value| format!("{value:?}"))
+            .unwrap()
+    };
+    assert_eq!(pragma(store.journal.connection(), "synchronous"), "Integer(2)");
+    assert_eq!(pragma(&store.state.connection, "synchronous"), "Integer(1)");
+    for connection in [store.journal.connection(), &store.state.connection] {
+        assert_eq!(pragma(connection, "journal_mode"), "Text(\"wal\")");
+    }
+}
