@@ -26,6 +26,10 @@ impl AlertText for NoText {
     fn render(&self, _: &Event, _: Severity) -> Rendered {
         Rendered::default()
     }
+
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        Some(Vec::new())
+    }
 }
 
 /// What an event does.
