@@ -198,7 +198,8 @@ fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, C
         problems.into_iter().take(20).map(told).collect::<Vec<_>>()
     })?;
     let secrets = decode::secret_spans(&root, &source);
-    source.mask(secrets);
+    let comments = decode::comments(&root, &source.text);
+    source.mask(secrets, comments);
     let mut context = Context::new(&source, inputs);
     for problem in twice {
         context.error(problem.code, &problem.span, problem.message, problem.help);

@@ -160,11 +160,24 @@ impl Section {
     }
 }
 
+/// Whether any section has a key of this name.
+pub(super) fn is_key(name: &str) -> bool {
+    fn within(kind: &Kind, name: &str) -> bool {
+        match kind {
+            Kind::List(kind) | Kind::Many(kind) | Kind::Map(kind) => within(kind, name),
+            Kind::Either(kinds) => kinds.iter().any(|kind| within(kind, name)),
+            Kind::Section(section) => section.keys.iter().any(|key| key.name == name || within(&key.kind, name)),
+            _ => false,
+        }
+    }
+    within(&Kind::Section(&ROOT), name)
+}
+
 impl Kind {
     /// Whether a secret may stand in it.
     pub(super) fn holds_secrets(&self) -> bool {
         match self {
-            Self::Secret | Self::Url | Self::Alias | Self::Later => true,
+            Self::Secret | Self::Url => true,
             Self::List(kind) | Self::Many(kind) | Self::Map(kind) => kind.holds_secrets(),
             Self::Either(kinds) => kinds.iter().any(Self::holds_secrets),
             Self::Section(section) => section.keys.iter().any(|key| key.kind.holds_secrets()),
@@ -269,8 +282,8 @@ static ACCESS: Section = Section {
             Kind::List(&Kind::Either(&[Kind::Secret, Kind::Section(&COMMUNITY)])),
             "The communities that are accepted; without it any is. A name lets rules match on it.",
         )
-        .example(r#"["public"]"#)
-        .also(r#"[{"name": "core", "community": {"file": "/run/secrets/core"}}, {"env": "EDGE"}]"#),
+        .example(r#"["public", {"name": "core", "community": {"env": "CORE"}}]"#)
+        .also(r#"[{"file": "/run/secrets/community"}]"#),
         key("users", Kind::Later, "SNMPv3 users."),
     ],
 };

@@ -81,6 +81,14 @@ fn shown(key: &Key, example: bool) -> Option<(Value, bool)> {
     }
 }
 
+/// Whether the sample has a key of this section that is no example.
+fn counts(section: &'static Section) -> bool {
+    section.known().any(|key| match &key.kind {
+        Kind::Section(inner) => counts(inner),
+        _ => shown(key, false).is_some_and(|(_, counts)| counts),
+    })
+}
+
 fn explain(out: &mut String, section: &Section, key: &Key, indent: Indent, example: bool, flow: fn(&Value) -> String) {
     indent.comment(out, key.doc);
     if let Some(text) = key.also {
@@ -103,6 +111,8 @@ fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, inde
     let mark = if example { "#" } else { "" };
     match (&key.kind, shown(key, example)) {
         (Kind::Section(inner), _) => {
+            // A section without a key that counts would be a key without a value.
+            let mark = if counts(inner) { mark } else { "#" };
             indent.line(out, mark, &format!("{}:", key.name));
             inner.known().for_each(|key| yaml_key(out, inner, key, indent.deeper(2), example));
         }
@@ -139,6 +149,12 @@ fn dashed(text: &str, blanks: usize) -> String {
         }
     }
     out
+}
+
+/// A key with a value that is given as JSON, as the language writes it.
+pub(super) fn line(name: &str, value: &str, toml: bool) -> String {
+    let value = json(value);
+    if toml { format!("{name} = {}", toml_inline(&value)) } else { format!("{name}: {}", yaml_flow(&value)) }
 }
 
 fn plain(text: &str) -> bool {

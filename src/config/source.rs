@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::keys;
 use crate::diagnostic::Place;
 
 /// Octets `start..end` of the text.
@@ -54,6 +55,7 @@ pub(super) struct Source {
     masked: String,
     starts: Vec<usize>,
     masked_starts: Vec<usize>,
+    comments: Vec<Span>,
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -64,11 +66,13 @@ impl Source {
     /// Nothing is masked yet.
     pub(super) fn new(file: &str, text: String) -> Self {
         let starts = line_starts(&text);
-        Self { file: file.into(), masked: text.clone(), masked_starts: starts.clone(), starts, text }
+        Self { file: file.into(), masked: text.clone(), masked_starts: starts.clone(), starts, text, comments: Vec::new() }
     }
 
-    /// Puts stars over the characters of `spans`; line ends stay.
-    pub(super) fn mask(&mut self, mut spans: Vec<Span>) {
+    /// Puts stars over the characters of `spans`; line ends stay. Comments, in their order, are masked
+    /// when they are shown near a secret.
+    pub(super) fn mask(&mut self, mut spans: Vec<Span>, comments: Vec<Span>) {
+        self.comments = comments;
         spans.sort_by_key(|span| span.start);
         let mut spans = spans.into_iter().peekable();
         let mut hidden_to = 0;
@@ -96,7 +100,20 @@ impl Source {
 
     /// The place of a span, its line as the mask shows it. Costs a search and the line's length.
     pub(super) fn place(&self, span: &Span) -> Place {
-        self.place_with(span, |line| Self::line(&self.masked, &self.masked_starts, line).into())
+        self.place_with(span, |line| self.masked_line(line).into())
+    }
+
+    fn masked_line(&self, line: usize) -> String {
+        let shown = Self::line(&self.masked, &self.masked_starts, line);
+        let (from, text) = (self.starts[line], Self::line(&self.text, &self.starts, line));
+        let comment = self.comments.partition_point(|comment| comment.start < from);
+        match self.comments.get(comment) {
+            Some(comment) if comment.start < from + text.len() && self.near_secret(line) => {
+                let kept = text[..comment.start - from].chars().count() + 1;
+                shown.chars().enumerate().map(|(at, c)| if at < kept { c } else { '*' }).collect()
+            }
+            _ => shown.to_owned(),
+        }
     }
 
     /// The place of a span of a text that has no tree: values are masked wherever they could be secret.
@@ -154,11 +171,11 @@ impl Source {
         if !self.near_secret(number) {
             return line.to_owned();
         }
-        // The key may stay: what stands before the first separator, if a separator follows at once.
+        // The first word may stay if it is known to be a key; any other could be the secret.
         let body = line.trim_start_matches([' ', '\t', '-', '[', '{']);
         let key = body.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(body.len());
-        let separated = body[key..].trim_start().starts_with([':', '=']);
-        let kept = line.len() - body.len() + if separated || tells_secret(&body[..key]) { key } else { 0 };
+        let known = keys::is_key(&body[..key]) || tells_secret(&body[..key]);
+        let kept = line.len() - body.len() + if known { key } else { 0 };
         line.char_indices()
             .map(|(at, c)| {
                 if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') { c } else { '*' }
@@ -166,36 +183,23 @@ impl Source {
             .collect()
     }
 
+    /// Looks at the line itself and back to the section at the top that it stands in. Indentation counts
+    /// for nothing here: it may be what is wrong.
     fn near_secret(&self, number: usize) -> bool {
-        // Far enough for any list of communities that a person writes by hand.
-        const LINES_BACK: usize = 500;
-        let telling = |line: &str| {
-            line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).any(|word| !word.is_empty() && tells_secret(word))
+        let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
+        let telling = |line: &str| line.contains("://") || line.split(word).any(|word| !word.is_empty() && tells_secret(word));
+        let section = |line: &str| {
+            let name = line.trim_start_matches('[').split(word).next().unwrap_or_default();
+            keys::ROOT.key(name)
         };
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let own = Self::line(&self.text, &self.starts, number);
-        if telling(own) {
-            return true;
-        }
-        let mut depth = if own.trim().is_empty() { usize::MAX } else { indent(own) + usize::from(own.trim_start().starts_with('-')) };
-        let (mut key_seen, mut header_seen) = (own.contains([':', '=']), false);
-        for line in (number.saturating_sub(LINES_BACK)..number).rev() {
-            let line = Self::line(&self.text, &self.starts, line);
-            let trimmed = line.trim_start();
-            if trimmed.is_empty() || trimmed.starts_with('#') {
-                continue;
-            }
-            let parent = indent(line) < depth;
-            let key = !key_seen && line.contains([':', '=']);
-            let header = !header_seen && trimmed.starts_with('[');
-            if (parent || key || header) && telling(line) {
+        for line in (0..=number).rev() {
+            let text = Self::line(&self.text, &self.starts, line);
+            if telling(text) {
                 return true;
             }
-            if parent {
-                depth = indent(line);
+            if let Some(section) = section(text).filter(|_| line < number) {
+                return section.kind.holds_secrets();
             }
-            key_seen |= key;
-            header_seen |= header;
         }
         false
     }
@@ -208,7 +212,7 @@ mod tests {
     #[test]
     fn a_mask_keeps_columns() {
         let mut source = Source::new("a.yaml", "a: grün # b\nc: d\n".into());
-        source.mask(vec![3..8]);
+        source.mask(vec![3..8], Vec::new());
         let place = source.place(&(11..12));
         assert_eq!((place.line, place.column, &*place.source), (1, 11, "a: **** # b"));
         let place = source.place(&(13..14));
@@ -228,10 +232,11 @@ mod tests {
         assert_eq!(lines("admin:\n  token: \"hunter2\n", 1), "  token: ********");
         assert_eq!(lines("admin:\n  tokn hunter2\n", 1), "  tokn *******");
         assert_eq!(lines("communities:\n- hunter2\n", 1), "- *******");
-        assert_eq!(lines("headers:\n  X: hunter2\n", 1), "  X: *******");
+        assert_eq!(lines("headers:\n  X: hunter2\n", 1), "  *: *******");
         assert_eq!(lines("communities = [\n\"hunter2\n", 1), "********");
-        assert_eq!(lines("[webhooks.headers]\nX = hunter2\n", 1), "X = *******");
-        assert_eq!(lines("rules:\n  - name: link\n", 1), "  - name: link");
+        assert_eq!(lines("[webhooks.headers]\nX = hunter2\n", 1), "* = *******");
+        assert_eq!(lines("admin:\n  token: a\nrules:\n  - name: link\n", 3), "  - name: link");
+        assert_eq!(lines("a: 1\n  ur: https://hooks\n", 1), "  **: *****:*******");
     }
 
     #[test]

@@ -14,11 +14,12 @@ pub(super) use scalars::pick;
 
 use std::path::PathBuf;
 
-pub(super) use mask::secret_spans;
+pub(super) use mask::{comments, secret_spans};
 pub(super) use sections::settings;
 
 use super::file::{ContentHash, Input, Inputs};
 use super::keys::{self, Key, Kind, Section};
+use super::sample;
 use super::source::{Source, Span};
 use super::tree::{Data, Entry, Node};
 use crate::diagnostic::{Diagnostic, Level};
@@ -127,7 +128,8 @@ impl<'a> Context<'a> {
         for key in section.known().filter(|key| key.required) {
             if !entries.iter().any(|entry| entry.key == key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
-                let example = key.example.map(|json| format!("for example `{}: {json}`", key.name));
+                let toml = self.source.file.ends_with(".toml");
+                let example = key.example.map(|json| format!("for example `{}`", sample::line(key.name, json, toml)));
                 self.error("config-missing-key", &node.shown(), message, example);
             }
         }

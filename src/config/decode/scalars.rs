@@ -114,7 +114,7 @@ impl Context<'_> {
             Data::Integer(0, _) if min == 0 => 0,
             Data::Integer(number, _) => {
                 let message = "a duration needs a unit";
-                self.error("config-duration", &node.span, message, Some(format!("write `{number}s` for seconds")));
+                self.error("config-duration", &node.span, message, Some(format!("write `{number}s`, `{number}m`, `{number}h` or `{number}d`")));
                 return None;
             }
             _ => {
@@ -262,9 +262,11 @@ impl Context<'_> {
 
     /// The address of a webhook. Messages show neither its path nor what stands before its host.
     pub(super) fn url(&mut self, node: &Node) -> Option<WebhookUrl> {
+        const NO_SCHEME: (&str, Option<&str>) = ("it needs `http://` or `https://` before its host", None);
         let text = self.text(node)?;
         let problem = match text.parse::<hyper::Uri>() {
             Err(_) if text.chars().any(char::is_whitespace) => Some(("a URL has no blanks", None)),
+            Err(_) if !text.contains("://") => Some(NO_SCHEME),
             Err(_) => Some(("this is no URL", Some("write it as `http://127.0.0.1:9093/api/v2/alerts`"))),
             Ok(uri) => match (uri.scheme_str(), uri.authority()) {
                 (Some("http" | "https"), Some(authority)) => {
@@ -285,7 +287,7 @@ impl Context<'_> {
                     }
                 }
                 (Some(_), _) => Some(("a webhook is reached by `http` or `https`", None)),
-                _ => Some(("the URL needs `http://` or `https://` before its host", None)),
+                _ => Some(NO_SCHEME),
             },
         };
         match problem {

@@ -91,15 +91,15 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
             let message = format!("two listeners have the address `{}`", listener.address);
             cx.error("config-duplicate-name", &span, message, Some("raise `receivers` for more threads".into()));
         }
-        if let Some((node, Kind::Either(kinds))) = fields.get(cx, "receivers") {
-            let number = kinds.iter().find(|kind| matches!(kind, Kind::Integer { .. }));
-            listener.receivers = match pick(kinds, node) {
-                Kind::Choice(_) => {
-                    cx.choice(node, &kinds[0], "listener[].receivers");
+        if let Some((node, Kind::Either([_, number]))) = fields.get(cx, "receivers") {
+            listener.receivers = match &node.data {
+                Data::Text(text) if text == "auto" => None,
+                Data::Text(_) => {
+                    let message = format!("{} is neither `auto` nor a whole number", cx.quoted(node));
+                    cx.error("config-value", &node.span, message, Some("write `auto` for one a core".into()));
                     None
                 }
-                _ if matches!(&node.data, Data::Text(text) if text == "auto") => None,
-                _ => number.and_then(|kind| cx.integer(node, kind)).and_then(|number| u16::try_from(number).ok()),
+                _ => cx.integer(node, number).and_then(|number| u16::try_from(number).ok()),
             };
         }
         if let Some(octets) = fields.size(cx, "receive_buffer") {

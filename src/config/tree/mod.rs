@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn depth_and_aliases_are_bounded() {
         for open in ["[", "{a: "] {
-            assert_eq!(code(Language::Yaml, &format!("a: {}", open.repeat(100_000))), "config-syntax");
+            let code = code(Language::Yaml, &format!("a: {}", open.repeat(100_000)));
+            assert!(matches!(code, "config-depth" | "config-syntax"), "{code}");
         }
         assert_eq!(code(Language::Yaml, &format!("a: {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
         assert_eq!(code(Language::Toml, &format!("a = {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
