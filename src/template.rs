@@ -71,6 +71,9 @@ impl From<i64> for TemplateValue {
     }
 }
 
+/// What knows the values: a variable's name to its value.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<TemplateValue> + 'a;
+
 /// Why a template does not compile or render.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
@@ -152,7 +155,8 @@ impl Template {
         let template = environment.get_template(NAME).map_err(|error| TemplateError::of(&error))?;
         let mut variables: Vec<String> = template.undeclared_variables(true).into_iter().collect();
         variables.sort_unstable();
-        let template = Self { text: text.into(), compiled: Some(Arc::new(Compiled { environment, variables })) };
+        let template =
+            Self { text: text.into(), compiled: Some(Arc::new(Compiled { environment, variables })) };
         template.rehearse()?;
         Ok(template)
     }
@@ -176,16 +180,12 @@ impl Template {
     /// # Errors
     /// What only shows with the values at hand: arithmetic on a text, too many steps, too long a result.
     /// A caller that must not fail takes [`source`](Self::source) in place.
-    pub fn render(&self, lookup: &dyn Fn(&str) -> Option<TemplateValue>) -> Result<String, TemplateError> {
+    pub fn render(&self, lookup: &Lookup<'_>) -> Result<String, TemplateError> {
         let Some(compiled) = &self.compiled else { return Ok(self.text.to_string()) };
         self.rendered(compiled, lookup).map_err(|error| TemplateError::of(&error))
     }
 
-    fn rendered(
-        &self,
-        compiled: &Compiled,
-        lookup: &dyn Fn(&str) -> Option<TemplateValue>,
-    ) -> Result<String, Error> {
+    fn rendered(&self, compiled: &Compiled, lookup: &Lookup<'_>) -> Result<String, Error> {
         let mut context = Branch::default();
         for name in &compiled.variables {
             if let Some(value) = lookup(name) {
@@ -195,14 +195,15 @@ impl Template {
         let template = compiled.environment.get_template(NAME)?;
         let mut output = Bounded(Vec::with_capacity(self.text.len()));
         template.render_captured_to(context.into_value(), &mut output)?;
-        String::from_utf8(output.0).map_err(|_| Error::new(ErrorKind::InvalidOperation, "the output is not UTF-8"))
+        String::from_utf8(output.0)
+            .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the output is not UTF-8"))
     }
 
     /// Renders with nothing, with texts and with numbers. Unknown names fail in any; what depends on the
     /// values (`ifIndex + 1`) must pass in one.
     fn rehearse(&self) -> Result<(), TemplateError> {
         let Some(compiled) = &self.compiled else { return Ok(()) };
-        let worlds: [&dyn Fn(&str) -> Option<TemplateValue>; 3] =
+        let worlds: [&Lookup<'_>; 3] =
             [&|_| None, &|_| Some("text".into()), &|_| Some(TemplateValue::Integer(1))];
         let mut failure = None;
         let mut passed = false;
@@ -253,7 +254,7 @@ impl fmt::Debug for Template {
 #[derive(Default)]
 struct Branch {
     value: Option<Value>,
-    below: BTreeMap<String, Branch>,
+    below: BTreeMap<String, Self>,
 }
 
 impl Branch {
@@ -270,7 +271,12 @@ impl Branch {
     fn into_value(self) -> Value {
         match self.value {
             Some(value) if self.below.is_empty() => value,
-            _ => self.below.into_iter().map(|(name, branch)| (name, branch.into_value())).collect::<BTreeMap<_, _>>().into(),
+            _ => self
+                .below
+                .into_iter()
+                .map(|(name, branch)| (name, branch.into_value()))
+                .collect::<BTreeMap<_, _>>()
+                .into(),
         }
     }
 }
@@ -402,7 +408,8 @@ fn words(code: &str) -> Vec<(usize, &str)> {
             }
             _ if character.is_alphanumeric() || character == '_' => {
                 let mut end = at + character.len_utf8();
-                while let Some((next, inside)) = characters.next_if(|(_, c)| c.is_alphanumeric() || *c == '_') {
+                while let Some((next, inside)) = characters.next_if(|(_, c)| c.is_alphanumeric() || *c == '_')
+                {
                     end = next + inside.len_utf8();
                 }
                 if !dotted {
@@ -421,8 +428,21 @@ fn words(code: &str) -> Vec<(usize, &str)> {
     words
 }
 
-const FILTERS: &[&str] =
-    &["abs", "capitalize", "default", "float", "int", "length", "lower", "replace", "round", "title", "trim", "truncate", "upper"];
+const FILTERS: &[&str] = &[
+    "abs",
+    "capitalize",
+    "default",
+    "float",
+    "int",
+    "length",
+    "lower",
+    "replace",
+    "round",
+    "title",
+    "trim",
+    "truncate",
+    "upper",
+];
 const TESTS: &[&str] = &["defined", "number", "string", "undefined"];
 
 /// The environment that each template shares the filters of.
@@ -535,7 +555,12 @@ mod tests {
         }
         let error = Template::compile("t", "ab {{ c | uper }}").unwrap_err();
         assert_eq!((error.range(), error.help()), (Some(10..14), Some("did you mean `upper`?")));
-        for text in ["{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% macro a() %}{% endmacro %}", "{% extends 'a' %}"] {
+        for text in [
+            "{% include '/etc/passwd' %}",
+            "{% import 'x' as y %}",
+            "{% macro a() %}{% endmacro %}",
+            "{% extends 'a' %}",
+        ] {
             assert!(Template::compile("t", text).is_err(), "{text}");
         }
     }

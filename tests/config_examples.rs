@@ -30,7 +30,8 @@ fn every_shipped_file_passes() {
 #[test]
 fn twins_say_the_same() {
     let mut twins = 0;
-    for toml in shipped().iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+    for toml in shipped().iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+    {
         let yaml = toml.with_extension("yaml");
         assert_eq!(settings(toml), settings(&yaml), "{}", toml.display());
         twins += 1;

@@ -128,8 +128,9 @@ impl Changes {
 }
 
 fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
-    let by_address =
-        |list: &[Listener]| list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<SocketAddr, _>>();
+    let by_address = |list: &[Listener]| {
+        list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<SocketAddr, _>>()
+    };
     let (before, after) = (by_address(old), by_address(new));
     for (address, is) in &after {
         match before.get(address) {
@@ -177,10 +178,28 @@ mod tests {
     #[test]
     fn differences_have_the_names_of_the_file() {
         assert_eq!(keys("{}", "unmatched: drop"), ["unmatched"]);
-        assert_eq!(keys("rules: [{name: a, match: {trap: b}}, {name: c}]", "rules: [{name: a, drop: true, match: {trap: b}}]"), ["rules.a", "rules.c"]);
-        assert_eq!(keys("rules: [{name: a, match: {trap: b}}, {name: c}]", "rules: [{name: c, match: {trap: d}}, {name: a, match: {trap: b}}]"), ["rules.c"]);
-        assert_eq!(keys("{}", "storage: {retention: 1d, max_size: 1GiB}"), ["storage.retention", "storage.max_size"]);
-        assert_eq!(keys("{}", "listener: {address: '[::]:1162'}"), ["listener [::]:1162", "listener 0.0.0.0:1162"]);
+        assert_eq!(
+            keys(
+                "rules: [{name: a, match: {trap: b}}, {name: c}]",
+                "rules: [{name: a, drop: true, match: {trap: b}}]"
+            ),
+            ["rules.a", "rules.c"]
+        );
+        assert_eq!(
+            keys(
+                "rules: [{name: a, match: {trap: b}}, {name: c}]",
+                "rules: [{name: c, match: {trap: d}}, {name: a, match: {trap: b}}]"
+            ),
+            ["rules.c"]
+        );
+        assert_eq!(
+            keys("{}", "storage: {retention: 1d, max_size: 1GiB}"),
+            ["storage.retention", "storage.max_size"]
+        );
+        assert_eq!(
+            keys("{}", "listener: {address: '[::]:1162'}"),
+            ["listener [::]:1162", "listener 0.0.0.0:1162"]
+        );
     }
 
     #[test]

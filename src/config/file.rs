@@ -14,6 +14,8 @@ use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
 
 /// The largest configuration that is read.
 const MAX_FILE: u64 = 16 << 20;
+/// The most syntax errors that are shown.
+const MAX_SYNTAX: usize = 20;
 /// The largest secret that is read from a file.
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -131,9 +133,9 @@ pub fn find() -> Option<PathBuf> {
 }
 
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    ["./nereus", "/etc/nereus/nereus", "/etc/nereus/config"]
-        .into_iter()
-        .flat_map(|stem| ["yaml", "yml", "toml"].map(|extension| PathBuf::from(format!("{stem}.{extension}"))))
+    ["./nereus", "/etc/nereus/nereus", "/etc/nereus/config"].into_iter().flat_map(|stem| {
+        ["yaml", "yml", "toml"].map(|extension| PathBuf::from(format!("{stem}.{extension}")))
+    })
 }
 
 /// Reads and checks a file, with the secrets of the process's environment and file system.
@@ -142,18 +144,25 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
 /// [`Problems`] with every problem of the file, or the one that it could not be read.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     match read_bounded(path, MAX_FILE) {
-        Ok(octets) => parse(&path.to_string_lossy(), &octets, &System).map_err(|mut problems| {
-            problems.inputs[0].path = path.to_owned();
-            problems
-        }),
+        Ok(octets) => {
+            let mut outcome = parse(&path.to_string_lossy(), &octets, &System);
+            let inputs = match &mut outcome {
+                Ok(loaded) => &mut loaded.inputs,
+                Err(problems) => &mut problems.inputs,
+            };
+            // The name that is shown may have lost what is not UTF-8.
+            if let Some(own) = inputs.first_mut() {
+                own.path = path.to_owned();
+            }
+            outcome
+        }
         Err(error) => {
             let message = format!("cannot read `{}`: {error}", path.display());
             let diagnostic = Diagnostic::error("config-read", message);
             let diagnostic = match error.kind() {
                 io::ErrorKind::NotFound => diagnostic.help("`nereus config init` writes a sample"),
-                io::ErrorKind::PermissionDenied => {
-                    diagnostic.help("let the user that Nereus runs as read the file and enter its directories")
-                }
+                io::ErrorKind::PermissionDenied => diagnostic
+                    .help("let the user that Nereus runs as read the file and enter its directories"),
                 _ => diagnostic,
             };
             let input = Input { path: path.to_owned(), hash: None, secret: false };
@@ -195,7 +204,13 @@ fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, C
             help: problem.help,
         };
         // One slip breaks many lines after it; the first ones are the ones that help.
-        problems.into_iter().take(20).map(told).collect::<Vec<_>>()
+        let more = problems.len().saturating_sub(MAX_SYNTAX);
+        let mut diagnostics: Vec<_> = problems.into_iter().take(MAX_SYNTAX).map(told).collect();
+        if more > 0 {
+            diagnostics
+                .push(Diagnostic::error("config-more", format!("{more} further problems are not shown")));
+        }
+        diagnostics
     })?;
     let secrets = decode::secret_spans(&root, &source);
     let comments = decode::comments(&root, &source.text);
@@ -213,8 +228,11 @@ fn language(name: &str) -> Result<Language, Diagnostic> {
     match &*extension.to_ascii_lowercase() {
         "yaml" | "yml" => Ok(Language::Yaml),
         "toml" => Ok(Language::Toml),
-        _ => Err(Diagnostic::error("config-extension", format!("`{name}` is neither YAML nor TOML by its name"))
-            .help("the extension says the language: .yaml, .yml or .toml")),
+        _ => Err(Diagnostic::error(
+            "config-extension",
+            format!("`{name}` is neither YAML nor TOML by its name"),
+        )
+        .help("the extension says the language: .yaml, .yml or .toml")),
     }
 }
 
@@ -226,20 +244,26 @@ fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
         Place { source: "".into(), ..Place::in_text(&file(), good, at, at) }
     };
     if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
-        return Err(Diagnostic::error("config-encoding", "the file is UTF-16").at(place("")).help("save it as UTF-8"));
+        return Err(Diagnostic::error("config-encoding", "the file is UTF-16")
+            .at(place(""))
+            .help("save it as UTF-8"));
     }
     match std::str::from_utf8(octets) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             if let Some(at) = text.find('\0') {
                 let message = "a NUL stands in the file";
-                return Err(Diagnostic::error("config-encoding", message).at(place(&text[..at])).help("is this a text file?"));
+                return Err(Diagnostic::error("config-encoding", message)
+                    .at(place(&text[..at]))
+                    .help("is this a text file?"));
             }
             Ok(text.to_owned())
         }
         Err(error) => {
             let good = std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default();
-            Err(Diagnostic::error("config-encoding", "the file is not UTF-8").at(place(good)).help("save it as UTF-8"))
+            Err(Diagnostic::error("config-encoding", "the file is not UTF-8")
+                .at(place(good))
+                .help("save it as UTF-8"))
         }
     }
 }
@@ -250,6 +274,9 @@ pub(super) fn says_nothing(span: Span) -> Problem {
         code: "config-empty",
         span,
         message: "the file says nothing".into(),
-        help: Some("`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML".into()),
+        help: Some(
+            "`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML"
+                .into(),
+        ),
     }
 }

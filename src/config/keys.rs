@@ -166,7 +166,9 @@ pub(super) fn is_key(name: &str) -> bool {
         match kind {
             Kind::List(kind) | Kind::Many(kind) | Kind::Map(kind) => within(kind, name),
             Kind::Either(kinds) => kinds.iter().any(|kind| within(kind, name)),
-            Kind::Section(section) => section.keys.iter().any(|key| key.name == name || within(&key.kind, name)),
+            Kind::Section(section) => {
+                section.keys.iter().any(|key| key.name == name || within(&key.kind, name))
+            }
             _ => false,
         }
     }
@@ -229,19 +231,16 @@ pub(super) static ROOT: Section = Section {
 static LISTENER: Section = Section {
     path: "listener[]",
     keys: &[
-        key("address", Kind::Address, "Address and port; `[::]:1162` takes IPv6.").default("\"0.0.0.0:1162\""),
+        key("address", Kind::Address, "Address and port; `[::]:1162` takes IPv6.")
+            .default("\"0.0.0.0:1162\""),
         key(
             "receivers",
             Kind::Either(&[Kind::Choice(&["auto"]), Kind::Integer { min: 1, max: 256 }]),
             "Sockets and threads that share the address; auto is one a core. Changed only by a restart.",
         )
         .default("\"auto\""),
-        key(
-            "receive_buffer",
-            Kind::Size { min: 1 << 16, max: 1 << 30 },
-            "The kernel's buffer for a burst.",
-        )
-        .default("\"32MiB\""),
+        key("receive_buffer", Kind::Size { min: 1 << 16, max: 1 << 30 }, "The kernel's buffer for a burst.")
+            .default("\"32MiB\""),
         key("allow", Kind::Many(&Kind::Network), "Networks that may send; without it everyone may.")
             .example(r#"["10.0.0.0/8", "192.168.0.0/16"]"#),
         key("realm", Kind::Text, "Separates networks with overlapping addresses."),
@@ -386,7 +385,9 @@ static SEVERITY: Section = Section {
 static CLEAR: Section = Section {
     path: "rules[].cleared_by",
     keys: &[
-        key("trap", Kind::Many(&Kind::Trap), "The notifications that clear.").required().example("\"IF-MIB::linkUp\""),
+        key("trap", Kind::Many(&Kind::Trap), "The notifications that clear.")
+            .required()
+            .example("\"IF-MIB::linkUp\""),
         key("when", Kind::Condition, "What their varbinds must say.").example(r#"{"ifOperStatus": "up"}"#),
         key("key", Kind::Map(&Kind::Varbind), "Names of the key that are called differently there.")
             .example(r#"{"ifIndex": "otherIfIndex"}"#),
@@ -409,7 +410,8 @@ static WEBHOOK: Section = Section {
         )
         .required()
         .example("\"alertmanager\""),
-        key("timeout", Kind::Duration { min: 100, max: 10 * MINUTE }, "For one whole request.").default("\"10s\""),
+        key("timeout", Kind::Duration { min: 100, max: 10 * MINUTE }, "For one whole request.")
+            .default("\"10s\""),
         key("retry", Kind::Section(&RETRY), "What follows a failure."),
         key("batch", Kind::Section(&BATCH), "How alerts are put together."),
         key("headers", Kind::Map(&Kind::Secret), "Headers of every post.")
@@ -422,8 +424,10 @@ static WEBHOOK: Section = Section {
 static RETRY: Section = Section {
     path: "webhooks[].retry",
     keys: &[
-        key("attempts", Kind::Integer { min: 1, max: 1_000 }, "How often a post is tried in all.").default("10"),
-        key("initial", Kind::Duration { min: 10, max: HOUR }, "The first pause; it doubles.").default("\"500ms\""),
+        key("attempts", Kind::Integer { min: 1, max: 1_000 }, "How often a post is tried in all.")
+            .default("10"),
+        key("initial", Kind::Duration { min: 10, max: HOUR }, "The first pause; it doubles.")
+            .default("\"500ms\""),
         key("max", Kind::Duration { min: 10, max: DAY }, "The longest pause.").default("\"1m\""),
     ],
 };
@@ -432,7 +436,8 @@ static BATCH: Section = Section {
     path: "webhooks[].batch",
     keys: &[
         key("max", Kind::Integer { min: 1, max: 10_000 }, "The most alerts of a post.").default("100"),
-        key("wait", Kind::Duration { min: 0, max: MINUTE }, "How long it waits for more.").default("\"200ms\""),
+        key("wait", Kind::Duration { min: 0, max: MINUTE }, "How long it waits for more.")
+            .default("\"200ms\""),
     ],
 };
 
@@ -466,8 +471,12 @@ static ADMIN: Section = Section {
 static LOGGING: Section = Section {
     path: "logging",
     keys: &[
-        key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "The least that is written.")
-            .default("\"info\""),
+        key(
+            "level",
+            Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+            "The least that is written.",
+        )
+        .default("\"info\""),
         key("format", Kind::Choice(&["json", "text"]), "How lines look.").default("\"json\""),
         key("output", Kind::Path, "stderr, stdout, or a file's path.").default("\"stderr\""),
     ],
@@ -495,8 +504,12 @@ static RELOAD: Section = Section {
         key("reload_timeout", Kind::Duration { min: 100, max: DAY }, "For one attempt.").default("\"30s\""),
         key("preserve_state", Kind::Flag, "Keep deduplication and flap windows; alerts are kept either way.")
             .default("true"),
-        key("validate_before_reload", Kind::Flag, "Rehearse a change on recent traps before it is published.")
-            .default("true"),
+        key(
+            "validate_before_reload",
+            Kind::Flag,
+            "Rehearse a change on recent traps before it is published.",
+        )
+        .default("true"),
         key("keep_generations", Kind::Integer { min: 1, max: 100 }, "Generations that a rollback can reach.")
             .default("8"),
         key("guard", Kind::Section(&GUARD), "What the rehearsal may find."),

@@ -89,7 +89,14 @@ fn counts(section: &'static Section) -> bool {
     })
 }
 
-fn explain(out: &mut String, section: &Section, key: &Key, indent: Indent, example: bool, flow: fn(&Value) -> String) {
+fn explain(
+    out: &mut String,
+    section: &Section,
+    key: &Key,
+    indent: Indent,
+    example: bool,
+    flow: fn(&Value) -> String,
+) {
     indent.comment(out, key.doc);
     if let Some(text) = key.also {
         indent.comment(out, &format!("or {}", flow(&json(text))));

@@ -45,7 +45,8 @@ fn closed(properties: Value, required: &[&str]) -> Value {
 }
 
 fn section(section: &Section) -> Value {
-    let properties: Map<_, _> = section.known().map(|key| (key.name.to_owned(), property(section, key))).collect();
+    let properties: Map<_, _> =
+        section.known().map(|key| (key.name.to_owned(), property(section, key))).collect();
     let required: Vec<_> = section.known().filter(|key| key.required).map(|key| key.name).collect();
     let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
     if !required.is_empty() {
@@ -90,7 +91,9 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
         Kind::Url => text("^https?://[^@\\s#]+$"),
-        Kind::Trap | Kind::Varbind => text("^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*)$"),
+        Kind::Trap | Kind::Varbind => {
+            text("^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*)$")
+        }
         Kind::Template => json!({"type": "string"}),
         Kind::Text | Kind::Path | Kind::Alias | Kind::Webhook => json!({"type": "string", "minLength": 1}),
         Kind::Secret => json!({"$ref": "#/$defs/secret"}),

@@ -4,11 +4,15 @@
 //! characters of secrets are stars. Where the tree is known the mask is exact ([`Source::mask`]); for a
 //! syntax error there is no tree, and whole values are masked near words that announce a secret.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::keys;
 use crate::diagnostic::Place;
+
+/// A line of more octets is not shown, only its number and column.
+const MAX_LINE: usize = 4 << 10;
 
 /// Octets `start..end` of the text.
 pub(super) type Span = Range<usize>;
@@ -39,9 +43,13 @@ const TELLING: &[&str] = &[
 pub(super) fn tells_secret(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     TELLING.iter().any(|telling| {
+        let slips = telling.len() / 4;
         (telling.len() > 4 && word.contains(telling))
             || *telling == word
-            || (word.len() > 2 && strsim::damerau_levenshtein(telling, &word) <= telling.len() / 4)
+            // The length first: the distance costs the product of both lengths.
+            || (word.len() > 2
+                && word.len().abs_diff(telling.len()) <= slips
+                && strsim::damerau_levenshtein(telling, &word) <= slips)
     })
 }
 
@@ -56,17 +64,29 @@ pub(super) struct Source {
     starts: Vec<usize>,
     masked_starts: Vec<usize>,
     comments: Vec<Span>,
+    /// By line, whether a secret could stand in it; made when it is first asked for.
+    near_secrets: OnceCell<Vec<bool>>,
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1)).collect()
+    std::iter::once(0)
+        .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1))
+        .collect()
 }
 
 impl Source {
     /// Nothing is masked yet.
     pub(super) fn new(file: &str, text: String) -> Self {
         let starts = line_starts(&text);
-        Self { file: file.into(), masked: text.clone(), masked_starts: starts.clone(), starts, text, comments: Vec::new() }
+        Self {
+            file: file.into(),
+            masked: text.clone(),
+            masked_starts: starts.clone(),
+            starts,
+            text,
+            comments: Vec::new(),
+            near_secrets: OnceCell::new(),
+        }
     }
 
     /// Puts stars over the characters of `spans`; line ends stay. Comments, in their order, are masked
@@ -145,7 +165,8 @@ impl Source {
             line: u32::try_from(line + 1).unwrap_or(u32::MAX),
             column: characters(from..start).saturating_add(1),
             width: characters(start..end.max(start)).max(1),
-            source: source(line),
+            // A file without line ends would be copied once a problem.
+            source: if to - from > MAX_LINE { "".into() } else { source(line) },
         }
     }
 
@@ -160,7 +181,8 @@ impl Source {
         let shown = shown.trim();
         let unquoted = ['"', '\''].iter().find_map(|quote| shown.strip_prefix(*quote)?.strip_suffix(*quote));
         let shown = unquoted.unwrap_or(shown);
-        (!shown.is_empty() && !shown.contains('*')).then(|| shown.to_owned())
+        (!shown.is_empty() && !shown.contains('*'))
+            .then(|| shown.to_owned())
             .or_else(|| self.text[span.clone()].contains('*').then(|| shown.to_owned()))
     }
 
@@ -178,7 +200,11 @@ impl Source {
         let kept = line.len() - body.len() + if known { key } else { 0 };
         line.char_indices()
             .map(|(at, c)| {
-                if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') { c } else { '*' }
+                if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') {
+                    c
+                } else {
+                    '*'
+                }
             })
             .collect()
     }
@@ -186,22 +212,24 @@ impl Source {
     /// Looks at the line itself and back to the section at the top that it stands in. Indentation counts
     /// for nothing here: it may be what is wrong.
     fn near_secret(&self, number: usize) -> bool {
-        let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
-        let telling = |line: &str| line.contains("://") || line.split(word).any(|word| !word.is_empty() && tells_secret(word));
-        let section = |line: &str| {
-            let name = line.trim_start_matches('[').split(word).next().unwrap_or_default();
-            keys::ROOT.key(name)
-        };
-        for line in (0..=number).rev() {
-            let text = Self::line(&self.text, &self.starts, line);
-            if telling(text) {
-                return true;
-            }
-            if let Some(section) = section(text).filter(|_| line < number) {
-                return section.kind.holds_secrets();
-            }
-        }
-        false
+        let lines = self.near_secrets.get_or_init(|| {
+            let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
+            let mut near = false;
+            let line = |line| {
+                let text = Self::line(&self.text, &self.starts, line);
+                let tells = |word: &str| !word.is_empty() && tells_secret(word);
+                let telling = text.contains("://") || text.split(word).any(tells);
+                let before = near;
+                near |= telling;
+                let name = text.trim_start_matches('[').split(word).next().unwrap_or_default();
+                if let Some(section) = keys::ROOT.key(name) {
+                    near = telling || section.kind.holds_secrets();
+                }
+                before || telling
+            };
+            (0..self.starts.len()).map(line).collect()
+        });
+        lines.get(number).copied().unwrap_or(true)
     }
 }
 
@@ -212,7 +240,7 @@ mod tests {
     #[test]
     fn a_mask_keeps_columns() {
         let mut source = Source::new("a.yaml", "a: grün # b\nc: d\n".into());
-        source.mask(vec![3..8], Vec::new());
+        source.mask(std::iter::once(3..8).collect(), Vec::new());
         let place = source.place(&(11..12));
         assert_eq!((place.line, place.column, &*place.source), (1, 11, "a: **** # b"));
         let place = source.place(&(13..14));

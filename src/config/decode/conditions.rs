@@ -15,7 +15,12 @@ impl Context<'_> {
     pub(super) fn condition(&mut self, node: &Node) -> Option<Condition> {
         match &node.data {
             Data::Map(entries) if entries.is_empty() => {
-                self.error("config-value", &node.span, "this condition says nothing", Some("leave `when` out".into()));
+                self.error(
+                    "config-value",
+                    &node.span,
+                    "this condition says nothing",
+                    Some("leave `when` out".into()),
+                );
                 None
             }
             Data::Map(entries) => {
@@ -50,7 +55,10 @@ impl Context<'_> {
                     self.error("config-varbind", &entry.key_span, "this names no varbind", Some(help));
                     return None;
                 }
-                Some(Condition::Field { name: name.strip_prefix('.').unwrap_or(name).to_owned(), test: test? })
+                Some(Condition::Field {
+                    name: name.strip_prefix('.').unwrap_or(name).to_owned(),
+                    test: test?,
+                })
             }
         }
     }
@@ -112,10 +120,11 @@ impl Context<'_> {
             // TruthValue's labels.
             Data::Bool(value) => Some(Scalar::Text(value.to_string())),
             Data::Text(text) => Some(Scalar::Text(text.clone())),
-            Data::Float(_, text) => {
-                let message = format!("`{text}` is a fraction or too large, where a whole number or a text is expected");
-                let help = format!("an OID or a version needs quotes: \"{text}\"");
-                self.error("config-oid-number", &node.span, message, Some(help));
+            Data::Float(..) => {
+                let message = format!("{} is no whole number, and no text without quotes", self.quoted(node));
+                let help =
+                    self.quote(node).map(|text| format!("an OID or a version needs quotes: \"{text}\""));
+                self.error("config-oid-number", &node.span, message, help);
                 None
             }
             _ => {

@@ -33,8 +33,8 @@ fn section(node: &Node, table: &'static Section, source: &Source, spans: &mut Ve
                 if holds || nested || tells_secret(&entry.key) {
                     all(&entry.value, spans);
                 }
-                let near = table.keys.iter().any(|key| strsim::jaro_winkler(key.name, &entry.key) > 0.8);
-                let suspect = !near && (private || holds && matches!(entry.value.data, Data::Null));
+                let near = || table.keys.iter().any(|key| alike(key.name, &entry.key) > 0.8);
+                let suspect = (private || holds && matches!(entry.value.data, Data::Null)) && !near();
                 if entry.key != "<<" && !is_word(&entry.key) || suspect {
                     spans.push(entry.key_span.clone());
                 }
@@ -64,7 +64,7 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
             for entry in entries {
                 // A path or a variable's name is shown; anything else could be the secret itself.
                 if !matches!(&*entry.key, "env" | "file") {
-                    if strsim::jaro_winkler(&entry.key, "file").max(strsim::jaro_winkler(&entry.key, "env")) < 0.7 {
+                    if alike(&entry.key, "file").max(alike(&entry.key, "env")) < 0.7 {
                         spans.push(entry.key_span.clone());
                     }
                     all(&entry.value, spans);
@@ -79,6 +79,10 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
         (of, _) if !of.holds_secrets() => {}
         _ => all(node, spans),
     }
+}
+
+fn alike(one: &str, other: &str) -> f64 {
+    if one.len().max(other.len()) > 64 { 0.0 } else { strsim::jaro_winkler(one, other) }
 }
 
 /// A separator that was forgotten makes one key of a key and its secret, which is no word.
@@ -141,7 +145,12 @@ fn all(node: &Node, spans: &mut Vec<Span>) {
 fn url(node: &Node, source: &Source, spans: &mut Vec<Span>) {
     let raw = source.text.get(node.span.clone()).unwrap_or_default();
     let Some(scheme) = raw.find("://").filter(|_| !raw.contains('\n')) else {
-        spans.push(node.span.clone());
+        // `127.0.0.1:9093/…` lacks its scheme alone; anything else without one may be a secret whole.
+        let head = raw.trim_start_matches(['"', '\'']);
+        let end = head.find('/').unwrap_or(head.len());
+        let port = head[..end].rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        let shown = if matches!(port, Some(Ok(_))) { raw.len() - head.len() + end } else { 0 };
+        spans.push((node.span.start + shown).min(node.span.end)..node.span.end);
         return;
     };
     let host = scheme + 3;

@@ -9,9 +9,11 @@ mod rules;
 mod scalars;
 mod secret;
 mod sections;
+mod units;
 
 pub(super) use scalars::pick;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 pub(super) use mask::{comments, secret_spans};
@@ -72,7 +74,7 @@ impl<'a> Context<'a> {
     }
 
     fn tell(&mut self, mut diagnostic: Diagnostic, span: &Span, help: Option<String>) {
-        if self.problems.len() >= MAX_PROBLEMS {
+        if self.is_full() {
             self.more += usize::from(diagnostic.level == Level::Error);
             return;
         }
@@ -81,7 +83,13 @@ impl<'a> Context<'a> {
         self.problems.push(diagnostic);
     }
 
-    pub(super) fn error(&mut self, code: &'static str, span: &Span, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        span: &Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.tell(Diagnostic::error(code, message), span, help);
     }
 
@@ -91,10 +99,19 @@ impl<'a> Context<'a> {
 
     /// The value as a message may quote it: in back quotes, or "this value" if it is long or a secret.
     fn quoted(&self, node: &Node) -> String {
-        match self.source.quote(&node.span) {
+        match self.quote(node) {
             Some(text) if !matches!(node.data, Data::List(_) | Data::Map(_)) => format!("`{text}`"),
             _ => "this value".into(),
         }
+    }
+
+    /// The value as it may be shown. Nothing once the list is full: finding a column costs its line.
+    fn quote(&self, node: &Node) -> Option<String> {
+        if self.is_full() { None } else { self.source.quote(&node.span) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     fn wrong_type(&mut self, node: &Node, expected: &str) {
@@ -113,10 +130,10 @@ impl<'a> Context<'a> {
             self.wrong_type(node, &expected);
             return None;
         };
-        for (at, entry) in entries.iter().enumerate() {
-            let repeated = entries[..at].iter().any(|earlier| earlier.key == entry.key);
+        let mut seen = HashSet::new();
+        for entry in entries {
             match section.key(&entry.key) {
-                _ if repeated => {}
+                _ if !seen.insert(&entry.key) => {}
                 Some(key) if self.not_yet.contains(&&*section.path_of(key.name)) => {
                     let message = format!("`{}` is not in this version", section.path_of(key.name));
                     self.error("config-not-yet", &entry.key_span, message, Some("remove it".into()));
@@ -126,10 +143,11 @@ impl<'a> Context<'a> {
             }
         }
         for key in section.known().filter(|key| key.required) {
-            if !entries.iter().any(|entry| entry.key == key.name) {
+            if !seen.contains(&key.name.to_owned()) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
                 let toml = self.source.file.ends_with(".toml");
-                let example = key.example.map(|json| format!("for example `{}`", sample::line(key.name, json, toml)));
+                let example =
+                    key.example.map(|json| format!("for example `{}`", sample::line(key.name, json, toml)));
                 self.error("config-missing-key", &node.shown(), message, example);
             }
         }
@@ -137,11 +155,18 @@ impl<'a> Context<'a> {
     }
 
     fn unknown_key(&mut self, section: &'static Section, entry: &Entry) {
+        if self.is_full() {
+            self.more += 1;
+            return;
+        }
         let names: Vec<_> = section.known().map(|key| key.name).collect();
         let near = suggest(&entry.key, names.iter().copied());
-        let within = if section.path.is_empty() { "here".to_owned() } else { format!("in `{}`", section.path) };
+        let within =
+            if section.path.is_empty() { "here".to_owned() } else { format!("in `{}`", section.path) };
         let help = match near {
-            _ if entry.key == "<<" => Some("merge keys are not taken: repeat the keys, or alias a whole value".into()),
+            _ if entry.key == "<<" => {
+                Some("merge keys are not taken: repeat the keys, or alias a whole value".into())
+            }
             Some(near) => Some(format!("did you mean `{near}`?")),
             None => match elsewhere(&entry.key) {
                 Some(path) => Some(format!("`{}` is a key of `{path}`", entry.key)),
@@ -240,8 +265,11 @@ impl<'t> Fields<'t> {
     }
 }
 
-/// The candidate that `word` is probably meant to be.
+/// The candidate that `word` is probably meant to be; none for a word that is longer than any name.
 fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
     let lower = word.to_lowercase();
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))

@@ -1,13 +1,13 @@
 //! `rules`: what each says, and what contradicts itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::keys::Kind;
 use super::super::settings::{
-    AlertSettings, ClearSettings, Condition, MappedSeverity, RuleActionSettings, RuleSettings, SeveritySettings,
-    TrapPattern,
+    AlertSettings, ClearSettings, Condition, MappedSeverity, RuleActionSettings, RuleSettings,
+    SeveritySettings, TrapPattern,
 };
 use super::super::tree::{Data, Node};
 use super::{Context, Fields, pick};
@@ -21,18 +21,25 @@ pub(super) struct Names<'a> {
 
 /// A rule that nothing clears ends after this long without a repeat.
 const EXPIRE: Duration = Duration::from_secs(3_600);
+/// The most parts of a key.
+const MAX_KEY: usize = 16;
 /// Labels that Nereus sets.
 const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
 /// Keys that speak of the alert.
-const ALERT_KEYS: [&str; 9] = [
-    "alert", "severity", "key", "cleared_by", "deduplicate", "expire", "labels", "annotations", "notify",
-];
+const ALERT_KEYS: [&str; 9] =
+    ["alert", "severity", "key", "cleared_by", "deduplicate", "expire", "labels", "annotations", "notify"];
 
-pub(super) fn rules(cx: &mut Context<'_>, node: &Node, kind: &'static Kind, names: &Names<'_>) -> Vec<Arc<RuleSettings>> {
+pub(super) fn rules(
+    cx: &mut Context<'_>,
+    node: &Node,
+    kind: &'static Kind,
+    names: &Names<'_>,
+) -> Vec<Arc<RuleSettings>> {
     let Kind::List(Kind::Section(section)) = kind else { return Vec::new() };
     let mut rules: Vec<Arc<RuleSettings>> = Vec::new();
     let items = cx.items(node, false, "rules").unwrap_or_default();
     let mut catch_all: Option<&str> = None;
+    let mut seen = HashSet::new();
     for item in items {
         let Some(fields) = cx.section(item, section) else { continue };
         if let Some(earlier) = catch_all {
@@ -45,9 +52,14 @@ pub(super) fn rules(cx: &mut Context<'_>, node: &Node, kind: &'static Kind, name
             Some((node, _)) => (Some(node), cx.name(node).unwrap_or_default()),
             None => (None, ""),
         };
-        if let Some(node) = name_node.filter(|_| rules.iter().any(|rule| !name.is_empty() && &*rule.name == name)) {
+        if let Some(node) = name_node.filter(|_| !name.is_empty() && !seen.insert(name)) {
             let message = format!("two rules are called `{name}`");
-            cx.error("config-duplicate-name", &node.span, message, Some("give each rule a name of its own".into()));
+            cx.error(
+                "config-duplicate-name",
+                &node.span,
+                message,
+                Some("give each rule a name of its own".into()),
+            );
         }
         let rule = rule(cx, &fields, name, names);
         let everything = rule.trap.is_empty()
@@ -83,7 +95,8 @@ fn rule(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str, names: &Names<'_>
         rule.source = fields.networks(cx, "source").unwrap_or_default();
         if let Some((node, _)) = fields.get(cx, "community") {
             let items = cx.items(node, true, "names of communities").unwrap_or_default();
-            rule.community = items.iter().filter_map(|item| cx.reference(item, "community", names.communities)).collect();
+            rule.community =
+                items.iter().filter_map(|item| cx.reference(item, "community", names.communities)).collect();
         }
         rule.when = condition(cx, &fields);
     }
@@ -135,7 +148,10 @@ fn alert(cx: &mut Context<'_>, fields: &Fields<'_>, names: &Names<'_>) -> AlertS
     let expire = match fields.get(cx, "expire") {
         Some((node, Kind::Either(kinds))) => match pick(kinds, node) {
             Kind::Choice(_) if matches!(&node.data, Data::Text(text) if text == "never") => None,
-            _ => kinds.iter().find(|kind| matches!(kind, Kind::Duration { .. })).and_then(|kind| cx.duration(node, kind)),
+            _ => kinds
+                .iter()
+                .find(|kind| matches!(kind, Kind::Duration { .. }))
+                .and_then(|kind| cx.duration(node, kind)),
         },
         _ => by_default,
     };
@@ -155,6 +171,10 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Vec<String> {
         let Some(part) = cx.varbind(item) else { continue };
         if key.contains(&part) {
             cx.error("config-duplicate-name", &item.span, format!("`{part}` stands twice in the key"), None);
+        } else if key.len() == MAX_KEY {
+            let message = format!("a key has at most {MAX_KEY} parts");
+            cx.error("config-range", &item.span, message, None);
+            break;
         } else {
             key.push(part);
         }
@@ -166,7 +186,12 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Vec<String> {
         }
         Data::List(_) | Data::Text(_) if !key.is_empty() && !key.iter().any(|part| part == "source") => {
             let message = "the key has no `source`: the same values from two devices are one alert";
-            cx.warning("config-key-source", &node.shown(), message, Some("add `source`, unless this is meant".into()));
+            cx.warning(
+                "config-key-source",
+                &node.shown(),
+                message,
+                Some("add `source`, unless this is meant".into()),
+            );
         }
         _ => {}
     }
@@ -230,7 +255,12 @@ fn clear(cx: &mut Context<'_>, node: &Node, kind: &'static Kind, key: &[String])
 }
 
 /// `labels` and `annotations`: names and templates.
-fn templates(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str, key: Option<&[String]>) -> BTreeMap<String, String> {
+fn templates(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    key: Option<&[String]>,
+) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     let Some((node, _)) = fields.get(cx, name) else { return texts };
     let Data::Map(entries) = &node.data else {
@@ -245,7 +275,8 @@ fn templates(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str, key: Option<
             && (OWN_LABELS.contains(&&*entry.key) || key.contains(&entry.key))
         {
             let message = format!("the label `{}` is set by Nereus itself", entry.key);
-            let help = "choose another name; what `alert`, `severity` and `key` say becomes labels of its own";
+            let help =
+                "choose another name; what `alert`, `severity` and `key` say becomes labels of its own";
             cx.error("config-conflict", &entry.key_span, message, Some(help.into()));
         }
         if let Some(text) = cx.template(&entry.value, &entry.key) {

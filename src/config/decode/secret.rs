@@ -27,12 +27,19 @@ impl Context<'_> {
                     return None;
                 };
                 match &*entry.key {
-                    "env" => self.from_environment(&entry.value),
-                    "file" => self.from_file(&entry.value),
+                    "env" => self.environment_secret(&entry.value),
+                    "file" => self.file_secret(&entry.value),
                     other => {
                         let help = suggest(other, ["env", "file"].into_iter())
-                            .map_or("known keys: env, file".to_owned(), |near| format!("did you mean `{near}`?"));
-                        self.error("config-unknown-key", &entry.key_span, "unknown key in a secret", Some(help));
+                            .map_or("known keys: env, file".to_owned(), |near| {
+                                format!("did you mean `{near}`?")
+                            });
+                        self.error(
+                            "config-unknown-key",
+                            &entry.key_span,
+                            "unknown key in a secret",
+                            Some(help),
+                        );
                         None
                     }
                 }
@@ -44,7 +51,7 @@ impl Context<'_> {
         }
     }
 
-    fn from_environment(&mut self, node: &Node) -> Option<Secret> {
+    fn environment_secret(&mut self, node: &Node) -> Option<Secret> {
         let name = self.text(node)?;
         let problem = match self.inputs.env(name) {
             Some(value) if !value.is_empty() => return Some(Secret::new(value)),
@@ -52,11 +59,16 @@ impl Context<'_> {
             None => "is not set",
         };
         let message = format!("the environment variable `{name}` {problem}");
-        self.error("config-secret", &node.span, message, Some(format!("set `{name}` where Nereus is started")));
+        self.error(
+            "config-secret",
+            &node.span,
+            message,
+            Some(format!("set `{name}` where Nereus is started")),
+        );
         None
     }
 
-    fn from_file(&mut self, node: &Node) -> Option<Secret> {
+    fn file_secret(&mut self, node: &Node) -> Option<Secret> {
         let path = Path::new(self.text(node)?);
         match self.inputs.read(path) {
             Ok(octets) => {

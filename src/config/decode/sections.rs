@@ -8,12 +8,15 @@ use std::sync::Arc;
 use super::super::keys::{self, Kind};
 use super::super::settings::{
     Access, AdminSettings, BatchSettings, Community, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
-    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin, SourceSettings,
-    StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin,
+    SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
 use super::{Context, Fields, pick};
+
+/// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
+const MAX_NAMED: usize = 1_000;
 
 /// The settings that the tree says; complete also where problems were told, but then not to be used.
 pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings {
@@ -70,6 +73,12 @@ fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fie
     }
 }
 
+fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
+    let Some(beyond) = items.get(MAX_NAMED) else { return items };
+    cx.error("config-range", &beyond.shown(), format!("this list has at most {MAX_NAMED} items"), None);
+    &items[..MAX_NAMED]
+}
+
 fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section) -> Arc<[Listener]> {
     let items = cx.items(node, true, "listeners").unwrap_or_default();
     if items.is_empty() && matches!(node.data, Data::List(_)) {
@@ -89,7 +98,12 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         if listener.address.port() != 0 && !seen.insert(listener.address) {
             let span = address.map_or_else(|| item.shown(), |(node, _)| node.span.clone());
             let message = format!("two listeners have the address `{}`", listener.address);
-            cx.error("config-duplicate-name", &span, message, Some("raise `receivers` for more threads".into()));
+            cx.error(
+                "config-duplicate-name",
+                &span,
+                message,
+                Some("raise `receivers` for more threads".into()),
+            );
         }
         if let Some((node, Kind::Either([_, number]))) = fields.get(cx, "receivers") {
             listener.receivers = match &node.data {
@@ -104,6 +118,12 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         }
         if let Some(octets) = fields.size(cx, "receive_buffer") {
             listener.receive_buffer = octets;
+        }
+        if let Some((node, _)) = fields.get(cx, "allow")
+            && matches!(&node.data, Data::List(items) if items.is_empty())
+        {
+            let help = "leave `allow` out to let everyone send";
+            cx.error("config-value", &node.span, "this list lets nobody send", Some(help.into()));
         }
         listener.allow = fields.networks(cx, "allow").map(Into::into);
         listeners.push(listener);
@@ -147,13 +167,20 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
             let help = "leave `communities` out to accept any";
             cx.error("config-value", &node.span, "no community at all is accepted", Some(help.into()));
         }
-        for item in items {
+        for item in at_most(cx, items) {
             let Some((community, name_span)) = community(cx, item, kinds) else { continue };
-            if let Some(span) = name_span.filter(|_| communities.iter().any(|other| other.name == community.name)) {
+            if let Some(span) =
+                name_span.filter(|_| communities.iter().any(|other| other.name == community.name))
+            {
                 cx.error("config-duplicate-name", &span, "two communities have this name", None);
             }
             if communities.iter().any(|other| other.community == community.community) {
-                cx.error("config-duplicate-name", &item.shown(), "this community stands in the list twice", None);
+                cx.error(
+                    "config-duplicate-name",
+                    &item.shown(),
+                    "this community stands in the list twice",
+                    None,
+                );
             }
             communities.push(community);
         }
@@ -202,7 +229,7 @@ fn webhooks(
     let Kind::List(Kind::Section(section)) = kind else { return Vec::new() };
     let items = cx.items(node, false, "webhooks").unwrap_or_default();
     let mut webhooks = Vec::new();
-    for item in items {
+    for item in at_most(cx, items) {
         let Some(fields) = cx.section(item, section) else { continue };
         let mut name: Arc<str> = "".into();
         if let Some((node, _)) = fields.get(cx, "name")
@@ -211,7 +238,12 @@ fn webhooks(
             name = text.into();
             if names.contains(&name) {
                 let message = format!("two webhooks are called `{name}`");
-                cx.error("config-duplicate-name", &node.span, message, Some("give each a name of its own".into()));
+                cx.error(
+                    "config-duplicate-name",
+                    &node.span,
+                    message,
+                    Some("give each a name of its own".into()),
+                );
             }
             names.push(Arc::clone(&name));
         }
@@ -222,7 +254,10 @@ fn webhooks(
 
 fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> WebhookSettings {
     let one = fields.get(cx, "url").map(|(node, _)| std::slice::from_ref(node));
-    let several = fields.get(cx, "urls").map(|(node, _)| cx.items(node, false, "URLs").unwrap_or_default());
+    let several = fields.get(cx, "urls").map(|(node, _)| {
+        let items = cx.items(node, false, "URLs").unwrap_or_default();
+        at_most(cx, items)
+    });
     match (fields.entry("url"), fields.entry("urls")) {
         (None, None) => {
             let help = "for example `url: http://127.0.0.1:9093/api/v2/alerts`";
@@ -259,7 +294,10 @@ fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> Webhook
         retry.initial = fields.duration(cx, "initial").unwrap_or(retry.initial);
         retry.max = fields.duration(cx, "max").unwrap_or(retry.max);
         if retry.initial > retry.max {
-            let span = fields.entry("initial").or(fields.entry("max")).map_or(fields.node.shown(), |e| e.value.span.clone());
+            let span = fields
+                .entry("initial")
+                .or(fields.entry("max"))
+                .map_or(fields.node.shown(), |e| e.value.span.clone());
             let message = "the first pause is longer than the longest";
             cx.error("config-conflict", &span, message, Some("raise `max`, or lower `initial`".into()));
         }
@@ -296,7 +334,12 @@ fn headers(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Arc<str>, Secret)>
         }
         let Some(secret) = cx.secret(&entry.value) else { continue };
         if hyper::header::HeaderValue::from_bytes(secret.expose()).is_err() {
-            cx.error("config-header", &entry.value.shown(), "a header's value has no control characters", None);
+            cx.error(
+                "config-header",
+                &entry.value.shown(),
+                "a header's value has no control characters",
+                None,
+            );
         }
         headers.push((entry.key.as_str().into(), secret));
     }
@@ -386,12 +429,16 @@ fn reload(cx: &mut Context<'_>, fields: &Fields<'_>) -> ReloadSettings {
     ReloadSettings {
         enabled: fields.flag(cx, "enabled").unwrap_or(default.enabled),
         watch_config_file: fields.flag(cx, "watch_config_file").unwrap_or(default.watch_config_file),
-        watch_mib_directories: fields.flag(cx, "watch_mib_directories").unwrap_or(default.watch_mib_directories),
+        watch_mib_directories: fields
+            .flag(cx, "watch_mib_directories")
+            .unwrap_or(default.watch_mib_directories),
         reload_delay: fields.duration(cx, "reload_delay").unwrap_or(default.reload_delay),
         max_reload_attempts: attempts.unwrap_or(default.max_reload_attempts),
         reload_timeout: fields.duration(cx, "reload_timeout").unwrap_or(default.reload_timeout),
         preserve_state: fields.flag(cx, "preserve_state").unwrap_or(default.preserve_state),
-        validate_before_reload: fields.flag(cx, "validate_before_reload").unwrap_or(default.validate_before_reload),
+        validate_before_reload: fields
+            .flag(cx, "validate_before_reload")
+            .unwrap_or(default.validate_before_reload),
         keep_generations: kept.unwrap_or(default.keep_generations),
         guard,
     }

@@ -146,7 +146,10 @@ reload: {keep_generations: 3}
 
     let rule = &settings.rules[0];
     assert!(matches!(&rule.trap[..], [TrapPattern::Name(_), TrapPattern::Subtree(_), TrapPattern::Exact(_)]));
-    assert_eq!((rule.except.len(), &rule.source[..], &*rule.community[0]), (1, &[net("10.1.0.0/16")][..], "core"));
+    assert_eq!(
+        (rule.except.len(), &rule.source[..], &*rule.community[0]),
+        (1, &[net("10.1.0.0/16")][..], "core")
+    );
     let field = |name: &str, test| Condition::Field { name: name.into(), test };
     let expected = Condition::All(vec![
         field("ifAdminStatus", Test::Equals(Scalar::Text("up".into()))),
@@ -216,7 +219,10 @@ fn each_mistake_has_its_code() {
         ("access: {users: [{name: a}]}", "config-not-yet"),
         ("access: {communities: []}", "config-value"),
         ("access: {communities: [a, a]}", "config-duplicate-name"),
-        ("access: {communities: [{name: a, community: b}, {name: a, community: c}]}", "config-duplicate-name"),
+        (
+            "access: {communities: [{name: a, community: b}, {name: a, community: c}]}",
+            "config-duplicate-name",
+        ),
         ("source: {order: [packet, packet]}", "config-duplicate-name"),
         ("rules: [{}]", "config-missing-key"),
         ("rules: [{name: a, drop: true}, {name: b, match: {trap: b}}]", "config-shadowed"),
@@ -251,7 +257,10 @@ fn each_mistake_has_its_code() {
         ("webhooks: [{name: a, format: json, url: 'http://a', headers: {Host: b}}]", "config-header"),
         ("webhooks: [{name: a, format: json, url: 'http://a', headers: {'b c': d}}]", "config-header"),
         ("webhooks: [{name: a, format: json, url: 'http://a', headers: {b: \"c\\nd\"}}]", "config-header"),
-        ("webhooks: [{name: a, format: json, url: 'http://a', retry: {initial: 1h, max: 1s}}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', retry: {initial: 1h, max: 1s}}]",
+            "config-conflict",
+        ),
         ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-not-yet"),
         ("reload: {reload_delay: 2s}", "config-not-yet"),
         ("reload: {keep_generations: 0}", "config-range"),
@@ -313,7 +322,8 @@ fn problems_beyond_the_limit_are_counted() {
 fn inputs_are_listed_with_their_content() {
     let text = "admin: {token: {file: /a}, read_token: {file: /b}}\naccess: {communities: [{file: /a}]}";
     let loaded = yaml(text).unwrap();
-    let paths: Vec<_> = loaded.inputs.iter().map(|input| (input.path.to_str().unwrap(), input.secret)).collect();
+    let paths: Vec<_> =
+        loaded.inputs.iter().map(|input| (input.path.to_str().unwrap(), input.secret)).collect();
     assert_eq!(paths, [("nereus.yaml", false), ("/a", true), ("/b", true)]);
     assert_eq!(loaded.inputs[0].hash, Some(ContentHash::of(text.as_bytes())));
     assert_ne!(loaded.inputs[1].hash, loaded.inputs[2].hash);
@@ -323,7 +333,8 @@ fn inputs_are_listed_with_their_content() {
 
 #[test]
 fn the_reload_block_is_decoded_once_it_counts() {
-    let text = "reload: {enabled: false, watch_config_file: false, watch_mib_directories: false, reload_delay: 1s,
+    let text =
+        "reload: {enabled: false, watch_config_file: false, watch_mib_directories: false, reload_delay: 1s,
         max_reload_attempts: 5, reload_timeout: 1m, preserve_state: false, validate_before_reload: false,
         keep_generations: 2, guard: {samples: 7, max_unresolved_increase: 2.5%}}";
     let source = Source::new("a.yaml", text.into());
@@ -382,7 +393,11 @@ fn the_sample_is_the_default() {
     for (name, sample) in [("a.yaml", sample_yaml()), ("a.toml", sample_toml())] {
         let loaded = parse(name, sample.as_bytes(), &Planted).unwrap_or_else(|e| panic!("{sample}\n{e}"));
         assert!(loaded.diagnostics.is_empty());
-        assert_eq!(loaded.settings, Settings::default(), "{name}: the table's defaults are not the settings'");
+        assert_eq!(
+            loaded.settings,
+            Settings::default(),
+            "{name}: the table's defaults are not the settings'"
+        );
     }
 }
 
@@ -464,7 +479,9 @@ fn other_ways_to_write_a_key_are_taken() {
         let Some(also) = key.also else { return };
         let text = match section.path {
             "access" => format!("access: {{{}: {also}}}", key.name),
-            "rules[]" => format!("rules: [{{name: a, alert: b, key: [source, ifIndex], {}: {also}}}]", key.name),
+            "rules[]" => {
+                format!("rules: [{{name: a, alert: b, key: [source, ifIndex], {}: {also}}}]", key.name)
+            }
             "rules[].match" => format!("rules: [{{name: a, match: {{{}: {also}}}}}]", key.name),
             other => panic!("no wrapping for {other}"),
         };
@@ -556,8 +573,11 @@ fn planted_secrets_are_never_shown() {
         // One character missing, doubled, or replaced, at every place; the secrets themselves stay whole.
         for (at, character) in whole.char_indices() {
             let (before, after) = (&whole[..at], &whole[at + character.len_utf8()..]);
-            let mut changed = vec![format!("{before}{after}"), format!("{before}{character}{character}{after}")];
-            changed.extend(["\"", ":", "[", "}", "#", "\n", " ", "x"].map(|with| format!("{before}{with}{after}")));
+            let mut changed =
+                vec![format!("{before}{after}"), format!("{before}{character}{character}{after}")];
+            changed.extend(
+                ["\"", ":", "[", "}", "#", "\n", " ", "x"].map(|with| format!("{before}{with}{after}")),
+            );
             for text in changed {
                 // What stands before the first slash is the host, which is no secret by itself.
                 if text.matches(".example.com/").count() < whole.matches(".example.com/").count() {
@@ -642,5 +662,29 @@ proptest! {
             text.truncate(cut);
             outputs(name, &text);
         }
+    }
+}
+
+#[test]
+fn hostile_files_are_read_in_bounded_work() {
+    let many = |line: &str, count: usize| line.repeat(count);
+    let keys: String = (0..50_000).map(|n| format!("{{k{n}: 1}}, ")).collect();
+    let texts = [
+        many("a: 1\n", 100_000),
+        (0..100_000).map(|n| format!("key{n}: 1\n")).collect(),
+        format!("rules: [{keys}]"),
+        format!("rules: [{}]", many("{name: a, match: {trap: 1.3}}, ", 20_000)),
+        format!("webhooks: [{}]", many("{name: a}, ", 20_000)),
+        format!("access: {{communities: [{}]}}", many("a, ", 100_000)),
+        format!("{}: 1", "k".repeat(1_000)),
+        format!("a: &a '{}'\nb: [{}]", "x".repeat(100_000), many("*a, ", 100_000)),
+        format!("rules: # c\n{}", many("  - {nmae: a} # c\n", 20_000)),
+    ];
+    for text in texts {
+        let problems = yaml(&text).unwrap_err();
+        assert!(problems.diagnostics.len() <= MAX_PROBLEMS + 1);
+        let shown: usize =
+            problems.diagnostics.iter().filter_map(|d| d.place.as_ref()).map(|p| p.source.len()).sum();
+        assert!(shown < 1 << 20);
     }
 }

@@ -10,8 +10,8 @@ use super::source::Span;
 
 /// The deepest nesting that is taken.
 pub(super) const MAX_DEPTH: usize = 48;
-/// The most values that a file may hold, aliases expanded.
-pub(super) const MAX_NODES: usize = 500_000;
+/// The most values that a file may hold, aliases expanded; a long text counts as one more for each 32 octets.
+pub(super) const MAX_NODES: usize = 2_000_000;
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -59,7 +59,9 @@ impl Node {
     /// The octets to underline: of a section its first key, since its own span is where it begins.
     pub(super) fn shown(&self) -> Span {
         match &self.data {
-            Data::Map(entries) if self.span.len() <= 1 => entries.first().map_or_else(|| self.span.clone(), |e| e.key_span.clone()),
+            Data::Map(entries) if self.span.len() <= 1 => {
+                entries.first().map_or_else(|| self.span.clone(), |e| e.key_span.clone())
+            }
             _ => self.span.clone(),
         }
     }
@@ -98,22 +100,23 @@ pub(super) fn read(language: Language, text: &str) -> Result<(Node, Vec<Problem>
         Language::Yaml => yaml::read(text).map_err(|problem| vec![problem])?,
         Language::Toml => toml::read(text)?,
     };
+    let ends: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
     let mut twice = Vec::new();
-    duplicates(&root, text, &mut twice);
+    duplicates(&root, &ends, &mut twice);
     Ok((root, twice))
 }
 
-/// Recursion is bounded by [`MAX_DEPTH`].
-fn duplicates(node: &Node, text: &str, problems: &mut Vec<Problem>) {
+/// `ends` are the line ends of the text. Recursion is bounded by [`MAX_DEPTH`].
+fn duplicates(node: &Node, ends: &[usize], problems: &mut Vec<Problem>) {
     match &node.data {
-        Data::List(items) => items.iter().for_each(|item| duplicates(item, text, problems)),
+        Data::List(items) => items.iter().for_each(|item| duplicates(item, ends, problems)),
         Data::Map(entries) => {
             let mut first = std::collections::HashMap::new();
             for entry in entries {
-                duplicates(&entry.value, text, problems);
+                duplicates(&entry.value, ends, problems);
                 let start = *first.entry(&*entry.key).or_insert(entry.key_span.start);
                 if start != entry.key_span.start {
-                    let line = 1 + text[..start].bytes().filter(|&b| b == b'\n').count();
+                    let line = 1 + ends.partition_point(|&end| end < start);
                     problems.push(
                         Problem::new("config-duplicate-key", entry.key_span.clone(), "this key stands twice")
                             .help(format!("it stands on line {line} already; keep one of them")),
@@ -155,9 +158,12 @@ mod tests {
         ] {
             assert_eq!(code(Language::Yaml, text), expected, "{text:?}");
         }
-        for (text, expected) in
-            [("a = 1\n", "fine"), ("a = 1\na = 2\n", "config-syntax"), ("a = \n", "config-syntax"), ("", "config-empty")]
-        {
+        for (text, expected) in [
+            ("a = 1\n", "fine"),
+            ("a = 1\na = 2\n", "config-syntax"),
+            ("a = \n", "config-syntax"),
+            ("", "config-empty"),
+        ] {
             assert_eq!(code(Language::Toml, text), expected, "{text:?}");
         }
     }
@@ -169,7 +175,10 @@ mod tests {
             assert!(matches!(code, "config-depth" | "config-syntax"), "{code}");
         }
         assert_eq!(code(Language::Yaml, &format!("a: {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
-        assert_eq!(code(Language::Toml, &format!("a = {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
+        assert_eq!(
+            code(Language::Toml, &format!("a = {}{}", "[".repeat(60), "]".repeat(60))),
+            "config-depth"
+        );
         assert_eq!(code(Language::Toml, &format!("a = {}", "[".repeat(100_000))), "config-syntax");
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..30 {

@@ -57,7 +57,11 @@ fn convert(value: &DeValue<'_>, span: Span, depth: usize, total: &mut usize) -> 
         DeValue::Table(table) => return convert_table(table, span, depth, total),
         DeValue::Array(items) => {
             if depth >= MAX_DEPTH {
-                return Err(Problem::new("config-depth", span, format!("nested more than {MAX_DEPTH} levels deep")));
+                return Err(Problem::new(
+                    "config-depth",
+                    span,
+                    format!("nested more than {MAX_DEPTH} levels deep"),
+                ));
             }
             let items = items.iter().map(|item| convert(item.get_ref(), item.span(), depth + 1, total));
             Data::List(items.collect::<Result<_, _>>()?)

@@ -43,7 +43,9 @@ pub(super) fn read(text: &str) -> Result<Node, Problem> {
         builder.event(event, span)?;
     }
     match builder.root {
-        Some(Node { data: Data::Null, span }) if span.is_empty() => Err(super::super::file::says_nothing(span)),
+        Some(Node { data: Data::Null, span }) if span.is_empty() => {
+            Err(super::super::file::says_nothing(span))
+        }
         Some(root) => Ok(root),
         None => Err(super::super::file::says_nothing(0..0)),
     }
@@ -53,9 +55,12 @@ fn syntax(error: &ScanError, text: &str) -> Problem {
     let at = error.marker().byte_offset().unwrap_or(text.len());
     let problem = Problem::new("config-syntax", at..at + 1, format!("this is no YAML: {}", error.kind()));
     let line = text[..floor(text, at)].rfind('\n').map_or(0, |end| end + 1);
-    let indentation = text[line..].split(|c: char| !c.is_whitespace() || c == '\n').next().unwrap_or_default();
+    let indentation =
+        text[line..].split(|c: char| !c.is_whitespace() || c == '\n').next().unwrap_or_default();
     match error.kind() {
-        _ if indentation.contains('\t') => problem.help("YAML does not take tabs for indentation: use blanks"),
+        _ if indentation.contains('\t') => {
+            problem.help("YAML does not take tabs for indentation: use blanks")
+        }
         ErrorKind::UnclosedQuotedScalar => problem.help("the quote that opens this text is not closed"),
         ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey => {
             problem.help("keys of one section stand in one column")
@@ -92,12 +97,15 @@ impl Builder {
                     }
                 };
                 let data = if plain { resolve(&text) } else { Data::Text(text.into_owned()) };
-                self.close(Node { span, data }, anchor, 1, 0)
+                let weight = 1 + weight(&data);
+                self.close(Node { span, data }, anchor, weight, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(Data::List(Vec::new()), span, anchor, tag.as_deref())
             }
-            Event::MappingStart(_, anchor, tag) => self.open(Data::Map(Vec::new()), span, anchor, tag.as_deref()),
+            Event::MappingStart(_, anchor, tag) => {
+                self.open(Data::Map(Vec::new()), span, anchor, tag.as_deref())
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(open) = self.open.pop() else { return Ok(()) };
                 let node = Node { span: open.span, data: open.data };
@@ -105,7 +113,11 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(target) = self.anchors.get(&anchor) else {
-                    return Err(Problem::new("config-alias", span, "this alias stands inside of what it names"));
+                    return Err(Problem::new(
+                        "config-alias",
+                        span,
+                        "this alias stands inside of what it names",
+                    ));
                 };
                 let (nodes, height) = (target.nodes, target.height);
                 self.grow(nodes, height, &span)?;
@@ -154,7 +166,9 @@ impl Builder {
     }
 
     fn close(&mut self, node: Node, anchor: usize, nodes: usize, height: usize) -> Result<(), Problem> {
-        self.grow(if anchor == 0 { 1 } else { nodes }, 0, &node.span)?;
+        // What is anchored is kept once more.
+        let own = 1 + weight(&node.data);
+        self.grow(if anchor == 0 { own } else { own + nodes }, 0, &node.span)?;
         self.attach(node, anchor, nodes, height)
     }
 
@@ -182,6 +196,11 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// What the octets of a text count.
+fn weight(data: &Data) -> usize {
+    if let Data::Text(text) = data { text.len() / 32 } else { 0 }
 }
 
 fn key_text(node: &Node) -> Option<String> {
