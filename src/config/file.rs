@@ -280,3 +280,63 @@ pub(super) fn says_nothing(span: Span) -> Problem {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_searched_in_the_documented_order() {
+        let all: Vec<_> = candidates().map(|path| path.display().to_string()).collect();
+        assert_eq!(all.len(), 9);
+        assert_eq!(all[..4], ["./nereus.yaml", "./nereus.yml", "./nereus.toml", "/etc/nereus/nereus.yaml"]);
+        assert_eq!(all[8], "/etc/nereus/config.toml");
+    }
+
+    #[test]
+    fn a_file_and_its_secrets_are_read_and_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, token) = (folder.path().join("a.yaml"), folder.path().join("token"));
+        std::fs::write(&token, "planted\n\n").unwrap();
+        let text = format!("admin: {{token: {{file: \"{}\"}}}}", token.display());
+        std::fs::write(&path, &text).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.settings.admin.token.as_ref().unwrap().expose(), b"planted");
+        let inputs = [
+            Input { path: path.clone(), hash: Some(ContentHash::of(text.as_bytes())), secret: false },
+            Input { path: token.clone(), hash: Some(ContentHash::of(b"planted\n\n")), secret: true },
+        ];
+        assert_eq!(loaded.inputs, inputs);
+        std::fs::write(&token, vec![b'x'; MAX_SECRET as usize + 1]).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("larger than 64 KiB"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, part) in [("missing.yaml", "config init"), ("", "regular file")] {
+            let problems = load(&folder.path().join(name)).unwrap_err();
+            assert_eq!(problems.diagnostics[0].code, "config-read");
+            assert!(problems.to_string().contains(part), "{problems}");
+            assert_eq!(problems.inputs[0].hash, None);
+        }
+        // No writer opens it: reading must not wait for one.
+        let path = folder.path().join("fifo.yaml");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("regular file"));
+    }
+
+    #[test]
+    fn an_empty_file_is_never_the_default() {
+        for (name, text) in [
+            ("a.yaml", ""),
+            ("a.yaml", "\n# only this\n"),
+            ("a.yaml", "---\n"),
+            ("a.toml", "\n# only this\n"),
+        ] {
+            let problems = parse(name, text.as_bytes(), &System).unwrap_err();
+            assert_eq!(problems.diagnostics[0].code, "config-empty", "{text:?}");
+        }
+        assert_eq!(parse("a.yaml", b"{}", &System).unwrap().settings, Settings::default());
+    }
+}

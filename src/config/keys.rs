@@ -154,9 +154,23 @@ impl Section {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// Whether one of `paths` is the path of this section's key `name`. Does not allocate: it is asked for
+    /// every key of every rule.
+    pub(super) fn listed(&self, name: &str, paths: &[&str]) -> bool {
+        paths.iter().any(|path| {
+            match path.strip_prefix(self.path).map(|rest| rest.strip_prefix('.').unwrap_or(rest)) {
+                Some(rest) => {
+                    rest == name
+                        && path.len() == self.path.len() + name.len() + usize::from(!self.path.is_empty())
+                }
+                None => false,
+            }
+        })
+    }
+
     /// The keys that this version takes.
     pub(super) fn known(&self) -> impl Iterator<Item = &'static Key> + '_ {
-        self.keys.iter().filter(|key| !NOT_YET.contains(&&*self.path_of(key.name)))
+        self.keys.iter().filter(|key| !self.listed(key.name, NOT_YET))
     }
 }
 
@@ -573,6 +587,22 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), before, "a path stands twice");
+    }
+
+    #[test]
+    fn a_path_is_listed_as_it_is_spelt() {
+        fn check(section: &'static Section) {
+            for key in section.keys {
+                let path = section.path_of(key.name);
+                assert_eq!(section.listed(key.name, NOT_YET), NOT_YET.contains(&&*path), "{path}");
+                if let Kind::Section(inner) | Kind::List(Kind::Section(inner)) = &key.kind {
+                    check(inner);
+                }
+            }
+        }
+        check(&ROOT);
+        assert!(!GUARD.listed("samples", &["reload.guardsamples", "samples", "reload.guard"]));
+        assert!(!ROOT.listed("mib", &[".mib", "mib.cache"]));
     }
 
     #[test]

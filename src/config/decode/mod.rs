@@ -131,19 +131,21 @@ impl<'a> Context<'a> {
             return None;
         };
         let mut seen = HashSet::new();
+        // A key that is misspelt is not missing besides.
+        let mut meant = Vec::new();
         for entry in entries {
             match section.key(&entry.key) {
-                _ if !seen.insert(&entry.key) => {}
-                Some(key) if self.not_yet.contains(&&*section.path_of(key.name)) => {
+                _ if !seen.insert(&*entry.key) => {}
+                Some(key) if section.listed(key.name, self.not_yet) => {
                     let message = format!("`{}` is not in this version", section.path_of(key.name));
                     self.error("config-not-yet", &entry.key_span, message, Some("remove it".into()));
                 }
                 Some(_) => {}
-                None => self.unknown_key(section, entry),
+                None => meant.extend(self.unknown_key(section, entry)),
             }
         }
-        for key in section.known().filter(|key| key.required) {
-            if !seen.contains(&key.name.to_owned()) {
+        for key in section.keys.iter().filter(|key| key.required && !section.listed(key.name, self.not_yet)) {
+            if !seen.contains(key.name) && !meant.contains(&key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
                 let toml = self.source.file.ends_with(".toml");
                 let example =
@@ -154,10 +156,11 @@ impl<'a> Context<'a> {
         Some(Fields { section, entries, node })
     }
 
-    fn unknown_key(&mut self, section: &'static Section, entry: &Entry) {
+    /// Gives the key that is probably meant.
+    fn unknown_key(&mut self, section: &'static Section, entry: &Entry) -> Option<&'static str> {
         if self.is_full() {
             self.more += 1;
-            return;
+            return None;
         }
         let names: Vec<_> = section.known().map(|key| key.name).collect();
         let near = suggest(&entry.key, names.iter().copied());
@@ -179,6 +182,7 @@ impl<'a> Context<'a> {
             None => format!("unknown key {within}"),
         };
         self.error("config-unknown-key", &entry.key_span, message, help);
+        near
     }
 
     /// The items of a list; with `many` one value is a list of itself.
@@ -220,14 +224,13 @@ struct Fields<'t> {
 impl<'t> Fields<'t> {
     /// A key's value and kind, if it stands there and this version takes it.
     fn get(&self, cx: &Context<'_>, name: &str) -> Option<(&'t Node, &'static Kind)> {
-        let path = self.section.path_of(name);
         #[cfg(test)]
-        cx.asked.borrow_mut().insert(path.clone());
+        cx.asked.borrow_mut().insert(self.section.path_of(name));
         let Some(Key { kind, .. }) = self.section.key(name) else {
-            debug_assert!(false, "{path} is not in the table of keys");
+            debug_assert!(false, "{} is not in the table of keys", self.section.path_of(name));
             return None;
         };
-        if cx.not_yet.contains(&&*path) {
+        if self.section.listed(name, cx.not_yet) {
             return None;
         }
         self.entries.iter().find(|entry| entry.key == name).map(|entry| (&entry.value, kind))
