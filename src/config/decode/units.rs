@@ -17,23 +17,11 @@ pub(super) fn parse_duration(text: &str) -> Result<u64, String> {
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            "" => return Err(HELP.into()),
-            other => {
-                let meant = match &*other.to_lowercase() {
-                    "sec" | "secs" | "second" | "seconds" => "s",
-                    "min" | "mins" | "minute" | "minutes" => "m",
-                    "hour" | "hours" | "hr" | "hrs" | "h" => "h",
-                    "day" | "days" | "d" => "d",
-                    "w" | "week" | "weeks" => {
-                        return Err(format!("write days: `{}d`", number.saturating_mul(7)));
-                    }
-                    "y" | "year" | "years" => {
-                        return Err(format!("write days: `{}d`", number.saturating_mul(365)));
-                    }
-                    _ => return Err(HELP.into()),
-                };
-                return Err(format!("write `{number}{meant}`"));
+            "" if rest.starts_with(' ') => {
+                let unit = rest.trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+                return Err(meant(number, unit).unwrap_or_else(|| HELP.to_owned()));
             }
+            other => return Err(meant(number, other).unwrap_or_else(|| HELP.to_owned())),
         };
         rest = &rest[letters..];
         if unit >= last {
@@ -46,6 +34,21 @@ pub(super) fn parse_duration(text: &str) -> Result<u64, String> {
             .ok_or("this duration is too long")?;
     }
     if text.is_empty() { Err(HELP.into()) } else { Ok(total) }
+}
+
+/// The help for a unit that is written out.
+fn meant(number: u64, unit: &str) -> Option<String> {
+    let unit = match &*unit.to_lowercase() {
+        "ms" | "millis" | "milliseconds" => "ms",
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "d" | "day" | "days" => "d",
+        "w" | "week" | "weeks" => return Some(format!("write days: `{}d`", number.saturating_mul(7))),
+        "y" | "year" | "years" => return Some(format!("write days: `{}d`", number.saturating_mul(365))),
+        _ => return None,
+    };
+    Some(format!("write `{number}{unit}`"))
 }
 
 pub(super) fn show_duration(milliseconds: u64) -> String {
@@ -108,6 +111,7 @@ mod tests {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         assert_eq!(parse_duration("10sec"), Err("write `10s`".into()));
+        assert_eq!(parse_duration("1 hour"), Err("write `1h`".into()));
         assert_eq!(parse_duration("2w"), Err("write days: `14d`".into()));
         assert_eq!(show_duration(5_400_000), "90m");
     }

@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tab_is_told_where_it_stands() {
+        let text = "listener:\n  - address: 0.0.0.0:162\n\tallow: x\n";
+        let problems = read(Language::Yaml, text).unwrap_err();
+        assert_eq!(problems[0].span.start, text.find('\t').unwrap());
+        assert!(problems[0].help.as_ref().unwrap().contains("tabs"));
+    }
+
+    #[test]
     fn depth_and_aliases_are_bounded() {
         for open in ["[", "{a: "] {
             let code = code(Language::Yaml, &format!("a: {}", open.repeat(100_000)));
