@@ -4,6 +4,8 @@
 //! `expected.tsv` (its last object, `zz…`, stands behind the quirk); `valid` holds files without a problem.
 //! With `NEREUS_MIB_BASE` set to a folder of the IETF's base modules, those are compiled too.
 
+#![expect(clippy::print_stderr, reason = "a test that skips says so, and a measurement prints")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -208,6 +210,41 @@ fn the_newest_version_of_a_module_is_chosen_and_the_others_add_their_names() {
     assert!(matches!(oid("was"), Err(LookupError::NotFound { .. })));
     let told: Vec<_> = compiled.diagnostics.iter().map(|told| (told.code, told.level)).collect();
     assert_eq!(told, [("mib-several-versions", Level::Note)]);
+}
+
+#[test]
+fn a_module_means_the_versions_of_its_own_folder() {
+    let base = |date: &str, arc: u32| {
+        format!(
+            "BASE-MIB DEFINITIONS ::= BEGIN IMPORTS enterprises FROM SNMPv2-SMI;
+            base MODULE-IDENTITY LAST-UPDATED \"{date}\" ::= {{ enterprises {arc} }} END"
+        )
+    };
+    let leaf = "LEAF-MIB DEFINITIONS ::= BEGIN IMPORTS base FROM BASE-MIB; leaf OBJECT IDENTIFIER ::= { base 7 } END";
+    let tip =
+        "TIP-MIB DEFINITIONS ::= BEGIN IMPORTS leaf FROM LEAF-MIB; tip OBJECT IDENTIFIER ::= { leaf 8 } END";
+    let mib = Mib::compile(&[
+        SourceFile::new("new/base.mib", base("202001010000Z", 100).into_bytes()),
+        SourceFile::new("old/base.mib", base("201001010000Z", 200).into_bytes()),
+        SourceFile::new("old/leaf.mib", leaf.as_bytes()),
+        SourceFile::new("else/tip.mib", tip.as_bytes()),
+    ])
+    .mib;
+    let oid = |name: &str| mib.resolve(name).map(|target| target.oid.to_string());
+    assert_eq!(oid("base").as_deref(), Ok("1.3.6.1.4.1.100"));
+    assert_eq!(oid("LEAF-MIB::leaf").as_deref(), Ok("1.3.6.1.4.1.200.7"));
+    assert_eq!(oid("tip").as_deref(), Ok("1.3.6.1.4.1.200.7.8"));
+    // What no chosen module names is named as if the chosen version had been meant.
+    for (arcs, name) in [
+        (&[1, 3, 6, 1, 4, 1, 100, 7, 8][..], "TIP-MIB::tip"),
+        (&[1, 3, 6, 1, 4, 1, 100, 7], "LEAF-MIB::leaf"),
+        (&[1, 3, 6, 1, 4, 1, 200], "BASE-MIB::base"),
+    ] {
+        let mut out = String::new();
+        mib.write_name(arcs, &mut out);
+        assert_eq!(out, name);
+    }
+    assert_eq!(mib.modules().filter(|module| &**module.file() != "built-in").count(), 4);
 }
 
 #[test]

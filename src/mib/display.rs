@@ -395,9 +395,9 @@ fn apply(specification: Specification, rest: &mut &[u8], out: &mut String) -> bo
         if !chunk.is_empty() && !chunk_by_format(specification.format, chunk, out) {
             return false;
         }
-        let is_last = turn + 1 == count;
+        let terminated = turn + 1 == count && specification.terminator.is_some();
         // Before a terminator the separator is left out, and so are both at the very end.
-        if !rest.is_empty() && !(is_last && specification.terminator.is_some()) {
+        if !rest.is_empty() && !terminated {
             out.extend(specification.separator.map(char::from));
         }
         if rest.is_empty() || specification.length == 0 {

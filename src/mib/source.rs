@@ -181,6 +181,8 @@ pub(crate) fn diagnostics(
         problems.extend(record.problems.iter().map(|problem| (file as u32, problem.clone())));
     }
     problems.sort_by_key(|(file, problem)| (*file, problem.start));
+    // A module that was linked twice has its problems twice.
+    problems.dedup();
     let mut diagnostics = Vec::with_capacity(problems.len());
     let mut rest = problems.into_iter().peekable();
     while let Some(&(number, _)) = rest.peek() {

@@ -310,6 +310,7 @@ fn modules(link: &Link<'_>, nodes: &[NodeRecord]) -> Vec<ModuleRecord> {
                 last_updated: record.last_updated,
                 nodes: 0,
                 superseded: module.chosen != number as u32,
+                anew: module.anew,
             }
         })
         .collect();

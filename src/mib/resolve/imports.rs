@@ -40,7 +40,7 @@ pub(super) fn check(link: &mut Link<'_>) {
     let mut missing: BTreeMap<Symbol, Missing> = BTreeMap::new();
     for number in 0..link.modules.len() as u32 {
         let module = link.modules[number as usize];
-        if link.inputs[module.file as usize].builtin {
+        if module.anew || link.inputs[module.file as usize].builtin {
             continue;
         }
         let record = link.record(module.file);
@@ -50,12 +50,13 @@ pub(super) fn check(link: &mut Link<'_>) {
             let name = link.word(module.file, import.name);
             let from = link.word(module.file, import.module);
             let somewhere = keyword || link.is_defined_anywhere(name);
-            let exporter = link.module_named(from).filter(|&exporter| {
+            let exporter = link.versions.meant_by(&module, from).filter(|&exporter| {
                 // What is built in holds only a part of its module.
                 !link.inputs[link.modules[exporter as usize].file as usize].builtin
             });
             let Some(exporter) = exporter else {
-                if somewhere && (link.module_named(from).is_some() || is_known_without(link.names.text(from)))
+                if somewhere
+                    && (link.versions.chosen(from).is_some() || is_known_without(link.names.text(from)))
                 {
                     continue;
                 }

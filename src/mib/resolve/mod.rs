@@ -66,6 +66,9 @@ struct ModuleEntry {
     chosen: u32,
     /// Of the SMI or of the IETF's base modules, whose names go before a vendor's equal ones.
     core: bool,
+    /// A second entry of a chosen module, in which imports mean the chosen versions and never those of the
+    /// same folder.
+    anew: bool,
 }
 
 /// One definition of one of the modules.
@@ -88,6 +91,7 @@ struct Link<'a> {
     /// The modules, the best first: the core, then by LAST-UPDATED, then by name.
     ranked: Vec<u32>,
     definitions: Vec<DefinitionEntry>,
+    versions: modules::Versions,
     scope: scope::Scope,
     vertices: oids::Vertices,
     /// For each definition its vertex, or a mark of [`oids`].
@@ -113,6 +117,7 @@ impl<'a> Link<'a> {
             modules: Vec::new(),
             ranked: Vec::new(),
             definitions: Vec::new(),
+            versions: modules::Versions::default(),
             scope: scope::Scope::default(),
             vertices: oids::Vertices::new(),
             places: Vec::new(),

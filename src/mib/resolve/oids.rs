@@ -122,6 +122,10 @@ fn step(link: &mut Link<'_>, number: u32) -> Step {
     let Some((first, rest)) = parts.split_first() else {
         return Step::Failed(Failure::NoValue);
     };
+    // No OID has so many; and a component by name may have to be waited for, which begins anew each time.
+    if rest.len() > MAX_ARCS {
+        return Step::Failed(Failure::TooLong);
+    }
     let mut at = 0;
     if first.name != NONE {
         let name = link.word(entry.file, first.name);

@@ -26,15 +26,9 @@ const FOUND: u64 = 3;
 pub(super) struct Scope {
     /// Module, space and name, to a definition or (for imports) to the module's name.
     table: HashMap<u64, u32>,
-    /// For each module name the chosen module, or [`NONE`].
-    modules: Vec<u32>,
-    /// By module name and folder, the version there of a module that has several.
-    versions: HashMap<(Symbol, u32), u32>,
     /// For each name its best definition, and for each definition the next best of the same name.
     first: Vec<u32>,
     next: Vec<u32>,
-    /// For each file the number of its folder.
-    folders: Vec<u32>,
 }
 
 fn key(module: u32, space: u64, name: Symbol) -> u64 {
@@ -44,27 +38,10 @@ fn key(module: u32, space: u64, name: Symbol) -> u64 {
 pub(super) fn build(link: &mut Link<'_>) {
     let mut scope = Scope {
         table: HashMap::with_capacity(link.definitions.len() * 5 / 4),
-        modules: vec![NONE; link.names.len()],
-        versions: HashMap::new(),
         first: Vec::new(),
         next: Vec::new(),
-        folders: folders(link),
     };
     let mut kept = Vec::with_capacity(link.definitions.len());
-    for (number, module) in link.modules.iter().enumerate() {
-        if module.chosen == number as u32 {
-            scope.modules[module.name as usize] = number as u32;
-        }
-    }
-    for &number in &link.ranked {
-        let module = link.modules[number as usize];
-        if module.chosen != number {
-            for version in [module.chosen, number] {
-                let folder = scope.folders[link.modules[version as usize].file as usize];
-                scope.versions.entry((module.name, folder)).or_insert(version);
-            }
-        }
-    }
     let mut twice = Vec::new();
     for &entry in &link.definitions {
         let space = space_of(link, entry);
@@ -113,30 +90,7 @@ fn space_of(link: &Link<'_>, entry: DefinitionEntry) -> Space {
     if link.definition(entry).kind.is_type() { Space::Type } else { Space::Value }
 }
 
-fn folders(link: &Link<'_>) -> Vec<u32> {
-    let mut numbers = HashMap::new();
-    link.inputs
-        .iter()
-        .map(|input| {
-            let folder = input.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let next = numbers.len() as u32;
-            *numbers.entry(folder).or_insert(next)
-        })
-        .collect()
-}
-
 impl Link<'_> {
-    /// The chosen module of a name.
-    pub(super) fn module_named(&self, name: Symbol) -> Option<u32> {
-        self.scope.modules.get(name as usize).copied().filter(|&module| module != NONE)
-    }
-
-    /// The version of a module that `file` means by its name: that of its own folder, else the chosen one.
-    fn version_for(&self, file: u32, name: Symbol) -> Option<u32> {
-        let folder = self.scope.folders[file as usize];
-        self.scope.versions.get(&(name, folder)).copied().or_else(|| self.module_named(name))
-    }
-
     /// What `name` means in `module`.
     ///
     /// First the module itself, then the module that it is imported from, in the version of the same folder,
@@ -158,11 +112,11 @@ impl Link<'_> {
 
     fn find_imported(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let table = &self.scope.table;
-        let file = self.modules[module as usize].file;
+        let asking = &self.modules[module as usize];
         let mut at = module;
         for _ in 0..HOPS {
             let from = *table.get(&key(at, IMPORT, name))?;
-            let version = self.version_for(file, from)?;
+            let version = self.versions.meant_by(asking, from)?;
             let chosen = self.modules[version as usize].chosen;
             for exporter in [version, chosen] {
                 if let Some(&found) = table.get(&key(exporter, space as u64, name)) {
@@ -190,10 +144,10 @@ impl Link<'_> {
     }
 
     fn find_anywhere(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
-        let folder = self.scope.folders[self.modules[module as usize].file as usize];
+        let folder = self.versions.folders[self.modules[module as usize].file as usize];
         let near = |&at: &u32| {
             let entry = self.definitions[at as usize];
-            self.modules[entry.module as usize].core || self.scope.folders[entry.file as usize] == folder
+            self.modules[entry.module as usize].core || self.versions.folders[entry.file as usize] == folder
         };
         // The candidates are in the order of rank: the core comes first.
         self.candidates(space, name).find(near).or_else(|| self.candidates(space, name).next())
