@@ -139,12 +139,15 @@ const WORDS: &[&str] = &[
     "'",
 ];
 
+/// A kind of hostile input, and a text of it with about so many octets.
+type Hostile = (&'static str, fn(usize) -> String);
+
 /// Each kind of input at two sizes: eight times the input may take at most some thirty times as long, where a
 /// quadratic way would take sixty-four times; and none may take long.
 #[test]
 fn hostile_files_take_linear_time() {
     let head = "H-MIB DEFINITIONS ::= BEGIN IMPORTS enterprises FROM SNMPv2-SMI;\n";
-    let kinds: [(&str, fn(usize) -> String); 18] = [
+    let kinds: [Hostile; 18] = [
         ("braces", |n| "{".repeat(n)),
         ("quotes", |n| "\"".repeat(n | 1)),
         ("open texts", |n| "a DESCRIPTION \"\n ::= { b 1 }\n".repeat(n / 30) + "\""),

@@ -446,9 +446,23 @@ impl File<'_> {
     }
 
     fn push(&mut self, name: Token, mut definition: Definition) {
+        self.check_name(name, definition.kind.is_type());
         definition.at = name.start;
         definition.line = self.lines.locate(name.start as usize).0;
         self.record.definitions.push(definition);
+    }
+
+    /// RFC 2578 section 3.1: letters, digits and single hyphens between them; types begin with a capital, values
+    /// with a small letter.
+    fn check_name(&mut self, name: Token, is_type: bool) {
+        let word = self.slice(name);
+        let odd = word.contains(&b'_') || word.ends_with(b"-") || word[0].is_ascii_uppercase() != is_type;
+        if odd {
+            let kind = if is_type { "type" } else { "value" };
+            let message =
+                format!("{} is not how the name of a {kind} is written", String::from_utf8_lossy(word));
+            self.problem(Level::Note, "mib-odd-name", name, message, Some("it is taken as it stands"));
+        }
     }
 
     /// What the lexer met inside of modules; around them anything may stand.

@@ -92,11 +92,12 @@ pub(super) fn check(link: &mut Link<'_>) {
         let width = name.len();
         let by: Vec<&str> = missing.needed_by.iter().map(|&module| link.names.text(module)).collect();
         let mut message = format!("module {name} is in no directory, and {} imports from it", by.join(", "));
-        if missing.count > by.len() {
+        if missing.count > 1 {
             message = format!(
-                "module {name} is in no directory, and {} modules import from it: {}, …",
+                "module {name} is in no directory, and {} modules import from it: {}{}",
                 missing.count,
-                by.join(", ")
+                by.join(", "),
+                if missing.count > by.len() { ", …" } else { "" }
             );
         }
         let (level, help) = if missing.in_vain {
@@ -105,5 +106,27 @@ pub(super) fn check(link: &mut Link<'_>) {
             (Level::Note, "what is imported from it was found in other modules")
         };
         link.problem(file, level, "mib-missing-module", (at, width), message, Some(help));
+    }
+}
+
+/// One note for each module that uses names without importing them.
+pub(super) fn tell_unimported(link: &mut Link<'_>) {
+    let mut unimported = std::mem::take(&mut link.unimported);
+    // The roots are known to ASN.1.
+    unimported.retain(|&(_, name)| !matches!(link.names.text(name), "iso" | "ccitt" | "joint-iso-ccitt"));
+    unimported.sort_by_key(|&(module, _)| module);
+    for names in unimported.chunk_by(|a, b| a.0 == b.0) {
+        let module = link.modules[names[0].0 as usize];
+        if module.anew {
+            continue;
+        }
+        let listed: Vec<&str> = names.iter().take(NAMED).map(|&(_, name)| link.names.text(name)).collect();
+        let more = if names.len() > listed.len() { ", …" } else { "" };
+        let name = link.names.text(module.name);
+        let names = if names.len() == 1 { "a name".to_owned() } else { format!("{} names", names.len()) };
+        let message = format!("{name} uses {names} without importing: {}{more}", listed.join(", "));
+        let place = (link.record(module.file).modules[module.index as usize].at, name.len());
+        let help = Some("what other modules define by that name is taken");
+        link.problem(module.file, Level::Note, "mib-not-imported", place, message, help);
     }
 }

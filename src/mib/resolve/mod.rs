@@ -96,6 +96,8 @@ struct Link<'a> {
     vertices: oids::Vertices,
     /// For each definition its vertex, or a mark of [`oids`].
     places: Vec<u32>,
+    /// Names that modules use, and that were found though they do not import them.
+    unimported: Vec<(u32, Symbol)>,
     problems: Vec<(u32, Problem)>,
 }
 
@@ -121,6 +123,7 @@ impl<'a> Link<'a> {
             scope: scope::Scope::default(),
             vertices: oids::Vertices::new(),
             places: Vec::new(),
+            unimported: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use super::Link;
 use super::scope::Space;
 use crate::diagnostic::Level;
 use crate::mib::ast::DefinitionKind;
-use crate::mib::symbol::NONE;
+use crate::mib::symbol::{NONE, NumberMap};
 use crate::oid::MAX_ARCS;
 
 /// Not looked at yet.
@@ -19,7 +19,7 @@ const FAILED: u32 = NONE - 2;
 /// The tree while it grows. Vertex 0 is the root.
 #[derive(Debug)]
 pub(super) struct Vertices {
-    children: HashMap<u64, u32>,
+    children: NumberMap<u64, u32>,
     /// Parent and arc of each vertex but the root.
     pub(super) edges: Vec<(u32, u32)>,
     depths: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Vertices {
 
 impl Vertices {
     pub(super) fn new() -> Self {
-        Self { children: HashMap::new(), edges: Vec::new(), depths: vec![0] }
+        Self { children: NumberMap::default(), edges: Vec::new(), depths: vec![0] }
     }
 
     /// The vertex below `parent` by `arc`; `None` where it would lie deeper than an OID may.

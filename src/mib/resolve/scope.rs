@@ -1,10 +1,8 @@
 //! Makes names findable: in their own module, through its imports, and then anywhere.
 
-use std::collections::HashMap;
-
 use super::{DefinitionEntry, Link};
 use crate::diagnostic::Level;
-use crate::mib::symbol::{NONE, Symbol};
+use crate::mib::symbol::{NONE, NumberMap, Symbol};
 
 /// How many definitions of one name are looked at when it was not imported.
 const CANDIDATES: usize = 64;
@@ -25,7 +23,7 @@ const FOUND: u64 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Scope {
     /// Module, space and name, to a definition or (for imports) to the module's name.
-    table: HashMap<u64, u32>,
+    table: NumberMap<u64, u32>,
     /// For each name its best definition, and for each definition the next best of the same name.
     first: Vec<u32>,
     next: Vec<u32>,
@@ -37,7 +35,7 @@ fn key(module: u32, space: u64, name: Symbol) -> u64 {
 
 pub(super) fn build(link: &mut Link<'_>) {
     let mut scope = Scope {
-        table: HashMap::with_capacity(link.definitions.len() * 5 / 4),
+        table: NumberMap::with_capacity_and_hasher(link.definitions.len() * 5 / 4, Default::default()),
         first: Vec::new(),
         next: Vec::new(),
     };
@@ -104,8 +102,12 @@ impl Link<'_> {
         if let Some(&found) = table.get(&key(module, FOUND + space as u64, name)) {
             return (found != NONE).then_some(found);
         }
-        let found =
-            self.find_imported(module, space, name).or_else(|| self.find_anywhere(module, space, name));
+        let imported = self.find_imported(module, space, name);
+        let found = imported.or_else(|| self.find_anywhere(module, space, name));
+        let is_import = self.scope.table.contains_key(&key(module, IMPORT, name));
+        if imported.is_none() && found.is_some() && !is_import {
+            self.unimported.push((module, name));
+        }
         self.scope.table.insert(key(module, FOUND + space as u64, name), found.unwrap_or(NONE));
         found
     }
