@@ -217,10 +217,13 @@ fn a_module_means_the_versions_of_its_own_folder() {
     let base = |date: &str, arc: u32| {
         format!(
             "BASE-MIB DEFINITIONS ::= BEGIN IMPORTS enterprises FROM SNMPv2-SMI;
-            base MODULE-IDENTITY LAST-UPDATED \"{date}\" ::= {{ enterprises {arc} }} END"
+            base MODULE-IDENTITY LAST-UPDATED \"{date}\" ::= {{ enterprises {arc} }}
+            shared OBJECT-TYPE SYNTAX INTEGER ::= {{ enterprises 99 }} END"
         )
     };
-    let leaf = "LEAF-MIB DEFINITIONS ::= BEGIN IMPORTS base FROM BASE-MIB; leaf OBJECT IDENTIFIER ::= { base 7 } END";
+    let leaf = "LEAF-MIB DEFINITIONS ::= BEGIN IMPORTS base, shared FROM BASE-MIB;
+        leaf OBJECT IDENTIFIER ::= { base 7 }
+        tell NOTIFICATION-TYPE OBJECTS { shared } STATUS current DESCRIPTION \"\" ::= { leaf 1 } END";
     let tip =
         "TIP-MIB DEFINITIONS ::= BEGIN IMPORTS leaf FROM LEAF-MIB; tip OBJECT IDENTIFIER ::= { leaf 8 } END";
     let mib = Mib::compile(&[
@@ -234,6 +237,9 @@ fn a_module_means_the_versions_of_its_own_folder() {
     assert_eq!(oid("base").as_deref(), Ok("1.3.6.1.4.1.100"));
     assert_eq!(oid("LEAF-MIB::leaf").as_deref(), Ok("1.3.6.1.4.1.200.7"));
     assert_eq!(oid("tip").as_deref(), Ok("1.3.6.1.4.1.200.7.8"));
+    // Both versions say the same of this object: it is one node, whichever is meant.
+    let tell = mib.node(mib.resolve("LEAF-MIB::tell").unwrap().node.unwrap());
+    assert_eq!(tell.objects().map(|object| mib.node(object).name()).collect::<Vec<_>>(), ["shared"]);
     // What no chosen module names is named as if the chosen version had been meant.
     for (arcs, name) in [
         (&[1, 3, 6, 1, 4, 1, 100, 7, 8][..], "TIP-MIB::tip"),

@@ -19,12 +19,7 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
     let edges = std::mem::take(&mut link.vertices.edges);
     let (mut trie, numbers) = Trie::build(&edges);
     drop(edges);
-    let order = order(link, &numbers);
-    // For each definition its node.
-    let mut node_of = vec![NONE; link.definitions.len()];
-    for (node, &definition) in order.iter().enumerate() {
-        node_of[definition as usize] = node as u32;
-    }
+    let (order, node_of) = order(link, &numbers);
     let mut syntaxes = Syntaxes::default();
     let mut tables = vec![false; trie.len()];
     let mut rows = vec![false; trie.len()];
@@ -112,9 +107,9 @@ fn plain_kind(kind: DefinitionKind) -> Kind {
     }
 }
 
-/// The definitions that have an OID, by vertex; at one vertex the preferred first. Of several versions
-/// of one module only the best keeps a name there.
-fn order(link: &Link<'_>, numbers: &[u32]) -> Vec<u32> {
+/// The definitions that become nodes, by vertex; at one vertex the preferred first. Of several versions of
+/// one module only the best keeps its names there. With it for each definition the node that stands for it.
+fn order(link: &Link<'_>, numbers: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let placed = (0..link.definitions.len() as u32).filter(|&at| oids::is_vertex(link.places[at as usize]));
     // Vertex and preference in numbers; names are compared only where those are equal.
     let mut order: Vec<(u32, Preference, u32)> = placed
@@ -131,21 +126,30 @@ fn order(link: &Link<'_>, numbers: &[u32]) -> Vec<u32> {
             modules().then_with(names).then(a.2.cmp(&b.2))
         })
     });
-    let mut seen: Vec<(u32, u32)> = Vec::new();
+    // What was kept at this vertex: the chosen version of its module, the module, the node.
+    let mut seen: Vec<(u32, u32, u32)> = Vec::new();
     let mut last = NONE;
     let mut kept = Vec::with_capacity(order.len());
+    let mut node_of = vec![NONE; link.definitions.len()];
     for (vertex, _, definition) in order {
         let entry = link.definitions[definition as usize];
         let chosen = link.modules[entry.module as usize].chosen;
         if std::mem::replace(&mut last, vertex) != vertex {
             seen.clear();
         }
-        if seen.iter().take(64).all(|&(family, module)| family != chosen || module == entry.module) {
-            seen.push((chosen, entry.module));
-            kept.push(definition);
-        }
+        let better =
+            seen.iter().take(64).find(|&&(family, module, _)| family == chosen && module != entry.module);
+        node_of[definition as usize] = match better {
+            Some(&(_, _, node)) => node,
+            None => {
+                let node = kept.len() as u32;
+                seen.push((chosen, entry.module, node));
+                kept.push(definition);
+                node
+            }
+        };
     }
-    kept
+    (kept, node_of)
 }
 
 /// The least goes first: of the chosen versions, objects and notifications, the core, the newest.
@@ -275,7 +279,7 @@ fn index_names(link: &Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [Nod
     let mut first = vec![NONE; link.names.len()];
     let mut distinct = 0;
     for (number, &node) in node_of.iter().enumerate().rev() {
-        if node != NONE {
+        if node != NONE && order[node as usize] == number as u32 {
             let name = link.definitions[number].name as usize;
             distinct += usize::from(first[name] == NONE);
             nodes[node as usize].next = std::mem::replace(&mut first[name], node);
