@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nereus::diagnostic::{Level, render};
-use nereus::mib::{Compiled, Kind, LookupError, Mib, SourceFile, read_directories};
+use nereus::mib::{Bound, Compiled, Kind, LookupError, Mib, SourceFile, read_directories};
 use nereus::value::Value;
 
 fn folder(name: &str) -> PathBuf {
@@ -165,6 +165,23 @@ fn values_and_instances_are_shown_by_their_types() {
         })
         .collect();
     assert_eq!(written, [("fanShelf", "4".to_owned()), ("fanName", "east".to_owned())]);
+}
+
+#[test]
+fn a_rules_names_bind_to_the_parts_of_an_instance() {
+    let mib = Mib::compile(&fixtures("valid")).mib;
+    let failed = mib.resolve("fanFailed").unwrap().node;
+    let bound = mib.resolve_object(failed, "fanShelf").unwrap();
+    let Bound::IndexPart { index, columns, decoder, position } = bound else {
+        panic!("{bound:?} is no part of an instance");
+    };
+    assert_eq!((mib.node(index).name(), position), ("fanShelf", 0));
+    let columns: Vec<&str> = columns.iter().map(|&column| mib.node(column).name()).collect();
+    assert_eq!(columns, ["fanState", "fanNote"]);
+    // The decoder stands alone: a rule keeps it when the names are gone.
+    drop(mib);
+    assert_eq!(decoder.part(position, &[4, 101]).and_then(|part| part.integer()), Some(4));
+    assert!(decoder.part(1, &[4, 101]).is_some_and(|part| part.arcs == [101]));
 }
 
 #[test]
