@@ -9,7 +9,7 @@ mod syntax;
 
 use super::ast::{Definition, DefinitionKind, FileRecord, Import, Module, Problem, Span};
 use super::lexer::{self, Complaint, Token, TokenKind, keyword};
-use super::source::{Lines, normalise};
+use super::source::{LARGEST_FILE, Lines, normalise};
 use super::symbol::{NONE, Symbol};
 use crate::diagnostic::Level;
 
@@ -25,9 +25,24 @@ pub(crate) struct Parser {
 impl Parser {
     /// What a file says. Time and memory are linear in its size.
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> FileRecord {
+        if bytes.len() as u64 > LARGEST_FILE {
+            let mut record = FileRecord::new(lexer::keyword_symbols(0));
+            let message = format!("this file is larger than {} MiB", LARGEST_FILE >> 20);
+            let (level, code) = (Level::Error, "mib-too-large");
+            record.problems.push(Problem {
+                level,
+                code,
+                start: 0,
+                end: 0,
+                message,
+                help: Some("it is left out"),
+            });
+            return record;
+        }
         let text = normalise(bytes);
         let mut symbols = lexer::keyword_symbols(text.len() / 128);
         let complaints = lexer::lex(&text, &mut symbols, &mut self.tokens);
+        // Offsets are u32: the bound on a file keeps them so.
         let mut file = File {
             text: &text,
             tokens: &self.tokens,

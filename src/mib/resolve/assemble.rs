@@ -207,7 +207,7 @@ impl Syntaxes {
     /// Sorted by number; of several labels with one number the first stays.
     fn add_labels(&mut self, link: &Link<'_>, file: u32, span: Span) -> (u32, u32) {
         let start = self.labels.len();
-        let labels = super::slice(&link.record(file).labels, span);
+        let labels = span.of(&link.record(file).labels);
         self.labels.extend(
             labels
                 .iter()
@@ -231,7 +231,7 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
         }
         let start = references.len();
         let is_index = nodes[node].kind != Kind::Notification;
-        for item in super::slice(&link.record(entry.file).items, definition.items) {
+        for item in definition.items.of(&link.record(entry.file).items) {
             let name = link.word(entry.file, item.name);
             let found = link.find(entry.module, Space::Value, name).map(|found| node_of[found as usize]);
             let implied = if item.implied { IMPLIED } else { 0 };

@@ -31,6 +31,8 @@ struct Missing {
     /// The file and the place of the first who needs it.
     place: Option<(u32, u32)>,
     needed_by: Vec<Symbol>,
+    /// The last who needs it, and how many do.
+    last: Option<u32>,
     count: usize,
     /// A name that is asked of it is defined nowhere.
     in_vain: bool,
@@ -44,7 +46,7 @@ pub(super) fn check(link: &mut Link<'_>) {
             continue;
         }
         let record = link.record(module.file);
-        for import in super::slice(&record.imports, record.modules[module.index as usize].imports) {
+        for import in record.modules[module.index as usize].imports.of(&record.imports) {
             // Keywords (the macros and the base types) are known without any import.
             let keyword = lexer::is_keyword(import.name);
             let name = link.word(module.file, import.name);
@@ -63,7 +65,7 @@ pub(super) fn check(link: &mut Link<'_>) {
                 let missing = missing.entry(from).or_default();
                 missing.place.get_or_insert((module.file, import.at));
                 missing.in_vain |= !somewhere;
-                if missing.needed_by.last() != Some(&module.name) {
+                if missing.last.replace(number) != Some(number) {
                     missing.count += 1;
                     if missing.needed_by.len() < NAMED {
                         missing.needed_by.push(module.name);

@@ -23,7 +23,7 @@ mod types;
 use std::sync::Arc;
 
 use super::Mib;
-use super::ast::{Definition, FileRecord, Problem, Span};
+use super::ast::{Definition, FileRecord, Problem};
 use super::symbol::{NONE, Symbol, Symbols};
 use crate::diagnostic::Level;
 
@@ -160,9 +160,4 @@ impl<'a> Link<'a> {
             self.problems.push((file, Problem { level, code, start: at, end, message, help }));
         }
     }
-}
-
-/// The items of a span of a record, as a slice that outlives the link's borrow.
-fn slice<T>(all: &[T], span: Span) -> &[T] {
-    span.of(all)
 }

@@ -171,7 +171,7 @@ fn link_anew(link: &mut Link<'_>) {
         link.modules.iter().enumerate().filter(|(number, module)| module.chosen == *number as u32)
     {
         let record = link.record(module.file);
-        let imports = super::slice(&record.imports, record.modules[module.index as usize].imports);
+        let imports = record.modules[module.index as usize].imports.of(&record.imports);
         let mut last = NONE;
         for import in
             imports.iter().filter(|import| std::mem::replace(&mut last, import.module) != import.module)

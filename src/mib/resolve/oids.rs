@@ -118,7 +118,7 @@ fn step(link: &mut Link<'_>, number: u32) -> Step {
     let entry = link.definitions[number as usize];
     let definition = link.definition(entry);
     let record = link.record(entry.file);
-    let parts = super::slice(&record.parts, definition.oid);
+    let parts = definition.oid.of(&record.parts);
     let Some((first, rest)) = parts.split_first() else {
         return Step::Failed(Failure::NoValue);
     };

@@ -61,7 +61,7 @@ pub(super) fn build(link: &mut Link<'_>) {
     for &number in &link.ranked {
         let module = link.modules[number as usize];
         let record = link.record(module.file);
-        for import in super::slice(&record.imports, record.modules[module.index as usize].imports) {
+        for import in record.modules[module.index as usize].imports.of(&record.imports) {
             let name = link.word(module.file, import.name);
             let from = link.word(module.file, import.module);
             scope.table.entry(key(number, IMPORT, name)).or_insert(from);
@@ -79,7 +79,10 @@ pub(super) fn build(link: &mut Link<'_>) {
         let line = link.definition(first).line;
         let message = format!("{name} is defined in this module already, at line {line}");
         let at = (link.definition(entry).at, name.len());
-        let help = Some("the first is meant where the name is used; both OIDs are named");
+        let help = Some(match space_of(link, entry) {
+            Space::Value => "the first is meant where the name is used; both OIDs are named",
+            Space::Type => "the first is meant where the name is used",
+        });
         link.problem(entry.file, Level::Warning, "mib-defined-twice", at, message, help);
     }
 }
