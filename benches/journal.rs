@@ -2,6 +2,8 @@
 //!
 //! Directories are made below `target/tmp`, so that the syncs are real ones.
 
+#![allow(clippy::print_stderr, reason = "rates beside criterion's times")]
+
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
@@ -126,6 +128,9 @@ fn run(count: u64, does: Does) -> Duration {
     );
     queue.push_control(Command::Stop).expect("an open queue");
     thread.join().expect("no panic");
+    let began = Instant::now();
+    let opened = Store::open(&settings, metrics).expect("a store");
+    eprintln!("opened with {} open alerts in {:.2} s", opened.alerts.len(), began.elapsed().as_secs_f64());
     took
 }
 
