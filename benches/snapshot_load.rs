@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use measure::{Publications, Samples, Tables, sample_for, time};
+use measure::{Histogram, Publications, Samples, Tables, sample_for, time};
 use nereus::pipeline::{Scratch, process};
 use nereus::snapshot::{Publisher, SnapshotHandle, SnapshotReader};
 
@@ -147,6 +147,11 @@ impl Work {
         (Self::Batch, "load + 64 datagrams"),
     ];
 
+    /// Whether its samples are far enough apart to ask the run queue around each.
+    fn is_paced(self) -> bool {
+        matches!(self, Self::LoadBetweenBatches | Self::Batch)
+    }
+
     fn measure(self, handle: &SnapshotHandle, span: Duration) -> Samples {
         let mut reader = handle.reader();
         let octets = traffic::link_down(24);
@@ -172,14 +177,14 @@ impl Work {
                 let mut own = handle.reader();
                 sample_for(
                     span,
-                    64,
+                    1,
                     || batch(&mut own),
                     || {
                         let _ = black_box(reader.load().generation());
                     },
                 )
             }
-            Self::Batch => sample_for(span, 8, || (), || batch(&mut reader)),
+            Self::Batch => sample_for(span, 1, || (), || batch(&mut reader)),
         }
     }
 }
@@ -192,10 +197,10 @@ fn percentiles(span: Duration, rounds: usize) {
         "\nSnapshotReader: latency of a sample, two readings of the clock included; {rounds} rounds of {span:?} each."
     );
     println!(
-        "Samples during which the kernel gave the core to another thread are left out; `max of all` has them.\n"
+        "Left of the bar every sample. Right of it, in a batch's rhythm, those during which the reader kept its core.\n"
     );
     println!(
-        "{:<22} {:<11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>7}",
+        "{:<21} {:<11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>9} | {:>9} {:>6}",
         "sample",
         "published",
         "p50",
@@ -204,7 +209,10 @@ fn percentiles(span: Duration, rounds: usize) {
         "p99.99",
         "p99.999",
         "max",
-        "max of all",
+        "p99",
+        "p99.9",
+        "p99.99",
+        "max",
         "samples",
         "kept"
     );
@@ -220,18 +228,23 @@ fn percentiles(span: Duration, rounds: usize) {
             }
         }
         for (publications, Samples { all, kept }) in Publications::ALL.into_iter().zip(&told) {
-            print!("{name:<22} {:<11}", publications.name());
+            let figure =
+                |of: &Histogram, share| if of.tells(share) { time(of.at(share)) } else { "-".into() };
+            print!("{name:<21} {:<11}", publications.name());
             for share in SHARES {
-                let figure = if kept.tells(share) { time(kept.at(share)) } else { "-".to_owned() };
-                print!(" {figure:>9}");
+                print!(" {:>9}", figure(all, share));
             }
-            println!(
-                " {:>9} {:>11} {:>9} {:>6.1}%",
-                time(kept.max()),
-                time(all.max()),
-                all.total(),
-                100.0 * kept.total() as f64 / all.total() as f64
-            );
+            print!(" {:>9} |", time(all.max()));
+            for share in &SHARES[1..4] {
+                let kept = if work.is_paced() { figure(kept, *share) } else { String::new() };
+                print!(" {kept:>9}");
+            }
+            let (max, share) = if work.is_paced() {
+                (time(kept.max()), format!("{:.1}%", 100.0 * kept.total() as f64 / all.total() as f64))
+            } else {
+                Default::default()
+            };
+            println!(" {max:>9} | {:>9} {share:>6}", all.total());
         }
     }
 }

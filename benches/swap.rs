@@ -144,10 +144,13 @@ fn percentiles(publications: usize, rounds: usize) {
         (8, Readers::Spin, "8 that load and nothing else"),
     ];
     println!(
-        "\nPublisher::publish, once a millisecond: {publications} publications a round, each round a row. `while the core was kept`"
+        "\nPublisher::publish, once a millisecond: {publications} publications a round, each round a row. The left columns"
     );
     println!(
-        "leaves out the publications during which the kernel gave the publisher's core to another thread; these are `put aside`.\n"
+        "are every publication, and judge. In `put aside` another thread had the publisher's core meanwhile; that may be"
+    );
+    println!(
+        "a thread that the publication itself woke, so the right columns (without these) only explain.\n"
     );
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9} | {:>9} {:>9} {:>9} | {:>9} {:>12}",
