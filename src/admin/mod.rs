@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod reload;
 mod routes;
 
 use std::io;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
 use crate::store::Reader;
 
@@ -43,6 +45,8 @@ pub struct Admin {
     pub ready: Arc<AtomicBool>,
     /// When the program started.
     pub started: Instant,
+    /// Reloads.
+    pub reloads: ReloadManager,
 }
 
 impl Admin {

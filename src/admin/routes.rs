@@ -8,11 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api};
+use super::{Admin, api, reload};
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
@@ -22,6 +22,12 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/alerts", get(api::alerts))
+        .route("/reload", post(reload::all))
+        .route("/debug/reload/trigger", post(reload::trigger))
+        .route("/debug/reload/rollback", post(reload::rollback))
+        .route("/debug/reload/events", get(reload::events))
+        .route("/debug/reload/components", get(reload::components))
+        .route("/debug/reload/generations", get(reload::generations))
         .fallback(|| async {
             answer(StatusCode::NOT_FOUND, &json!({"error": "there is nothing at this path"}))
         })

@@ -11,7 +11,8 @@ use super::failure::Failure;
 use super::output::Out;
 use crate::config::{self, Settings};
 use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
-use crate::server::{self, Server, StartError};
+use crate::reload::FirstPlan;
+use crate::server::{Server, StartError};
 
 /// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
 /// [`crate::server`].
@@ -20,14 +21,17 @@ use crate::server::{self, Server, StartError};
 /// [`Failure::Bad`] for a configuration with errors, which are shown as `check` shows them, before
 /// anything is bound; [`Failure::Unable`] where an address, a directory or a file cannot be had.
 pub(super) fn run(file: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let settings = match file.or_else(config::find) {
-        Some(path) => load(&path)?.0,
-        None => Settings::default(),
+    let (origin, settings) = match file.or_else(config::find) {
+        Some(path) => {
+            let (settings, inputs) = load(&path)?;
+            (Some((path, inputs)), settings)
+        }
+        None => (None, Settings::default()),
     };
     // A core dump would hold communities and tokens.
     let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
-    match Server::start(settings) {
+    match Server::start(origin, settings) {
         Ok(server) => {
             server.run_until_signal().map_err(|error| Failure::Unable(error.to_string()))?;
             Ok(ExitCode::SUCCESS)
@@ -62,7 +66,7 @@ pub(super) fn check(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
     let (problems, mib_problems) = match config::load(&path) {
         Ok(loaded) => {
             let mut problems = loaded.diagnostics;
-            let (built, mib_problems) = server::candidate(loaded.settings);
+            let (built, mib_problems) = FirstPlan::make(Some(path.clone()), loaded.inputs, loaded.settings);
             problems.extend(built.err().into_iter().flatten());
             (problems, mib_problems)
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::guard::Rehearsal;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Generation, Timestamp};
+use crate::snapshot::Snapshot;
 
 /// How many events are kept.
 const KEPT: usize = 100;
@@ -110,6 +111,49 @@ pub struct MibReport {
     pub problems: usize,
     /// Whether the files are those of the generation before, to the octet.
     pub unchanged: bool,
+}
+
+/// A kept generation, as `/debug/reload/generations` and `nereus generations` show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct GenerationInfo {
+    /// Its number.
+    pub generation: Generation,
+    /// Whether it is in force.
+    pub current: bool,
+    /// When it was published.
+    pub published: Timestamp,
+    /// The type of reload that made it; `start` for the first.
+    pub r#type: &'static str,
+    /// Who asked for that.
+    pub source: String,
+    /// Notifications that it has accepted.
+    pub traps: u64,
+    /// Its rules, the built-in ones included.
+    pub rules: usize,
+    /// Its webhooks.
+    pub webhooks: usize,
+    /// Its named MIB nodes.
+    pub mib_nodes: usize,
+    /// Notifications that were accepted before it was published.
+    #[serde(skip)]
+    pub(super) traps_before: u64,
+}
+
+impl GenerationInfo {
+    pub(super) fn new(snapshot: &Snapshot, kind: &'static str, source: String) -> Self {
+        Self {
+            generation: snapshot.generation(),
+            current: true,
+            published: Timestamp::now(),
+            r#type: kind,
+            source,
+            traps: 0,
+            rules: snapshot.rules().len(),
+            webhooks: snapshot.routes().len(),
+            mib_nodes: snapshot.mib().nodes().len(),
+            traps_before: 0,
+        }
+    }
 }
 
 /// Counts over all reloads since the start.

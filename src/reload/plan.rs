@@ -166,9 +166,11 @@ impl Plan {
         stat_directories(&self.mibs.directories).ok()
     }
 
-    /// The MIB directories that were read last.
-    pub(super) fn directories(&self) -> &[PathBuf] {
-        &self.mibs.directories
+    /// Where the settings come from, for people.
+    pub(super) fn describe(&self) -> String {
+        self.origin
+            .as_ref()
+            .map_or_else(|| "embedded default".to_owned(), |origin| origin.display().to_string())
     }
 
     /// What the MIB directories came to.
@@ -187,8 +189,13 @@ fn load(origin: &Path, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure
             *noted = problems.inputs;
             let errors = problems.diagnostics.iter().filter(|problem| problem.level == Level::Error);
             // A file that is gone or empty is most likely being written.
-            let transient = errors.clone().all(|problem| matches!(problem.code, "config-read" | "config-empty"));
-            Err(Failure { error: validation_failed(&problems.diagnostics), diagnostics: problems.diagnostics, transient })
+            let transient =
+                errors.clone().all(|problem| matches!(problem.code, "config-read" | "config-empty"));
+            Err(Failure {
+                error: validation_failed(&problems.diagnostics),
+                diagnostics: problems.diagnostics,
+                transient,
+            })
         }
     }
 }
@@ -207,7 +214,11 @@ fn validation_failed(problems: &[Diagnostic]) -> String {
 /// What differs besides the webhooks.
 fn others(current: &Settings, loaded: &Settings) -> Vec<String> {
     let changes = diff(current, loaded);
-    changes.into_iter().filter(|change| change.section != Section::Webhooks).map(|change| change.key).collect()
+    changes
+        .into_iter()
+        .filter(|change| change.section != Section::Webhooks)
+        .map(|change| change.key)
+        .collect()
 }
 
 /// The running rules with the new webhooks: every webhook that a rule names must be there.
@@ -323,8 +334,9 @@ fn stat_directories(directories: &[PathBuf]) -> io::Result<ContentHash> {
         };
         if metadata.is_dir() {
             if depth <= DEEPEST && seen.insert((metadata.dev(), metadata.ino())) {
-                let mut below: Vec<PathBuf> =
-                    fs::read_dir(&path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+                let mut below: Vec<PathBuf> = fs::read_dir(&path)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<io::Result<_>>()?;
                 below.sort_unstable();
                 stack.extend(below.into_iter().map(|path| (path, depth + 1)));
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -31,16 +31,34 @@ pub(super) struct Log {
 /// The process has one log; it stays installed.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Installs the log, or brings the installed one in line with `settings`.
+/// A log that is ready to be switched to.
+pub(super) struct Opened {
+    target: Target,
+    format: LogFormat,
+    level: LevelFilter,
+}
+
+/// Opens what `settings` name; nothing of the running log changes.
 ///
 /// # Errors
-/// When the log file cannot be opened; the log then goes on as it was.
-pub(super) fn install(settings: &LoggingSettings) -> io::Result<()> {
-    let target = Target::open(&settings.output)?;
+/// When the log file cannot be opened.
+pub(super) fn open(settings: &LoggingSettings) -> io::Result<Opened> {
+    let level = match settings.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    Ok(Opened { target: Target::open(&settings.output)?, format: settings.format, level })
+}
+
+/// Puts an opened log in force; the first one installs it.
+pub(super) fn switch(opened: Opened) {
     let log = LOG.get_or_init(|| {
         let (level, handle) = reload::Layer::new(LevelFilter::INFO);
         let output = Output(Arc::new(Mutex::new(Target::Stderr)));
-        let format = Lines(Arc::new(Mutex::new(settings.format)));
+        let format = Lines(Arc::new(Mutex::new(opened.format)));
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(output.clone())
             .event_format(format.clone())
@@ -49,16 +67,9 @@ pub(super) fn install(settings: &LoggingSettings) -> io::Result<()> {
         let _ = tracing::subscriber::set_global_default(Registry::default().with(level).with(lines));
         Log { level: handle, output, format }
     });
-    *log.output.0.lock() = target;
-    *log.format.0.lock() = settings.format;
-    let _ = log.level.reload(match settings.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    });
-    Ok(())
+    *log.output.0.lock() = opened.target;
+    *log.format.0.lock() = opened.format;
+    let _ = log.level.reload(opened.level);
 }
 
 /// Where lines go now.
@@ -76,12 +87,12 @@ impl Target {
         Ok(match output {
             LogOutput::Stderr => Self::Stderr,
             LogOutput::Stdout => Self::Stdout,
-            LogOutput::File(path) => Self::File(open(path)?),
+            LogOutput::File(path) => Self::File(open_file(path)?),
         })
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .append(true)

@@ -4,6 +4,7 @@
 //! MIBs, generation 1, and the threads from the disk back to the sockets. End: the same backwards, so
 //! that everything accepted is committed before the program goes.
 
+mod components;
 mod logging;
 mod source;
 
@@ -18,17 +19,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::config::Settings;
 use crate::config::settings::WebhookFormat;
+use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::mib::{self, Mib};
-use crate::pipeline::{Listeners, Samples, Wiring};
-use crate::snapshot::{self, Candidate, Publisher, SnapshotHandle};
+use crate::pipeline::{self, Listeners, Samples};
+use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager, ReloadType};
+use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
+use components::{CorrelatorRules, Logging, MibLoader, Notifier, Storage};
 use source::StoredSource;
 
 /// What the queue between receivers and correlator may hold.
@@ -64,7 +66,7 @@ fn environment(error: impl std::fmt::Display) -> StartError {
 
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
 pub struct Server {
-    publisher: Publisher,
+    reloads: ReloadManager,
     listeners: Arc<Listeners>,
     admin_address: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -73,9 +75,10 @@ pub struct Server {
 
 /// The threads, in the order in which they end.
 struct Running {
+    engine: ReloadEngine,
     handoff: Arc<Queue<Handed>>,
     correlator: JoinHandle<()>,
-    deliveries: Deliveries,
+    deliveries: Arc<Deliveries>,
     commands: Arc<Queue<Command>>,
     writer: JoinHandle<()>,
     writer_stop: StopSignal,
@@ -83,31 +86,15 @@ struct Running {
     runtime: Runtime,
 }
 
-/// Settings and MIBs to a Candidate, as `check` and a start need it: every problem, those of the MIB
-/// files apart, since a broken MIB file stops nothing.
-pub fn candidate(settings: Settings) -> (Result<Candidate, Vec<Diagnostic>>, Vec<Diagnostic>) {
-    let (mib, problems) = load_mibs(&settings.mib.directories);
-    (snapshot::build(settings, mib, None), problems)
-}
-
-fn load_mibs(directories: &[PathBuf]) -> (Arc<Mib>, Vec<Diagnostic>) {
-    if directories.is_empty() {
-        return (Mib::builtin(), Vec::new());
-    }
-    let (files, mut problems) = mib::read_directories(directories);
-    let compiled = Mib::compile(&files);
-    problems.extend(compiled.diagnostics);
-    (Arc::new(compiled.mib), problems)
-}
-
 impl Server {
-    /// Starts everything that `settings` ask for and returns once notifications are received.
+    /// Starts with settings that a program made, or that were read from `origin`, with everything that was
+    /// read for them ([`crate::config::load`]). Returns once notifications are received.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(origin: Option<(PathBuf, Vec<Input>)>, settings: Settings) -> Result<Self, StartError> {
         let started = Instant::now();
-        logging::install(&settings.logging).map_err(environment)?;
+        logging::switch(logging::open(&settings.logging).map_err(environment)?);
         let metrics = Arc::new(Metrics::new());
         let listeners = Arc::new(Listeners::bind(&settings.listeners).map_err(environment)?);
         let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
@@ -116,13 +103,22 @@ impl Server {
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
-        let keep = settings.reload.keep_generations;
-        let (candidate, mib_problems) = candidate(settings);
-        report_mibs(&mib_problems, &metrics);
-        let candidate = candidate.map_err(StartError::Settings)?;
-        let publisher = Publisher::new(candidate, keep).map_err(environment)?;
-        let snapshot = publisher.handle();
-        report_snapshot(&publisher, &metrics);
+        let (origin, inputs) = origin.unzip();
+        let (first, mib_problems) = FirstPlan::make(origin, inputs.unwrap_or_default(), settings);
+        let first = first.map_err(StartError::Settings)?;
+        let samples = Arc::new(Samples::default());
+        let reload_wiring = reload::Wiring {
+            metrics: Arc::clone(&metrics),
+            samples: Arc::clone(&samples),
+            kernel_drops: {
+                let (listeners, metrics) = (Arc::clone(&listeners), Arc::clone(&metrics));
+                Box::new(move || listeners.count_kernel_drops(&metrics))
+            },
+            sweep: reload::watch::DEFAULT_SWEEP,
+        };
+        let (reloads, engine) =
+            ReloadManager::new(first, &mib_problems, reload_wiring).map_err(environment)?;
+        let snapshot = reloads.snapshot().clone();
 
         let handoff = Arc::new(Queue::new(HANDOFF_OCTETS));
         let commands = Arc::new(Queue::new(WRITER_OCTETS));
@@ -147,24 +143,30 @@ impl Server {
             .build()
             .map_err(environment)?;
         let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
-        let deliveries = Deliveries::start(
+        let deliveries = Arc::new(Deliveries::start(
             runtime.handle().clone(),
             source,
             Arc::clone(&commands),
             applied_changes,
             Arc::clone(&metrics),
-        );
-        deliveries.apply(publisher.current().routes());
+        ));
+        deliveries.apply(snapshot.current().routes());
         let correlator =
             spawn_correlator(correlator, &handoff, &commands, &snapshot, &metrics).map_err(environment)?;
-        let samples = Arc::new(Samples::default());
-        let wiring = Wiring {
+        let wiring = pipeline::Wiring {
             snapshot: snapshot.clone(),
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples,
         };
         listeners.start(wiring).map_err(environment)?;
+        reloads.register_component("mib_loader", Arc::new(MibLoader::default()));
+        reloads.register_component("listener", Arc::new(Arc::clone(&listeners)));
+        reloads.register_component("correlator", Arc::new(CorrelatorRules::new(Arc::clone(&handoff))));
+        reloads.register_component("notifier", Arc::new(Notifier::new(Arc::clone(&deliveries))));
+        reloads.register_component("storage", Arc::new(Storage::new(Arc::clone(&commands))));
+        reloads.register_component("logging", Arc::new(Logging::default()));
+        let engine = engine.start().map_err(environment)?;
         let ready = Arc::new(AtomicBool::new(true));
         let stop_admin = spawn_admin(
             &runtime,
@@ -180,14 +182,16 @@ impl Server {
                 },
                 ready: Arc::clone(&ready),
                 started,
+                reloads: reloads.clone(),
             },
         );
         let server = Self {
-            publisher,
+            reloads,
             listeners,
             admin_address,
             ready,
             running: Some(Running {
+                engine,
                 handoff,
                 correlator,
                 deliveries,
@@ -218,13 +222,19 @@ impl Server {
         self.admin_address
     }
 
+    /// Asks for reloads and tells of them; components of one's own are registered here.
+    #[must_use]
+    pub fn reload_manager(&self) -> &ReloadManager {
+        &self.reloads
+    }
+
     /// The running generation.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.publisher.current().generation()
+        self.reloads.snapshot().current().generation()
     }
 
-    /// Runs until SIGTERM or SIGINT, then ends in order. A second signal ends the process as signals do.
+    /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything.
     ///
     /// # Errors
     /// When the system refuses the signal handlers.
@@ -234,11 +244,15 @@ impl Server {
             running.runtime.block_on(async {
                 let mut terminate = signal(SignalKind::terminate())?;
                 let mut interrupt = signal(SignalKind::interrupt())?;
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+                let mut hangup = signal(SignalKind::hangup())?;
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => return Ok::<_, std::io::Error>(()),
+                        _ = interrupt.recv() => return Ok(()),
+                        // Its outcome is in the log, the metrics and the events.
+                        _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
+                    }
                 }
-                Ok::<_, std::io::Error>(())
             })?;
         }
         self.stop();
@@ -254,6 +268,7 @@ impl Server {
     fn shut_down(&mut self) {
         let Some(running) = self.running.take() else { return };
         self.ready.store(false, Ordering::Release);
+        drop(running.engine);
         self.listeners.stop();
         running.handoff.close();
         join(running.correlator, "correlator");
@@ -327,30 +342,4 @@ fn before_scrape(listeners: &Arc<Listeners>) -> Box<dyn Fn(&Metrics) + Send + Sy
     Box::new(move |metrics| {
         listeners.count_kernel_drops(metrics);
     })
-}
-
-/// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
-fn report_mibs(problems: &[Diagnostic], metrics: &Metrics) {
-    use crate::diagnostic::Level;
-    for (level, name) in [(Level::Note, "note"), (Level::Warning, "warning"), (Level::Error, "error")] {
-        let number = problems.iter().filter(|problem| problem.level == level).count();
-        metrics.mib_problems.with_label_values(&[name]).set(number as i64);
-    }
-    if !problems.is_empty() {
-        tracing::warn!(
-            component = "mib_loader",
-            problems = problems.len(),
-            "Some MIB files have problems; each is a line of this log at level debug"
-        );
-        for problem in problems {
-            tracing::debug!(component = "mib_loader", "{problem}");
-        }
-    }
-}
-
-fn report_snapshot(publisher: &Publisher, metrics: &Metrics) {
-    let snapshot = publisher.current();
-    metrics.snapshot_generation.set(snapshot.generation().0 as i64);
-    metrics.mib_modules.set(snapshot.mib().modules().count() as i64);
-    metrics.mib_nodes.set(snapshot.mib().nodes().len() as i64);
 }

@@ -42,7 +42,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ use crate::event::Generation;
 
 /// How often the reaper looks whether it is the last holder of what was retired.
 const REAP_EVERY: Duration = Duration::from_millis(20);
+
+/// How often it looks for something retired while it has nothing: as often as an idle receiver ticks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Publishes Snapshots. The only one of its kind in a program.
 #[derive(Debug)]
@@ -163,25 +166,25 @@ impl Staged {
     }
 }
 
-/// Frees what was retired once nobody else holds it.
+/// Frees what was retired once nobody else holds it. It looks now and then and never waits in the inbox:
+/// else each publication would wake it, which takes the publisher longer than the publication.
 fn reap(inbox: &mpsc::Receiver<Arc<Snapshot>>) {
     let mut waiting: Vec<Arc<Snapshot>> = Vec::new();
     loop {
-        // Nothing to watch: sleep until something is retired. The program's end closes the channel, and
-        // whoever still holds a Snapshot then frees it.
-        let retired = if waiting.is_empty() {
-            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            inbox.recv_timeout(REAP_EVERY)
+        let open = loop {
+            match inbox.try_recv() {
+                Ok(old) => waiting.push(old),
+                Err(TryRecvError::Empty) => break true,
+                Err(TryRecvError::Disconnected) => break false,
+            }
         };
-        match retired {
-            Ok(old) => waiting.push(old),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        waiting.extend(inbox.try_iter());
         // With a count of one nobody else can get at it: clones come from holders, and the swap has gone on.
         waiting.retain(|old| Arc::strong_count(old) > 1);
+        if !open {
+            // The program ends; whoever still holds one frees it.
+            return;
+        }
+        thread::sleep(if waiting.is_empty() { LOOK_EVERY } else { REAP_EVERY });
     }
 }
 

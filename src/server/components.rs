@@ -1,0 +1,155 @@
+//! The program's own components: what follows a published generation. (The listeners are one too, in
+//! [`crate::pipeline`].)
+
+use std::sync::Arc;
+
+use crate::config::settings::LoggingSettings;
+use crate::delivery::Deliveries;
+use crate::event::{Command, Handed, Queue, RuleChanges};
+use crate::snapshot::{
+    ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, rule_changes,
+};
+
+use super::logging;
+
+type Ready = Result<Option<Box<dyn Prepared>>, PrepareError>;
+
+/// `mib_loader`: the MIBs are part of the Snapshot, so that there is nothing to follow but the count.
+#[derive(Default)]
+pub(super) struct MibLoader(Arc<ReloadCounter>);
+
+impl ComponentReloader for MibLoader {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
+        if Arc::ptr_eq(old.mib(), new.mib()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Done { counter: Arc::clone(&self.0), version: new.generation().0, act: || {} })))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.0.stats()
+    }
+}
+
+/// `notifier`: the webhooks' workers.
+pub(super) struct Notifier {
+    deliveries: Arc<Deliveries>,
+    counter: Arc<ReloadCounter>,
+}
+
+impl Notifier {
+    pub(super) fn new(deliveries: Arc<Deliveries>) -> Self {
+        Self { deliveries, counter: Arc::default() }
+    }
+}
+
+impl ComponentReloader for Notifier {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
+        if Arc::ptr_eq(old.routes(), new.routes()) {
+            return Ok(None);
+        }
+        let (deliveries, routes) = (Arc::clone(&self.deliveries), Arc::clone(new.routes()));
+        let act = move || deliveries.apply(&routes);
+        Ok(Some(Box::new(Done { counter: Arc::clone(&self.counter), version: new.generation().0, act })))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.counter.stats()
+    }
+}
+
+/// `correlator`: the open alerts of rules that raise another identity now, or none.
+pub(super) struct CorrelatorRules {
+    handoff: Arc<Queue<Handed>>,
+    counter: Arc<ReloadCounter>,
+}
+
+impl CorrelatorRules {
+    pub(super) fn new(handoff: Arc<Queue<Handed>>) -> Self {
+        Self { handoff, counter: Arc::default() }
+    }
+}
+
+impl ComponentReloader for CorrelatorRules {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
+        let changes: RuleChanges = rule_changes(old, new);
+        if Arc::ptr_eq(old.rules(), new.rules()) && !changes.clear_windows {
+            return Ok(None);
+        }
+        let handoff = Arc::clone(&self.handoff);
+        let act = move || {
+            // It waits there until every receiver has read the new generation. A closed handoff: the program ends.
+            let _ = handoff.push_control(Handed::Reloaded(Arc::new(changes)));
+        };
+        Ok(Some(Box::new(Done { counter: Arc::clone(&self.counter), version: new.generation().0, act })))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.counter.stats()
+    }
+}
+
+/// `storage`: how long and how much is kept. (Its path needs a restart.)
+pub(super) struct Storage {
+    commands: Arc<Queue<Command>>,
+    counter: Arc<ReloadCounter>,
+}
+
+impl Storage {
+    pub(super) fn new(commands: Arc<Queue<Command>>) -> Self {
+        Self { commands, counter: Arc::default() }
+    }
+}
+
+impl ComponentReloader for Storage {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
+        let (old, settings) = (&old.settings().storage, &new.settings().storage);
+        if Arc::ptr_eq(old, settings) {
+            return Ok(None);
+        }
+        let commands = Arc::clone(&self.commands);
+        let command = Command::Retention { age: settings.retention, octets: settings.max_size };
+        let act = move || {
+            let _ = commands.push_control(command);
+        };
+        Ok(Some(Box::new(Done { counter: Arc::clone(&self.counter), version: new.generation().0, act })))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.counter.stats()
+    }
+}
+
+/// `logging`: level, format and output of the log. A new file is opened in *prepare*.
+#[derive(Default)]
+pub(super) struct Logging(Arc<ReloadCounter>);
+
+impl ComponentReloader for Logging {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
+        let (old, settings): (&Arc<LoggingSettings>, _) = (&old.settings().logging, &new.settings().logging);
+        if Arc::ptr_eq(old, settings) {
+            return Ok(None);
+        }
+        let opened = logging::open(settings).map_err(|error| PrepareError::lasting(error.to_string()))?;
+        let act = move || logging::switch(opened);
+        Ok(Some(Box::new(Done { counter: Arc::clone(&self.0), version: new.generation().0, act })))
+    }
+
+    fn reload_stats(&self) -> ReloadStats {
+        self.0.stats()
+    }
+}
+
+/// What a component does at the commit, and that it did.
+pub(super) struct Done<F> {
+    pub(super) counter: Arc<ReloadCounter>,
+    pub(super) version: u64,
+    pub(super) act: F,
+}
+
+impl<F: FnOnce() + Send> Prepared for Done<F> {
+    fn commit(self: Box<Self>) {
+        (self.act)();
+        self.counter.record(self.version);
+    }
+}
