@@ -9,7 +9,7 @@ use clap::Args;
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
@@ -24,6 +24,8 @@ const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
 const TOKEN_VARIABLE: &str = "NEREUS_ADMIN_TOKEN";
 /// For a whole request, answer included.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the outcome of a reload may take: attempts times `reload_timeout`, generously.
+const LONGEST_OUTCOME: Duration = Duration::from_secs(600);
 /// The largest answer, in octets: some hundred thousand events.
 const LARGEST_ANSWER: usize = 128 << 20;
 /// The largest token file, in octets.
@@ -65,8 +67,7 @@ impl AdminArgs {
             (Some(path), _) => Some(bearer(&read_token(path)?)?),
             (None, Ok(token)) if !token.is_empty() => Some(bearer(&token)?),
             _ => {
-                // The token for reading is enough for what is asked here.
-                let token = settings.and_then(|admin| admin.read_token.as_ref().or(admin.token.as_ref()));
+                let token = settings.and_then(|admin| admin.token.as_ref().or(admin.read_token.as_ref()));
                 let text = token.map(|token| std::str::from_utf8(token.expose()));
                 let text =
                     text.transpose().map_err(|_| Failure::Unable("the token is no text".to_owned()))?;
@@ -136,20 +137,50 @@ impl Client {
     /// # Errors
     /// [`Failure::Usage`] where Nereus refused the filters, else [`Failure::Unable`] with the remedy.
     pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::Unable(format!("no runtime: {error}")))?;
-        let (status, body) = runtime.block_on(async {
-            let timely = tokio::time::timeout(TIMEOUT, self.request(path, query)).await;
-            timely.unwrap_or_else(|_| {
-                let wait = TIMEOUT.as_secs();
-                Err(self
-                    .unable(&format!("no answer within {wait} s; is this the admin address of a Nereus?")))
-            })
-        })?;
+        let (status, body) = self.answer(Method::GET, path, query, TIMEOUT)?;
         self.judge(path, status, &body)
     }
 
-    async fn request(&self, path: &str, query: &[(&str, String)]) -> Result<(StatusCode, Bytes), Failure> {
+    /// Asks `path` to do something, and waits for its outcome as long as it takes (within reason). True: done.
+    /// False: refused, with the reason in the answer (422).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(super) fn post(&self, path: &str, query: &[(&str, String)]) -> Result<(bool, Value), Failure> {
+        let (status, body) = self.answer(Method::POST, path, query, LONGEST_OUTCOME)?;
+        if status == StatusCode::UNPROCESSABLE_ENTITY
+            && let Ok(event) = serde_json::from_slice(&body)
+        {
+            return Ok((false, event));
+        }
+        self.judge(path, status, &body).map(|event| (true, event))
+    }
+
+    fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Unable(format!("no runtime: {error}")))?;
+        runtime.block_on(async {
+            let timely = tokio::time::timeout(timeout, self.request(method, path, query)).await;
+            timely.unwrap_or_else(|_| {
+                let wait = timeout.as_secs();
+                Err(self
+                    .unable(&format!("no answer within {wait} s; is this the admin address of a Nereus?")))
+            })
+        })
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let mut uri = format!("{}{path}", self.base);
         for (at, (name, value)) in query.iter().enumerate() {
             uri.push(if at == 0 { '?' } else { '&' });
@@ -157,7 +188,7 @@ impl Client {
             uri.push('=');
             percent_encode(value, &mut uri);
         }
-        let mut request = Request::get(uri).header(ACCEPT, "application/json");
+        let mut request = Request::builder().method(method).uri(uri).header(ACCEPT, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }

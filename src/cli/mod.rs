@@ -6,6 +6,7 @@
 //! | `send` | `send/` |
 //! | `mib lookup` | `lookup.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
+//! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
 //!
 //! Answers go to standard output, by [`output::Out`]: a table, or with `--json` one object a line. Everything
@@ -18,6 +19,7 @@ mod lookup;
 mod names;
 mod output;
 mod query;
+mod reload;
 mod run;
 mod send;
 mod time;
@@ -61,6 +63,12 @@ enum Command {
     Alerts(query::AlertsArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),
+    /// Have a running Nereus reload, and show what came of it
+    Reload(reload::ReloadArgs),
+    /// Have a running Nereus go back to a kept generation
+    Rollback(reload::RollbackArgs),
+    /// List the generations that can be gone back to
+    Generations(reload::GenerationsArgs),
     /// Write a completion script for a shell
     Completions {
         /// The shell
@@ -115,6 +123,9 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Events(args) => query::events(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
+        Command::Reload(args) => return reload::reload(&args, out),
+        Command::Rollback(args) => return reload::rollback(&args, out),
+        Command::Generations(args) => reload::generations(&args, out)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "nereus", &mut script);
