@@ -1,6 +1,6 @@
 //! What was last reported, and the comparison with an observation: by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read};
@@ -123,6 +123,16 @@ impl Known {
         self.entries.retain(|key, _| targets.contains(key.class, &key.target));
     }
 
+    /// From now on the targets `keys` differ from whatever is seen: which of their contents the engine has
+    /// read is unsure.
+    pub(super) fn doubt(&mut self, keys: &BTreeSet<Key>) {
+        for key in keys {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.content = Content::Unsure;
+            }
+        }
+    }
+
     /// Whether `scan` sees everything as it is known, by stat alone.
     pub(super) fn matches(&self, scan: &Scan) -> bool {
         self.entries.len() == scan.inputs.len()
@@ -186,7 +196,7 @@ impl Known {
             if !unchanged {
                 let empty = matches!(observed, Observed::File(stat) if stat.size == 0);
                 let gone = content == Content::Missing && (key.class == Class::Config || key.is_target());
-                comparison.held |= empty || gone;
+                comparison.held |= (empty || gone) && known.is_none_or(|known| known.observed != observed);
                 comparison.differing.push(key.clone());
             }
             comparison.entries.insert(key.clone(), Entry { observed, content });

@@ -175,8 +175,10 @@ impl Watcher {
         Self { shared, thread }
     }
 
-    /// Exchanges what is watched, after a reload was published. Inputs that stay are compared with what was
-    /// last reported. Inputs that are new are compared with what they are now; those that changed since the
+    /// Exchanges what is watched. To be called after every published reload, of whatever trigger, even when the
+    /// targets are the same: the engine may have read an input while it was being changed, and the input may
+    /// have returned to what was last reported, so whatever moved since the last report is reported once more
+    /// when it is at rest. Inputs that stay are else compared with what was last reported. Inputs that are new are compared with what they are now; those that changed since the
     /// last report (or the start) are reported once more, as they may have changed after they were read.
     pub fn update(&self, targets: Targets, timing: Timing) {
         self.shared.signal(|signals| signals.update = Some((targets, timing.bounded())));

@@ -78,6 +78,8 @@ pub(super) struct Run {
     /// The latest observation.
     last: Scan,
     unrest: Option<Unrest>,
+    /// What moved since the last report: the engine may have read it in any state.
+    stirred: BTreeSet<Key>,
     /// Whether MIB files may be left whose content has never been read.
     unfilled: bool,
     /// The engine reads after a report: what changed before this moment, it has seen.
@@ -115,6 +117,7 @@ impl Run {
             known,
             last,
             unrest: None,
+            stirred: BTreeSet::new(),
             unfilled: true,
             reported,
             earliest: now,
@@ -156,8 +159,7 @@ impl Run {
             depth = depth.max(if deep { Depth::All } else { Depth::Config });
         }
         let scan = self.observe(sweep || signals.renew || signals.rescan)?;
-        let moved = scan.inputs != self.last.inputs;
-        self.last = scan;
+        let moved = self.saw(scan);
         let now = Instant::now();
         match &mut self.unrest {
             Some(unrest) => {
@@ -185,6 +187,14 @@ impl Run {
         let pause = (self.timing.delay / 4).max(begun.elapsed().saturating_mul(4));
         self.earliest = later(Instant::now(), pause);
         Some(())
+    }
+
+    /// Takes up an observation. True when an input moved.
+    fn saw(&mut self, scan: Scan) -> bool {
+        let moved = scan.inputs != self.last.inputs;
+        self.stirred.extend(scan.moved(&self.last));
+        self.last = scan;
+        moved
     }
 
     /// Observes with all watches in place: what changes after the observation raises an event.
@@ -227,6 +237,7 @@ impl Run {
         if let Some(change) = describe(&differing) {
             tracing::debug!(component = "reload", paths = ?change.paths, count = change.count, "Inputs have changed");
             self.reported = SystemTime::now();
+            self.stirred.clear();
             (self.on_change)(change);
         }
         Some(())
@@ -238,6 +249,14 @@ impl Run {
             self.timing = timing;
             self.next_sweep = later(now, timing.sweep);
         }
+        // With the old targets, for what moved since the last look.
+        let Some(scan) = Scan::take(&self.targets, self.known.hasher(), &self.shared) else { return };
+        if self.saw(scan)
+            && let Some(unrest) = &mut self.unrest
+        {
+            unrest.moved(Instant::now());
+        }
+        self.known.doubt(&std::mem::take(&mut self.stirred));
         if self.targets == targets {
             return;
         }
@@ -245,10 +264,10 @@ impl Run {
         self.known.retain(&self.targets);
         let Some(scan) = Scan::take(&self.targets, self.known.hasher(), &self.shared) else { return };
         self.known.learn(&scan, Some(self.reported), |class, target| !before.contains(class, target));
-        self.last.inputs.retain(|key, _| self.targets.contains(key.class, &key.target));
-        for (key, observed) in scan.inputs {
-            self.last.inputs.entry(key).or_insert(observed);
-        }
+        // What stays was observed above; a move since then is for the next look to see.
+        let old = std::mem::replace(&mut self.last, scan).inputs;
+        let stays = old.into_iter().filter(|(key, _)| self.targets.contains(key.class, &key.target));
+        self.last.inputs.extend(stays);
         self.unfilled = true;
     }
 }

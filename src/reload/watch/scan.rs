@@ -252,6 +252,20 @@ impl Scan {
         Some(scan)
     }
 
+    /// The inputs that were seen otherwise in `before`; of MIB files the directory of the targets.
+    pub(super) fn moved(&self, before: &Self) -> BTreeSet<Key> {
+        let (new, old) = (&self.inputs, &before.inputs);
+        let changed = new.iter().filter(|(key, observed)| old.get(*key) != Some(*observed));
+        let gone = old.iter().filter(|(key, _)| !new.contains_key(*key));
+        let directories = new.iter().filter(|(key, _)| {
+            key.class == Class::Mib
+                && key.is_target()
+                && self.directories_changed != before.directories_changed
+        });
+        let target = |(key, _): (&Key, &Observed)| Key::of(key.class, &key.target);
+        changed.chain(gone).chain(directories).map(target).collect()
+    }
+
     /// Whether a MIB directory's list of names changed later than `since`.
     pub(super) fn directories_changed_after(&self, since: SystemTime) -> bool {
         after(self.directories_changed, since)
