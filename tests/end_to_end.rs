@@ -80,10 +80,8 @@ fn address(to: SocketAddr) -> String {
 
 /// The label `name` of each alert of Alertmanager, in order.
 fn labels(alerts: &[Value], name: &str) -> Vec<String> {
-    let mut labels: Vec<_> = alerts
-        .iter()
-        .map(|alert| alert["labels"][name].as_str().unwrap_or_default().to_owned())
-        .collect();
+    let mut labels: Vec<_> =
+        alerts.iter().map(|alert| alert["labels"][name].as_str().unwrap_or_default().to_owned()).collect();
     labels.sort();
     labels
 }
@@ -146,8 +144,9 @@ fn link_traps_fire_and_clear_in_alertmanager_across_restarts() {
     let nereus = Nereus::start(folder.path(), &settings);
     let numbers = labels(&open_alerts(&nereus), "ifIndex");
     assert_eq!(numbers, ["3", "4"], "alerts survive kill -9");
-    alertmanager
-        .until("what was committed before kill -9 is delivered", |alerts| labels(alerts, "ifIndex") == ["3", "4"]);
+    alertmanager.until("what was committed before kill -9 is delivered", |alerts| {
+        labels(alerts, "ifIndex") == ["3", "4"]
+    });
     snmptrap.v2c(nereus.traps, 4, 3);
     snmptrap.v2c(nereus.traps, 4, 4);
     alertmanager.until("linkUp after kill -9 resolves", |alerts| alerts.is_empty());
@@ -179,7 +178,9 @@ fn the_embedded_rules_and_a_json_webhook_need_no_rule_and_no_mib() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|varbind| format!("{}.{}={}", varbind["name"], varbind["index"], varbind["text"]).replace('"', ""))
+        .map(|varbind| {
+            format!("{}.{}={}", varbind["name"], varbind["index"], varbind["text"]).replace('"', "")
+        })
         .collect();
     assert_eq!(
         varbinds,
@@ -221,8 +222,10 @@ fn both_address_families_receive_side_by_side() {
     snmptrap.v1(v4, "192.0.2.1", 2, 2);
     let events = wait_for_events(&nereus, 2);
     assert_eq!(events[0]["source"], "127.0.0.1", "nobody vouches for that agent-addr");
-    let labels: Vec<_> =
-        open_alerts(&nereus).iter().map(|alert| alert["labels"]["source"].as_str().unwrap().to_owned()).collect();
+    let labels: Vec<_> = open_alerts(&nereus)
+        .iter()
+        .map(|alert| alert["labels"]["source"].as_str().unwrap().to_owned())
+        .collect();
     assert!(labels.contains(&"::1".to_owned()) && labels.contains(&"127.0.0.1".to_owned()), "{labels:?}");
 }
 
@@ -239,8 +242,10 @@ source: {trusted_relays: [127.0.0.3]}
     let to = nereus.traps;
     let dropped = |reason: &str| {
         let (_, text) = nereus.get("/metrics");
-        metric_sum(&text.replace(&format!("{{reason=\"{reason}\"}}"), &format!("_{reason}")),
-            &format!("nereus_traps_dropped_total_{reason}"))
+        metric_sum(
+            &text.replace(&format!("{{reason=\"{reason}\"}}"), &format!("_{reason}")),
+            &format!("nereus_traps_dropped_total_{reason}"),
+        )
     };
 
     // A stranger, and a friend with a wrong community.
@@ -262,9 +267,14 @@ source: {trusted_relays: [127.0.0.3]}
     assert_eq!(relayed[0]["source"], "192.0.2.7");
     assert!(relayed[0]["peer"].as_str().unwrap().starts_with("127.0.0.3:"), "{}", relayed[0]["peer"]);
     relay.send_to(&trap::link_down_with_address(3, [192, 0, 2, 8]), to).unwrap();
-    assert_eq!(wait_for_events(&nereus, 3)[0]["source"], "192.0.2.8", "snmpTrapAddress.0 of a relay is believed");
+    assert_eq!(
+        wait_for_events(&nereus, 3)[0]["source"],
+        "192.0.2.8",
+        "snmpTrapAddress.0 of a relay is believed"
+    );
     // Two devices behind one relay are two resources.
-    let sources = open_alerts(&nereus).iter().map(|alert| alert["labels"]["source"].clone()).collect::<Vec<_>>();
+    let sources =
+        open_alerts(&nereus).iter().map(|alert| alert["labels"]["source"].clone()).collect::<Vec<_>>();
     assert_eq!(sources.len(), 3, "{sources:?}");
 
     assert_eq!(nereus.metric("nereus_traps_received_total"), 5.0);

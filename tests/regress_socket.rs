@@ -95,7 +95,8 @@ impl Flow {
 
     /// The one reason that was counted since `before`.
     fn reason_since(&self, before: &Self) -> Option<String> {
-        let mut new = self.dropped.iter().filter(|(reason, count)| before.dropped.get(*reason) != Some(count));
+        let mut new =
+            self.dropped.iter().filter(|(reason, count)| before.dropped.get(*reason) != Some(count));
         let reason = new.next().map(|(reason, _)| reason.clone());
         assert_eq!(new.next(), None, "one datagram has one reason: {before:?} {self:?}");
         reason
@@ -123,10 +124,14 @@ fn run_all(nereus: &mut Nereus, datagrams: &[(String, Vec<u8>)]) -> BTreeMap<Str
     assert_eq!(before.kernel, 0);
     // Every valid one is stored, each under its own number.
     nereus.wait("all events are stored", |nereus| (Flow::read(nereus).stored == accepted).then_some(()));
-    let events = nereus.json("/api/v1/events?limit=10000&trap=linkDown")["events"].as_array().unwrap().clone();
+    let events =
+        nereus.json("/api/v1/events?limit=10000&trap=linkDown")["events"].as_array().unwrap().clone();
     let mut interfaces: Vec<_> = events
         .iter()
-        .filter(|event| event["varbinds"][0]["name"] == "IF-MIB::ifIndex" && event["varbinds"].as_array().unwrap().len() == 3)
+        .filter(|event| {
+            event["varbinds"][0]["name"] == "IF-MIB::ifIndex"
+                && event["varbinds"].as_array().unwrap().len() == 3
+        })
         .map(|event| event["varbinds"][0]["index"].as_str().unwrap().parse::<usize>().unwrap())
         .collect();
     interfaces.sort_unstable();
@@ -254,6 +259,12 @@ impl Drop for SnmpTrapd {
     }
 }
 
+/// Whether this is the build of Debian 12 that was seen to die; a repaired one may come any day.
+fn is_known_to_die() -> bool {
+    let asked = Command::new("dpkg-query").args(["-W", "-f", "${Version}", "snmptrapd"]).output();
+    asked.is_ok_and(|output| output.stdout == b"5.9.3+dfsg-2+deb12u1")
+}
+
 #[test]
 fn snmptrapd_dies_of_a_set_that_nereus_survives() {
     let (Some(folder), Some(program)) = (shared("regress"), peers::find(&["snmptrapd"])) else { return };
@@ -274,6 +285,11 @@ fn snmptrapd_dies_of_a_set_that_nereus_survives() {
     }
     drop(trapd);
     eprintln!("snmptrapd died of {} of {} datagrams: {deaths:?}", deaths.len(), datagrams.len());
+    if is_known_to_die() {
+        assert!(deaths.iter().any(|name| name.starts_with("cve-2025-68615")), "{deaths:?}");
+    } else {
+        eprintln!("whether this build of snmptrapd dies is for the line above to say");
+    }
 
     // Nereus gets the same, alone and in the same order, and is asked afterwards.
     let nereus = Nereus::start(work.path(), SETTINGS);
