@@ -25,6 +25,10 @@ impl AlertText for Fixed {
     fn render(&self, _: &Event, _: Severity) -> Rendered {
         self.0.clone()
     }
+
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        None
+    }
 }
 
 fn event(rule: &Arc<RuleAction>, key: u32, kind: EffectKind, time: Timestamp) -> Event {

@@ -71,6 +71,9 @@ impl From<i64> for TemplateValue {
     }
 }
 
+/// What knows the values: a variable's name to its value.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<TemplateValue> + 'a;
+
 /// Why a template does not compile or render.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
@@ -177,16 +180,12 @@ impl Template {
     /// # Errors
     /// What only shows with the values at hand: arithmetic on a text, too many steps, too long a result.
     /// A caller that must not fail takes [`source`](Self::source) in place.
-    pub fn render(&self, lookup: &dyn Fn(&str) -> Option<TemplateValue>) -> Result<String, TemplateError> {
+    pub fn render(&self, lookup: &Lookup<'_>) -> Result<String, TemplateError> {
         let Some(compiled) = &self.compiled else { return Ok(self.text.to_string()) };
         self.rendered(compiled, lookup).map_err(|error| TemplateError::of(&error))
     }
 
-    fn rendered(
-        &self,
-        compiled: &Compiled,
-        lookup: &dyn Fn(&str) -> Option<TemplateValue>,
-    ) -> Result<String, Error> {
+    fn rendered(&self, compiled: &Compiled, lookup: &Lookup<'_>) -> Result<String, Error> {
         let mut context = Branch::default();
         for name in &compiled.variables {
             if let Some(value) = lookup(name) {
@@ -204,7 +203,7 @@ impl Template {
     /// values (`ifIndex + 1`) must pass in one.
     fn rehearse(&self) -> Result<(), TemplateError> {
         let Some(compiled) = &self.compiled else { return Ok(()) };
-        let worlds: [&dyn Fn(&str) -> Option<TemplateValue>; 3] =
+        let worlds: [&Lookup<'_>; 3] =
             [&|_| None, &|_| Some("text".into()), &|_| Some(TemplateValue::Integer(1))];
         let mut failure = None;
         let mut passed = false;
@@ -255,7 +254,7 @@ impl fmt::Debug for Template {
 #[derive(Default)]
 struct Branch {
     value: Option<Value>,
-    below: BTreeMap<String, Branch>,
+    below: BTreeMap<String, Self>,
 }
 
 impl Branch {

@@ -50,6 +50,10 @@ impl AlertText for Text {
             annotations: vec![("summary".into(), format!("{} is down", event.source))],
         }
     }
+
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        None
+    }
 }
 
 fn rule() -> Arc<RuleAction> {

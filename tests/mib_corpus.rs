@@ -3,6 +3,8 @@
 //! With `NEREUS_MIB_ORACLE` naming a table of OIDs with net-snmp's answers (kind, oid, source, `-OSb`, …), the
 //! names are compared; `NEREUS_MIB_DISAGREEMENTS` takes the number that is accepted.
 
+#![expect(clippy::print_stderr, reason = "a test that skips says so, and a measurement prints")]
+
 use std::time::Instant;
 
 use nereus::diagnostic::Level;
@@ -30,6 +32,7 @@ fn the_corpus_compiles() {
         compiled.diagnostics.len(),
         mib.size() >> 10,
     );
+    measure(mib);
     // Every node is found by its OID and by its name.
     for node in mib.nodes() {
         let found = mib.lookup(node.oid().arcs()).unwrap();
@@ -42,6 +45,28 @@ fn the_corpus_compiles() {
     }
     if let Some(oracle) = std::env::var_os("NEREUS_MIB_ORACLE") {
         compare(mib, &std::fs::read_to_string(oracle).unwrap());
+    }
+}
+
+/// Prints what a lookup takes: of one instance again and again, and of instances all over the tree.
+fn measure(mib: &Mib) {
+    let mut oids: Vec<Vec<u32>> = mib.nodes().map(|node| [node.oid().arcs(), &[7]].concat()).collect();
+    // The same order each time, and no order that a cache likes.
+    oids.sort_by_key(|oid| {
+        oid.iter().fold(0u64, |hash, &arc| (hash ^ u64::from(arc)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    });
+    oids.truncate(10_000);
+    let one = vec![oids[0].clone(); oids.len()];
+    for (kind, oids) in [("hot", one), ("all over the tree", oids)] {
+        let mut matched = 0;
+        // The least of many rounds: other processes only ever add.
+        let round = || {
+            let begun = Instant::now();
+            matched = oids.iter().filter_map(|oid| mib.lookup(oid)).map(|found| found.matched).sum::<usize>();
+            begun.elapsed() / oids.len() as u32
+        };
+        let least = std::iter::repeat_with(round).take(50).min().unwrap_or_default();
+        eprintln!("lookup, {kind}: {least:?} for {} arcs", matched / oids.len());
     }
 }
 

@@ -4,12 +4,14 @@
 //! `expected.tsv` (its last object, `zz…`, stands behind the quirk); `valid` holds files without a problem.
 //! With `NEREUS_MIB_BASE` set to a folder of the IETF's base modules, those are compiled too.
 
+#![expect(clippy::print_stderr, reason = "a test that skips says so, and a measurement prints")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nereus::diagnostic::{Level, render};
-use nereus::mib::{Compiled, Kind, LookupError, Mib, SourceFile, read_directories};
+use nereus::mib::{Bound, Compiled, Kind, LookupError, Mib, SourceFile, read_directories};
 use nereus::value::Value;
 
 fn folder(name: &str) -> PathBuf {
@@ -166,6 +168,23 @@ fn values_and_instances_are_shown_by_their_types() {
 }
 
 #[test]
+fn a_rules_names_bind_to_the_parts_of_an_instance() {
+    let mib = Mib::compile(&fixtures("valid")).mib;
+    let failed = mib.resolve("fanFailed").unwrap().node;
+    let bound = mib.resolve_object(failed, "fanShelf").unwrap();
+    let Bound::IndexPart { index, columns, decoder, position } = bound else {
+        panic!("{bound:?} is no part of an instance");
+    };
+    assert_eq!((mib.node(index).name(), position), ("fanShelf", 0));
+    let columns: Vec<&str> = columns.iter().map(|&column| mib.node(column).name()).collect();
+    assert_eq!(columns, ["fanState", "fanNote"]);
+    // The decoder stands alone: a rule keeps it when the names are gone.
+    drop(mib);
+    assert_eq!(decoder.part(position, &[4, 101]).and_then(|part| part.integer()), Some(4));
+    assert!(decoder.part(1, &[4, 101]).is_some_and(|part| part.arcs == [101]));
+}
+
+#[test]
 fn a_broken_file_leaves_its_neighbours_whole() {
     let mut files = fixtures("valid");
     files.insert(
@@ -208,6 +227,47 @@ fn the_newest_version_of_a_module_is_chosen_and_the_others_add_their_names() {
     assert!(matches!(oid("was"), Err(LookupError::NotFound { .. })));
     let told: Vec<_> = compiled.diagnostics.iter().map(|told| (told.code, told.level)).collect();
     assert_eq!(told, [("mib-several-versions", Level::Note)]);
+}
+
+#[test]
+fn a_module_means_the_versions_of_its_own_folder() {
+    let base = |date: &str, arc: u32| {
+        format!(
+            "BASE-MIB DEFINITIONS ::= BEGIN IMPORTS enterprises FROM SNMPv2-SMI;
+            base MODULE-IDENTITY LAST-UPDATED \"{date}\" ::= {{ enterprises {arc} }}
+            shared OBJECT-TYPE SYNTAX INTEGER ::= {{ enterprises 99 }} END"
+        )
+    };
+    let leaf = "LEAF-MIB DEFINITIONS ::= BEGIN IMPORTS base, shared FROM BASE-MIB;
+        leaf OBJECT IDENTIFIER ::= { base 7 }
+        tell NOTIFICATION-TYPE OBJECTS { shared } STATUS current DESCRIPTION \"\" ::= { leaf 1 } END";
+    let tip =
+        "TIP-MIB DEFINITIONS ::= BEGIN IMPORTS leaf FROM LEAF-MIB; tip OBJECT IDENTIFIER ::= { leaf 8 } END";
+    let mib = Mib::compile(&[
+        SourceFile::new("new/base.mib", base("202001010000Z", 100).into_bytes()),
+        SourceFile::new("old/base.mib", base("201001010000Z", 200).into_bytes()),
+        SourceFile::new("old/leaf.mib", leaf.as_bytes()),
+        SourceFile::new("else/tip.mib", tip.as_bytes()),
+    ])
+    .mib;
+    let oid = |name: &str| mib.resolve(name).map(|target| target.oid.to_string());
+    assert_eq!(oid("base").as_deref(), Ok("1.3.6.1.4.1.100"));
+    assert_eq!(oid("LEAF-MIB::leaf").as_deref(), Ok("1.3.6.1.4.1.200.7"));
+    assert_eq!(oid("tip").as_deref(), Ok("1.3.6.1.4.1.200.7.8"));
+    // Both versions say the same of this object: it is one node, whichever is meant.
+    let tell = mib.node(mib.resolve("LEAF-MIB::tell").unwrap().node.unwrap());
+    assert_eq!(tell.objects().map(|object| mib.node(object).name()).collect::<Vec<_>>(), ["shared"]);
+    // What no chosen module names is named as if the chosen version had been meant.
+    for (arcs, name) in [
+        (&[1, 3, 6, 1, 4, 1, 100, 7, 8][..], "TIP-MIB::tip"),
+        (&[1, 3, 6, 1, 4, 1, 100, 7], "LEAF-MIB::leaf"),
+        (&[1, 3, 6, 1, 4, 1, 200], "BASE-MIB::base"),
+    ] {
+        let mut out = String::new();
+        mib.write_name(arcs, &mut out);
+        assert_eq!(out, name);
+    }
+    assert_eq!(mib.modules().filter(|module| &**module.file() != "built-in").count(), 4);
 }
 
 #[test]

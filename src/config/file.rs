@@ -14,6 +14,8 @@ use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
 
 /// The largest configuration that is read.
 const MAX_FILE: u64 = 16 << 20;
+/// The most syntax errors that are shown.
+const MAX_SYNTAX: usize = 20;
 /// The largest secret that is read from a file.
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -142,10 +144,18 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
 /// [`Problems`] with every problem of the file, or the one that it could not be read.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     match read_bounded(path, MAX_FILE) {
-        Ok(octets) => parse(&path.to_string_lossy(), &octets, &System).map_err(|mut problems| {
-            problems.inputs[0].path = path.to_owned();
-            problems
-        }),
+        Ok(octets) => {
+            let mut outcome = parse(&path.to_string_lossy(), &octets, &System);
+            let inputs = match &mut outcome {
+                Ok(loaded) => &mut loaded.inputs,
+                Err(problems) => &mut problems.inputs,
+            };
+            // The name that is shown may have lost what is not UTF-8.
+            if let Some(own) = inputs.first_mut() {
+                own.path = path.to_owned();
+            }
+            outcome
+        }
         Err(error) => {
             let message = format!("cannot read `{}`: {error}", path.display());
             let diagnostic = Diagnostic::error("config-read", message);
@@ -194,10 +204,17 @@ fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, C
             help: problem.help,
         };
         // One slip breaks many lines after it; the first ones are the ones that help.
-        problems.into_iter().take(20).map(told).collect::<Vec<_>>()
+        let more = problems.len().saturating_sub(MAX_SYNTAX);
+        let mut diagnostics: Vec<_> = problems.into_iter().take(MAX_SYNTAX).map(told).collect();
+        if more > 0 {
+            diagnostics
+                .push(Diagnostic::error("config-more", format!("{more} further problems are not shown")));
+        }
+        diagnostics
     })?;
     let secrets = decode::secret_spans(&root, &source);
-    source.mask(secrets);
+    let comments = decode::comments(&root, &source.text);
+    source.mask(secrets, comments);
     let mut context = Context::new(&source, inputs);
     for problem in twice {
         context.error(problem.code, &problem.span, problem.message, problem.help);
@@ -261,5 +278,65 @@ pub(super) fn says_nothing(span: Span) -> Problem {
             "`nereus config init` writes a sample; the defaults alone are `{}` in YAML, `rules = []` in TOML"
                 .into(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_searched_in_the_documented_order() {
+        let all: Vec<_> = candidates().map(|path| path.display().to_string()).collect();
+        assert_eq!(all.len(), 9);
+        assert_eq!(all[..4], ["./nereus.yaml", "./nereus.yml", "./nereus.toml", "/etc/nereus/nereus.yaml"]);
+        assert_eq!(all[8], "/etc/nereus/config.toml");
+    }
+
+    #[test]
+    fn a_file_and_its_secrets_are_read_and_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, token) = (folder.path().join("a.yaml"), folder.path().join("token"));
+        std::fs::write(&token, "planted\n\n").unwrap();
+        let text = format!("admin: {{token: {{file: \"{}\"}}}}", token.display());
+        std::fs::write(&path, &text).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.settings.admin.token.as_ref().unwrap().expose(), b"planted");
+        let inputs = [
+            Input { path: path.clone(), hash: Some(ContentHash::of(text.as_bytes())), secret: false },
+            Input { path: token.clone(), hash: Some(ContentHash::of(b"planted\n\n")), secret: true },
+        ];
+        assert_eq!(loaded.inputs, inputs);
+        std::fs::write(&token, vec![b'x'; MAX_SECRET as usize + 1]).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("larger than 64 KiB"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, part) in [("missing.yaml", "config init"), ("", "regular file")] {
+            let problems = load(&folder.path().join(name)).unwrap_err();
+            assert_eq!(problems.diagnostics[0].code, "config-read");
+            assert!(problems.to_string().contains(part), "{problems}");
+            assert_eq!(problems.inputs[0].hash, None);
+        }
+        // No writer opens it: reading must not wait for one.
+        let path = folder.path().join("fifo.yaml");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("regular file"));
+    }
+
+    #[test]
+    fn an_empty_file_is_never_the_default() {
+        for (name, text) in [
+            ("a.yaml", ""),
+            ("a.yaml", "\n# only this\n"),
+            ("a.yaml", "---\n"),
+            ("a.toml", "\n# only this\n"),
+        ] {
+            let problems = parse(name, text.as_bytes(), &System).unwrap_err();
+            assert_eq!(problems.diagnostics[0].code, "config-empty", "{text:?}");
+        }
+        assert_eq!(parse("a.yaml", b"{}", &System).unwrap().settings, Settings::default());
     }
 }

@@ -154,17 +154,46 @@ impl Section {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// Whether one of `paths` is the path of this section's key `name`. Does not allocate: it is asked for
+    /// every key of every rule.
+    pub(super) fn listed(&self, name: &str, paths: &[&str]) -> bool {
+        paths.iter().any(|path| {
+            match path.strip_prefix(self.path).map(|rest| rest.strip_prefix('.').unwrap_or(rest)) {
+                Some(rest) => {
+                    rest == name
+                        && path.len() == self.path.len() + name.len() + usize::from(!self.path.is_empty())
+                }
+                None => false,
+            }
+        })
+    }
+
     /// The keys that this version takes.
     pub(super) fn known(&self) -> impl Iterator<Item = &'static Key> + '_ {
-        self.keys.iter().filter(|key| !NOT_YET.contains(&&*self.path_of(key.name)))
+        self.keys.iter().filter(|key| !self.listed(key.name, NOT_YET))
     }
+}
+
+/// Whether any section has a key of this name.
+pub(super) fn is_key(name: &str) -> bool {
+    fn within(kind: &Kind, name: &str) -> bool {
+        match kind {
+            Kind::List(kind) | Kind::Many(kind) | Kind::Map(kind) => within(kind, name),
+            Kind::Either(kinds) => kinds.iter().any(|kind| within(kind, name)),
+            Kind::Section(section) => {
+                section.keys.iter().any(|key| key.name == name || within(&key.kind, name))
+            }
+            _ => false,
+        }
+    }
+    within(&Kind::Section(&ROOT), name)
 }
 
 impl Kind {
     /// Whether a secret may stand in it.
     pub(super) fn holds_secrets(&self) -> bool {
         match self {
-            Self::Secret | Self::Url | Self::Alias | Self::Later => true,
+            Self::Secret | Self::Url => true,
             Self::List(kind) | Self::Many(kind) | Self::Map(kind) => kind.holds_secrets(),
             Self::Either(kinds) => kinds.iter().any(Self::holds_secrets),
             Self::Section(section) => section.keys.iter().any(|key| key.kind.holds_secrets()),
@@ -266,8 +295,8 @@ static ACCESS: Section = Section {
             Kind::List(&Kind::Either(&[Kind::Secret, Kind::Section(&COMMUNITY)])),
             "The communities that are accepted; without it any is. A name lets rules match on it.",
         )
-        .example(r#"["public"]"#)
-        .also(r#"[{"name": "core", "community": {"file": "/run/secrets/core"}}, {"env": "EDGE"}]"#),
+        .example(r#"["public", {"name": "core", "community": {"env": "CORE"}}]"#)
+        .also(r#"[{"file": "/run/secrets/community"}]"#),
         key("users", Kind::Later, "SNMPv3 users."),
     ],
 };
@@ -558,6 +587,22 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), before, "a path stands twice");
+    }
+
+    #[test]
+    fn a_path_is_listed_as_it_is_spelt() {
+        fn check(section: &'static Section) {
+            for key in section.keys {
+                let path = section.path_of(key.name);
+                assert_eq!(section.listed(key.name, NOT_YET), NOT_YET.contains(&&*path), "{path}");
+                if let Kind::Section(inner) | Kind::List(Kind::Section(inner)) = &key.kind {
+                    check(inner);
+                }
+            }
+        }
+        check(&ROOT);
+        assert!(!GUARD.listed("samples", &["reload.guardsamples", "samples", "reload.guard"]));
+        assert!(!ROOT.listed("mib", &[".mib", "mib.cache"]));
     }
 
     #[test]

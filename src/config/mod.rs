@@ -5,7 +5,7 @@
 //!                                                        └─ every problem, secrets masked ─▶ Diagnostic
 //! ```
 //!
-//! * [`keys`](self) is the one table of what a file may say: the decoder, the JSON Schema and the sample
+//! * `keys` is the one table of what a file may say: the decoder, the JSON Schema and the sample
 //!   are made from it, and so is the list of what this version refuses with "not in this version".
 //! * [`load`] reads a file, [`parse`] a text; reading environment and files goes through [`Inputs`], so
 //!   that validation itself does no I/O.

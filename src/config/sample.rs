@@ -6,9 +6,8 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-
 use super::keys::{self, Key, Kind, Section};
+use super::tree::{self, Data, Language, Node};
 
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
 const ALTERNATIVES: &[&str] = &["webhooks[].url"];
@@ -67,12 +66,13 @@ impl Indent {
     }
 }
 
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or(Value::Null)
+/// JSON is YAML, and the tree keeps the order of keys.
+fn json(text: &str) -> Node {
+    tree::read(Language::Yaml, text).map_or(Node { span: 0..0, data: Data::Null }, |(node, _)| node)
 }
 
 /// What to show of a key: its value, and whether it counts.
-fn shown(key: &Key, example: bool) -> Option<(Value, bool)> {
+fn shown(key: &Key, example: bool) -> Option<(Node, bool)> {
     match (key.default, key.example) {
         (_, Some(text)) if example => Some((json(text), true)),
         (Some(text), _) => Some((json(text), true)),
@@ -81,13 +81,21 @@ fn shown(key: &Key, example: bool) -> Option<(Value, bool)> {
     }
 }
 
+/// Whether the sample has a key of this section that is no example.
+fn counts(section: &'static Section) -> bool {
+    section.known().any(|key| match &key.kind {
+        Kind::Section(inner) => counts(inner),
+        _ => shown(key, false).is_some_and(|(_, counts)| counts),
+    })
+}
+
 fn explain(
     out: &mut String,
     section: &Section,
     key: &Key,
     indent: Indent,
     example: bool,
-    flow: fn(&Value) -> String,
+    flow: fn(&Node) -> String,
 ) {
     indent.comment(out, key.doc);
     if let Some(text) = key.also {
@@ -104,12 +112,14 @@ fn explain(
 fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, indent: Indent, example: bool) {
     explain(out, section, key, indent, example, yaml_flow);
     if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
-        let value = key.example.map(json).unwrap_or_default();
+        let value = json(key.example.unwrap_or_default());
         return indent.comment(out, &format!("{}: {}", key.name, yaml_flow(&value)));
     }
     let mark = if example { "#" } else { "" };
     match (&key.kind, shown(key, example)) {
         (Kind::Section(inner), _) => {
+            // A section without a key that counts would be a key without a value.
+            let mark = if counts(inner) { mark } else { "#" };
             indent.line(out, mark, &format!("{}:", key.name));
             inner.known().for_each(|key| yaml_key(out, inner, key, indent.deeper(2), example));
         }
@@ -148,6 +158,12 @@ fn dashed(text: &str, blanks: usize) -> String {
     out
 }
 
+/// A key with a value that is given as JSON, as the language writes it.
+pub(super) fn line(name: &str, value: &str, toml: bool) -> String {
+    let value = json(value);
+    if toml { format!("{name} = {}", toml_inline(&value)) } else { format!("{name}: {}", yaml_flow(&value)) }
+}
+
 fn plain(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b':' | b'-' | b'%');
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/'))
@@ -157,15 +173,25 @@ fn plain(text: &str) -> bool {
         && !matches!(text, "true" | "false" | "null")
 }
 
-fn yaml_flow(value: &Value) -> String {
-    match value {
-        Value::String(text) if plain(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(yaml_flow).collect::<Vec<_>>().join(", ")),
-        Value::Object(entries) => {
-            let entries = entries.iter().map(|(key, value)| format!("{key}: {}", yaml_flow(value)));
+fn yaml_flow(node: &Node) -> String {
+    match &node.data {
+        Data::Text(text) if plain(text) => text.clone(),
+        Data::List(items) => format!("[{}]", items.iter().map(yaml_flow).collect::<Vec<_>>().join(", ")),
+        Data::Map(entries) => {
+            let entries = entries.iter().map(|entry| format!("{}: {}", entry.key, yaml_flow(&entry.value)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
         }
-        other => other.to_string(),
+        single => scalar(single),
+    }
+}
+
+/// A value as both languages write it.
+fn scalar(data: &Data) -> String {
+    match data {
+        Data::Bool(value) => value.to_string(),
+        Data::Integer(_, text) | Data::Float(_, text) => text.clone(),
+        Data::Text(text) => serde_json::Value::from(&**text).to_string(),
+        Data::Null | Data::List(_) | Data::Map(_) => "null".to_owned(),
     }
 }
 
@@ -177,7 +203,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
     for key in section.known().filter(|key| !is_table(key)) {
         explain(out, section, key, indent, example, toml_inline);
         if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
-            let value = key.example.map(json).unwrap_or_default();
+            let value = json(key.example.unwrap_or_default());
             indent.comment(out, &format!("{} = {}", key.name, toml_inline(&value)));
         } else if let Some((value, counts)) = shown(key, example) {
             let mark = if example || !counts { "#" } else { "" };
@@ -204,13 +230,14 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
     }
 }
 
-fn toml_inline(value: &Value) -> String {
-    match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(toml_inline).collect::<Vec<_>>().join(", ")),
-        Value::Object(entries) => {
-            let entries = entries.iter().map(|(key, value)| format!("{key} = {}", toml_inline(value)));
+fn toml_inline(node: &Node) -> String {
+    match &node.data {
+        Data::List(items) => format!("[{}]", items.iter().map(toml_inline).collect::<Vec<_>>().join(", ")),
+        Data::Map(entries) => {
+            let entries =
+                entries.iter().map(|entry| format!("{} = {}", entry.key, toml_inline(&entry.value)));
             format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
         }
-        other => other.to_string(),
+        single => scalar(single),
     }
 }

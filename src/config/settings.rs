@@ -185,6 +185,7 @@ pub struct RuleSettings {
 
 /// What a rule does with what it matches.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one a rule, behind the rule's Arc")]
 pub enum RuleActionSettings {
     /// Counted and dropped, no event.
     Drop,
@@ -257,9 +258,9 @@ pub struct ClearSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// Every one must hold.
-    All(Vec<Condition>),
+    All(Vec<Self>),
     /// One must hold.
-    Any(Vec<Condition>),
+    Any(Vec<Self>),
     /// The named varbind passes the test.
     Field {
         /// The varbind's name, or its OID.
@@ -277,7 +278,7 @@ pub enum Test {
     /// Equal to one of them.
     In(Vec<Scalar>),
     /// The opposite.
-    Not(Box<Test>),
+    Not(Box<Self>),
     /// The rendered text matches the regular expression (checked when the settings were).
     Matches(String),
     /// Greater than; numeric types alone.
@@ -289,7 +290,7 @@ pub enum Test {
     /// Whether the varbind is there.
     Exists(bool),
     /// Every one of them.
-    All(Vec<Test>),
+    All(Vec<Self>),
 }
 
 /// A constant in a condition.

@@ -4,10 +4,15 @@
 //! characters of secrets are stars. Where the tree is known the mask is exact ([`Source::mask`]); for a
 //! syntax error there is no tree, and whole values are masked near words that announce a secret.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::keys;
 use crate::diagnostic::Place;
+
+/// A line of more octets is not shown, only its number and column.
+const MAX_LINE: usize = 4 << 10;
 
 /// Octets `start..end` of the text.
 pub(super) type Span = Range<usize>;
@@ -38,9 +43,13 @@ const TELLING: &[&str] = &[
 pub(super) fn tells_secret(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     TELLING.iter().any(|telling| {
+        let slips = telling.len() / 4;
         (telling.len() > 4 && word.contains(telling))
             || *telling == word
-            || (word.len() > 2 && strsim::damerau_levenshtein(telling, &word) <= telling.len() / 4)
+            // The length first: the distance costs the product of both lengths.
+            || (word.len() > 2
+                && word.len().abs_diff(telling.len()) <= slips
+                && strsim::damerau_levenshtein(telling, &word) <= slips)
     })
 }
 
@@ -54,6 +63,9 @@ pub(super) struct Source {
     masked: String,
     starts: Vec<usize>,
     masked_starts: Vec<usize>,
+    comments: Vec<Span>,
+    /// By line, whether a secret could stand in it; made when it is first asked for.
+    near_secrets: OnceCell<Vec<bool>>,
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -66,11 +78,21 @@ impl Source {
     /// Nothing is masked yet.
     pub(super) fn new(file: &str, text: String) -> Self {
         let starts = line_starts(&text);
-        Self { file: file.into(), masked: text.clone(), masked_starts: starts.clone(), starts, text }
+        Self {
+            file: file.into(),
+            masked: text.clone(),
+            masked_starts: starts.clone(),
+            starts,
+            text,
+            comments: Vec::new(),
+            near_secrets: OnceCell::new(),
+        }
     }
 
-    /// Puts stars over the characters of `spans`; line ends stay.
-    pub(super) fn mask(&mut self, mut spans: Vec<Span>) {
+    /// Puts stars over the characters of `spans`; line ends stay. Comments, in their order, are masked
+    /// when they are shown near a secret.
+    pub(super) fn mask(&mut self, mut spans: Vec<Span>, comments: Vec<Span>) {
+        self.comments = comments;
         spans.sort_by_key(|span| span.start);
         let mut spans = spans.into_iter().peekable();
         let mut hidden_to = 0;
@@ -98,7 +120,20 @@ impl Source {
 
     /// The place of a span, its line as the mask shows it. Costs a search and the line's length.
     pub(super) fn place(&self, span: &Span) -> Place {
-        self.place_with(span, |line| Self::line(&self.masked, &self.masked_starts, line).into())
+        self.place_with(span, |line| self.masked_line(line).into())
+    }
+
+    fn masked_line(&self, line: usize) -> String {
+        let shown = Self::line(&self.masked, &self.masked_starts, line);
+        let (from, text) = (self.starts[line], Self::line(&self.text, &self.starts, line));
+        let comment = self.comments.partition_point(|comment| comment.start < from);
+        match self.comments.get(comment) {
+            Some(comment) if comment.start < from + text.len() && self.near_secret(line) => {
+                let kept = text[..comment.start - from].chars().count() + 1;
+                shown.chars().enumerate().map(|(at, c)| if at < kept { c } else { '*' }).collect()
+            }
+            _ => shown.to_owned(),
+        }
     }
 
     /// The place of a span of a text that has no tree: values are masked wherever they could be secret.
@@ -130,7 +165,8 @@ impl Source {
             line: u32::try_from(line + 1).unwrap_or(u32::MAX),
             column: characters(from..start).saturating_add(1),
             width: characters(start..end.max(start)).max(1),
-            source: source(line),
+            // A file without line ends would be copied once a problem.
+            source: if to - from > MAX_LINE { "".into() } else { source(line) },
         }
     }
 
@@ -157,11 +193,11 @@ impl Source {
         if !self.near_secret(number) {
             return line.to_owned();
         }
-        // The key may stay: what stands before the first separator, if a separator follows at once.
+        // The first word may stay if it is known to be a key; any other could be the secret.
         let body = line.trim_start_matches([' ', '\t', '-', '[', '{']);
         let key = body.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(body.len());
-        let separated = body[key..].trim_start().starts_with([':', '=']);
-        let kept = line.len() - body.len() + if separated || tells_secret(&body[..key]) { key } else { 0 };
+        let known = keys::is_key(&body[..key]) || tells_secret(&body[..key]);
+        let kept = line.len() - body.len() + if known { key } else { 0 };
         line.char_indices()
             .map(|(at, c)| {
                 if at < kept || c.is_whitespace() || matches!(c, ':' | '=' | '[' | ']' | '{' | '}' | ',') {
@@ -173,43 +209,27 @@ impl Source {
             .collect()
     }
 
+    /// Looks at the line itself and back to the section at the top that it stands in. Indentation counts
+    /// for nothing here: it may be what is wrong.
     fn near_secret(&self, number: usize) -> bool {
-        // Far enough for any list of communities that a person writes by hand.
-        const LINES_BACK: usize = 500;
-        let telling = |line: &str| {
-            line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-')))
-                .any(|word| !word.is_empty() && tells_secret(word))
-        };
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let own = Self::line(&self.text, &self.starts, number);
-        if telling(own) {
-            return true;
-        }
-        let mut depth = if own.trim().is_empty() {
-            usize::MAX
-        } else {
-            indent(own) + usize::from(own.trim_start().starts_with('-'))
-        };
-        let (mut key_seen, mut header_seen) = (own.contains([':', '=']), false);
-        for line in (number.saturating_sub(LINES_BACK)..number).rev() {
-            let line = Self::line(&self.text, &self.starts, line);
-            let trimmed = line.trim_start();
-            if trimmed.is_empty() || trimmed.starts_with('#') {
-                continue;
-            }
-            let parent = indent(line) < depth;
-            let key = !key_seen && line.contains([':', '=']);
-            let header = !header_seen && trimmed.starts_with('[');
-            if (parent || key || header) && telling(line) {
-                return true;
-            }
-            if parent {
-                depth = indent(line);
-            }
-            key_seen |= key;
-            header_seen |= header;
-        }
-        false
+        let lines = self.near_secrets.get_or_init(|| {
+            let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
+            let mut near = false;
+            let line = |line| {
+                let text = Self::line(&self.text, &self.starts, line);
+                let tells = |word: &str| !word.is_empty() && tells_secret(word);
+                let telling = text.contains("://") || text.split(word).any(tells);
+                let before = near;
+                near |= telling;
+                let name = text.trim_start_matches('[').split(word).next().unwrap_or_default();
+                if let Some(section) = keys::ROOT.key(name) {
+                    near = telling || section.kind.holds_secrets();
+                }
+                before || telling
+            };
+            (0..self.starts.len()).map(line).collect()
+        });
+        lines.get(number).copied().unwrap_or(true)
     }
 }
 
@@ -220,7 +240,7 @@ mod tests {
     #[test]
     fn a_mask_keeps_columns() {
         let mut source = Source::new("a.yaml", "a: grün # b\nc: d\n".into());
-        source.mask(vec![3..8]);
+        source.mask(std::iter::once(3..8).collect(), Vec::new());
         let place = source.place(&(11..12));
         assert_eq!((place.line, place.column, &*place.source), (1, 11, "a: **** # b"));
         let place = source.place(&(13..14));
@@ -240,10 +260,11 @@ mod tests {
         assert_eq!(lines("admin:\n  token: \"hunter2\n", 1), "  token: ********");
         assert_eq!(lines("admin:\n  tokn hunter2\n", 1), "  tokn *******");
         assert_eq!(lines("communities:\n- hunter2\n", 1), "- *******");
-        assert_eq!(lines("headers:\n  X: hunter2\n", 1), "  X: *******");
+        assert_eq!(lines("headers:\n  X: hunter2\n", 1), "  *: *******");
         assert_eq!(lines("communities = [\n\"hunter2\n", 1), "********");
-        assert_eq!(lines("[webhooks.headers]\nX = hunter2\n", 1), "X = *******");
-        assert_eq!(lines("rules:\n  - name: link\n", 1), "  - name: link");
+        assert_eq!(lines("[webhooks.headers]\nX = hunter2\n", 1), "* = *******");
+        assert_eq!(lines("admin:\n  token: a\nrules:\n  - name: link\n", 3), "  - name: link");
+        assert_eq!(lines("a: 1\n  ur: https://hooks\n", 1), "  **: *****:*******");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub fn run(
                     Handed::Event(event) => correlator.event(event, now, &routes, &mut out),
                     Handed::Generation { receiver, generation } => correlator.mark(receiver, generation),
                     Handed::Left { receiver } => correlator.leave(receiver),
+                    Handed::Reloaded(changes) => correlator.reloaded(changes),
                 }
             }
             more = correlator.tick(now, &routes, &mut out);

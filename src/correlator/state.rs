@@ -222,6 +222,11 @@ impl Correlator {
         self.fence.mark(receiver, generation);
     }
 
+    /// A generation was published whose rules differ.
+    pub fn reloaded(&mut self, changes: Arc<crate::event::RuleChanges>) {
+        let _ = changes;
+    }
+
     /// A receiver has ended.
     pub fn leave(&mut self, receiver: u32) {
         self.fence.leave(receiver);

@@ -9,7 +9,7 @@
 //! {"version": 1, "webhook": "NAME", "alerts": [{
 //!   "id": 1722470400000001, "change": 1722470400000007,
 //!   "alert": "InterfaceDown", "severity": "major", "state": "firing",
-//!   "key": "InterfaceDown\u001f10.0.0.1\u001f3",
+//!   "key": "InterfaceDown 10.0.0.1 3",
 //!   "labels": {"alertname": "InterfaceDown", "source": "10.0.0.1"},
 //!   "annotations": {"summary": "…"},
 //!   "count": 1, "first_seen": "2024-08-01T00:00:00.000000Z", "last_seen": "2024-08-01T00:00:00.000000Z",
@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::event::{AlertRecord, AlertState, Timestamp};
+use crate::event::{KEY_SEPARATOR, AlertRecord, AlertState, Timestamp};
 
 /// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
 /// before a leading digit or stands for an empty name. Legal names stay as they are.
@@ -130,7 +130,7 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
         "alert": &*record.alert,
         "severity": record.severity,
         "state": record.state,
-        "key": &*record.key,
+        "key": record.key.replace(KEY_SEPARATOR, " "),
         "labels": pairs(&record.labels),
         "annotations": pairs(&record.annotations),
         "count": record.count,

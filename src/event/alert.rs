@@ -153,6 +153,13 @@ pub enum Command {
     Counts(Vec<(AlertId, u64, Timestamp, EventId)>),
     /// A webhook's progress.
     Delivered(Delivered),
+    /// How long and how much of the past is kept from now on.
+    Retention {
+        /// Events and ended alerts of this age go.
+        age: std::time::Duration,
+        /// The oldest go beyond so many octets.
+        octets: u64,
+    },
     /// Commit what came before, then tell.
     Flush(std::sync::mpsc::SyncSender<()>),
     /// Commit what came before, then end.
@@ -171,7 +178,7 @@ impl Weight for Command {
                 Self::Changes(list) => changes(list),
                 Self::Counts(list) => list.len() * 32,
                 Self::Delivered(_) => 256,
-                Self::Flush(_) | Self::Stop => 0,
+                Self::Retention { .. } | Self::Flush(_) | Self::Stop => 0,
             }
     }
 }

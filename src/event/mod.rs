@@ -182,6 +182,8 @@ pub enum Handed {
         /// The generation that it has read.
         generation: Generation,
     },
+    /// A generation was published whose rules differ: what that means for open alerts.
+    Reloaded(Arc<RuleChanges>),
     /// This receiver has ended and hands over nothing more.
     Left {
         /// The receiver's number.
@@ -193,7 +195,7 @@ impl Weight for Handed {
     fn octets(&self) -> usize {
         match self {
             Self::Event(event) => event.octets(),
-            Self::Generation { .. } | Self::Left { .. } => size_of::<Self>(),
+            Self::Generation { .. } | Self::Left { .. } | Self::Reloaded(_) => size_of::<Self>(),
         }
     }
 }
@@ -256,6 +258,32 @@ pub trait AlertText: Send + Sync + fmt::Debug {
     /// The rule's own labels and its annotations for `event`, each name once, in a stable order.
     /// Never fails: a template that cannot be rendered yields a text that says so.
     fn render(&self, event: &Event, severity: Severity) -> Rendered;
+
+    /// The rule's own labels, if they are the same for every event; `None` where one depends on it.
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>>;
+}
+
+/// What a published generation means for the alerts that are open under rules of the one before.
+/// It is applied once no event of an older generation can still come (see [`Handed::Generation`]), since a
+/// late one would open an alert again under the old key.
+#[derive(Debug, Default)]
+pub struct RuleChanges {
+    /// The published generation.
+    pub generation: Generation,
+    /// Whether repeats count as news again: deduplication and flap windows end.
+    pub clear_windows: bool,
+    /// The rules whose alerts are concerned.
+    pub rules: Vec<RuleChange>,
+}
+
+/// One rule that raised alerts and is gone, renamed, or raises them under another identity.
+#[derive(Debug)]
+pub struct RuleChange {
+    /// Its name in the generation before.
+    pub rule: Arc<str>,
+    /// The rule that stands for it now: of the same name, or a renamed one. `None`: it is gone, and its
+    /// alerts end.
+    pub successor: Option<Arc<RuleAction>>,
 }
 
 /// Rendered labels and annotations.

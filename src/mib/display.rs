@@ -379,6 +379,21 @@ fn by_hint(hint: &[u8], octets: &[u8], out: &mut String) -> bool {
     !hint.is_empty()
 }
 
+/// Whether `hint` is one of RFC 2579 section 3.1: for integers or for octets.
+pub(crate) fn is_hint(hint: &str) -> bool {
+    let decimals = hint.strip_prefix("d-").and_then(|digits| digits.parse::<u16>().ok());
+    if matches!(hint, "d" | "x" | "o" | "b") || decimals.is_some() {
+        return true;
+    }
+    let mut left = hint.as_bytes();
+    while !left.is_empty() {
+        if specification(&mut left).is_none() {
+            return false;
+        }
+    }
+    !hint.is_empty()
+}
+
 fn apply(specification: Specification, rest: &mut &[u8], out: &mut String) -> bool {
     let mut count = 1;
     if specification.repeat {
@@ -395,9 +410,9 @@ fn apply(specification: Specification, rest: &mut &[u8], out: &mut String) -> bo
         if !chunk.is_empty() && !chunk_by_format(specification.format, chunk, out) {
             return false;
         }
-        let is_last = turn + 1 == count;
+        let terminated = turn + 1 == count && specification.terminator.is_some();
         // Before a terminator the separator is left out, and so are both at the very end.
-        if !rest.is_empty() && !(is_last && specification.terminator.is_some()) {
+        if !rest.is_empty() && !terminated {
             out.extend(specification.separator.map(char::from));
         }
         if rest.is_empty() || specification.length == 0 {

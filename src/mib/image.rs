@@ -186,6 +186,8 @@ pub(crate) struct ModuleRecord {
     pub(crate) last_updated: u64,
     pub(crate) nodes: u32,
     pub(crate) superseded: bool,
+    /// An entry that only stands for a second linking of a module.
+    pub(crate) anew: bool,
 }
 
 /// Compiled MIBs: names, kinds and types of OIDs, and back. Immutable; share it as an `Arc`.
@@ -260,13 +262,10 @@ impl Mib {
         (0..self.nodes.len() as u32).map(|at| self.node(NodeId(at)))
     }
 
-    /// All modules, with the versions that only add names, in the order of their files.
-    pub fn modules(&self) -> impl ExactSizeIterator<Item = Module<'_>> {
-        self.modules.iter().enumerate().map(|(at, record)| Module {
-            mib: self,
-            id: ModuleId(at as u32),
-            record,
-        })
+    /// All modules, with the versions that were not chosen, in the order of their files.
+    pub fn modules(&self) -> impl Iterator<Item = Module<'_>> {
+        let all = self.modules.iter().enumerate().filter(|(_, record)| !record.anew);
+        all.map(|(at, record)| Module { mib: self, id: ModuleId(at as u32), record })
     }
 
     /// The nodes right below `node`, by arc; where several have one OID, the best.

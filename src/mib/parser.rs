@@ -9,7 +9,7 @@ mod syntax;
 
 use super::ast::{Definition, DefinitionKind, FileRecord, Import, Module, Problem, Span};
 use super::lexer::{self, Complaint, Token, TokenKind, keyword};
-use super::source::{Lines, normalise};
+use super::source::{LARGEST_FILE, Lines, normalise};
 use super::symbol::{NONE, Symbol};
 use crate::diagnostic::Level;
 
@@ -25,9 +25,24 @@ pub(crate) struct Parser {
 impl Parser {
     /// What a file says. Time and memory are linear in its size.
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> FileRecord {
+        if bytes.len() as u64 > LARGEST_FILE {
+            let mut record = FileRecord::new(lexer::keyword_symbols(0));
+            let message = format!("this file is larger than {} MiB", LARGEST_FILE >> 20);
+            let (level, code) = (Level::Error, "mib-too-large");
+            record.problems.push(Problem {
+                level,
+                code,
+                start: 0,
+                end: 0,
+                message,
+                help: Some("it is left out"),
+            });
+            return record;
+        }
         let text = normalise(bytes);
         let mut symbols = lexer::keyword_symbols(text.len() / 128);
         let complaints = lexer::lex(&text, &mut symbols, &mut self.tokens);
+        // Offsets are u32: the bound on a file keeps them so.
         let mut file = File {
             text: &text,
             tokens: &self.tokens,
@@ -446,9 +461,23 @@ impl File<'_> {
     }
 
     fn push(&mut self, name: Token, mut definition: Definition) {
+        self.check_name(name, definition.kind.is_type());
         definition.at = name.start;
         definition.line = self.lines.locate(name.start as usize).0;
         self.record.definitions.push(definition);
+    }
+
+    /// RFC 2578 section 3.1: letters, digits and single hyphens between them; types begin with a capital, values
+    /// with a small letter.
+    fn check_name(&mut self, name: Token, is_type: bool) {
+        let word = self.slice(name);
+        let odd = word.contains(&b'_') || word.ends_with(b"-") || word[0].is_ascii_uppercase() != is_type;
+        if odd {
+            let kind = if is_type { "type" } else { "value" };
+            let message =
+                format!("{} is not how the name of a {kind} is written", String::from_utf8_lossy(word));
+            self.problem(Level::Note, "mib-odd-name", name, message, Some("it is taken as it stands"));
+        }
     }
 
     /// What the lexer met inside of modules; around them anything may stand.

@@ -181,6 +181,8 @@ pub(crate) fn diagnostics(
         problems.extend(record.problems.iter().map(|problem| (file as u32, problem.clone())));
     }
     problems.sort_by_key(|(file, problem)| (*file, problem.start));
+    // A module that was linked twice has its problems twice.
+    problems.dedup();
     let mut diagnostics = Vec::with_capacity(problems.len());
     let mut rest = problems.into_iter().peekable();
     while let Some(&(number, _)) = rest.peek() {
@@ -209,4 +211,63 @@ pub(crate) fn diagnostics(
         }
     }
     diagnostics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn directories_are_read_in_order_and_loops_are_harmless() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("b/deep")).unwrap();
+        for name in ["c", "a", "b/two", "b/deep/three", ".hidden"] {
+            fs::write(path(name), name).unwrap();
+        }
+        symlink(root.path(), path("b/loop")).unwrap();
+        symlink(path("a"), path("b/again")).unwrap();
+        symlink(path("nowhere"), path("dangling")).unwrap();
+        fs::File::create(path("huge")).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+        let (files, told) = read_directories(&[root.path().to_owned(), path("b"), path("missing")]);
+        let read: Vec<&str> = files.iter().map(|file| std::str::from_utf8(&file.bytes).unwrap()).collect();
+        assert_eq!(read, ["a", "b/deep/three", "b/two", "c"]);
+        let told: Vec<&str> = told.iter().map(|told| &*told.message).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].contains("dangling") && told[1].contains("huge") && told[2].contains("missing"));
+    }
+
+    #[test]
+    fn places_count_lines_of_every_ending() {
+        for text in ["one\ntwo\n x y", "one\r\ntwo\r\n x y", "one\rtwo\r x y"] {
+            let file: Arc<str> = "f".into();
+            let at = text.find('y').unwrap();
+            let place = Lines::new(text.as_bytes()).place(&file, at, at + 1);
+            assert_eq!(
+                (place.line, place.column, place.width, &*place.source),
+                (3, 4, 1, " x y"),
+                "{text:?}"
+            );
+        }
+        let mut lines = Lines::new(b"a\nb\nc");
+        assert_eq!(
+            [lines.locate(0).0, lines.locate(2).0, lines.locate(2).0, lines.locate(99).0],
+            [1, 2, 2, 3]
+        );
+    }
+
+    #[test]
+    fn quoted_lines_hold_nothing_that_acts_on_a_terminal() {
+        let place = Lines::new(b"\xff\x1b[31m x").place(&"f".into(), 7, 8);
+        assert_eq!((place.column, &*place.source), (8, "\u{fffd} [31m x"));
+    }
+
+    #[test]
+    fn wide_text_is_narrowed() {
+        assert_eq!(&*normalise(b"\xff\xfea\0b\0"), b"ab");
+        assert_eq!(&*normalise(b"\xfe\xff\0a\0b"), b"ab");
+        assert_eq!(&*normalise(b"\xff\xfe\0"), b"");
+        assert_eq!(&*normalise(b"ab"), b"ab");
+    }
 }

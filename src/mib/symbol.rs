@@ -3,7 +3,8 @@
 //! Used per file while parsing (where the keywords of the SMI hold the first numbers, so that telling a
 //! keyword is comparing a number) and once over all files while linking.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::OnceLock;
 
 /// The number of a word in its [`Symbols`].
@@ -25,9 +26,7 @@ pub(crate) struct Symbols {
 impl Symbols {
     /// An empty set with room for about `words`.
     pub(crate) fn with_capacity(words: usize) -> Self {
-        // Seeded per process, so that no file can be made that drives every word into one slot.
-        static SEED: OnceLock<u64> = OnceLock::new();
-        let seed = *SEED.get_or_init(|| RandomState::new().build_hasher().finish());
+        let seed = seed();
         let slots = (words.max(8) * 2).next_power_of_two();
         Self { bytes: Vec::new(), ends: Vec::with_capacity(words), slots: vec![(0, NONE); slots], seed }
     }
@@ -102,6 +101,43 @@ impl Symbols {
     /// The pool and the ends of the words in it, in the order of the symbols.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>) {
         (self.bytes, self.ends)
+    }
+}
+
+/// Random for each process, so that no file can be made that drives every word into one slot.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| RandomState::new().build_hasher().finish())
+}
+
+/// A map whose keys are small numbers: hashing one is two multiplications.
+pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Folds numbers with the seed of the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NumberHasher(u64);
+
+impl Default for NumberHasher {
+    fn default() -> Self {
+        Self(seed())
+    }
+}
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash(bytes, self.0);
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = fold(self.0 ^ number, 0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        fold(self.0, 0xd6e8_feb8_6659_fd93)
     }
 }
 

@@ -10,9 +10,10 @@ use super::symbol::NONE;
 #[derive(Debug, Clone, Copy)]
 struct Vertex {
     arc: u32,
-    parent: u32,
     first: u32,
     count: u32,
+    /// The arc of the first child, so that a step down reads no vertex but the child.
+    lowest: u32,
     /// The first of the nodes at this OID, or [`NONE`].
     node: u32,
 }
@@ -21,6 +22,8 @@ struct Vertex {
 #[derive(Debug)]
 pub(crate) struct Trie {
     vertices: Vec<Vertex>,
+    /// Apart, since looking up never asks for it.
+    parents: Vec<u32>,
 }
 
 impl Trie {
@@ -44,7 +47,9 @@ impl Trie {
         }
         let mut numbers = vec![0u32; total];
         let mut vertices = Vec::with_capacity(total);
-        vertices.push(Vertex { arc: 0, parent: 0, first: 0, count: 0, node: NONE });
+        vertices.push(Vertex { arc: 0, first: 0, count: 0, lowest: 0, node: NONE });
+        let mut parents = Vec::with_capacity(total);
+        parents.push(0u32);
         let mut order = Vec::with_capacity(total);
         order.push(0u32);
         let mut at = 0;
@@ -54,15 +59,17 @@ impl Trie {
             siblings.sort_unstable_by_key(|&child| edges[child as usize - 1].1);
             vertices[at].first = vertices.len() as u32;
             vertices[at].count = siblings.len() as u32;
+            vertices[at].lowest = siblings.first().map_or(0, |&child| edges[child as usize - 1].1);
             for &child in siblings.iter() {
                 numbers[child as usize] = vertices.len() as u32;
                 let arc = edges[child as usize - 1].1;
-                vertices.push(Vertex { arc, parent: at as u32, first: 0, count: 0, node: NONE });
+                vertices.push(Vertex { arc, first: 0, count: 0, lowest: 0, node: NONE });
+                parents.push(at as u32);
                 order.push(child);
             }
             at += 1;
         }
-        (Self { vertices }, numbers)
+        (Self { vertices, parents }, numbers)
     }
 
     /// Names a vertex: `node` is the first of the nodes there.
@@ -89,14 +96,15 @@ impl Trie {
 
     /// The vertex below `parent` by `arc`.
     pub(crate) fn child(&self, parent: u32, arc: u32) -> Option<u32> {
-        let vertex = self.vertices[parent as usize];
-        let siblings = &self.vertices[vertex.first as usize..vertex.first as usize + vertex.count as usize];
-        let lowest = siblings.first()?.arc;
-        let guess = arc.checked_sub(lowest)? as usize;
-        let at = match siblings.get(guess) {
-            Some(sibling) if sibling.arc == arc => guess,
-            _ => siblings.binary_search_by_key(&arc, |sibling| sibling.arc).ok()?,
-        };
+        let vertex = &self.vertices[parent as usize];
+        let guess = arc.checked_sub(vertex.lowest)?;
+        if guess < vertex.count && self.vertices[(vertex.first + guess) as usize].arc == arc {
+            return Some(vertex.first + guess);
+        }
+        // Arcs only grow from one sibling to the next, so it stands no further on than its distance.
+        let end = vertex.count.min(guess) as usize;
+        let siblings = &self.vertices[vertex.first as usize..][..end];
+        let at = siblings.binary_search_by_key(&arc, |sibling| sibling.arc).ok()?;
         Some(vertex.first + at as u32)
     }
 
@@ -108,7 +116,7 @@ impl Trie {
 
     /// The vertex above; the root's is the root.
     pub(crate) fn parent(&self, vertex: u32) -> u32 {
-        self.vertices[vertex as usize].parent
+        self.parents[vertex as usize]
     }
 
     /// The last arc of a vertex.
@@ -129,7 +137,7 @@ impl Trie {
 
     /// What it takes in memory, in octets.
     pub(crate) fn size(&self) -> usize {
-        self.vertices.len() * size_of::<Vertex>()
+        self.vertices.len() * (size_of::<Vertex>() + 4)
     }
 }
 

@@ -21,7 +21,7 @@ use super::samples::Samples;
 use crate::config::settings::Listener;
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
-use crate::snapshot::{ComponentReloader, Prepared, ReloadCounter, ReloadStats, Snapshot, SnapshotHandle};
+use crate::snapshot::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, SnapshotHandle};
 
 /// How long an idle receiver waits before it looks at the Snapshot and at whether to stop.
 const TICK: Duration = Duration::from_millis(100);
@@ -261,19 +261,21 @@ struct PreparedListeners {
 }
 
 impl ComponentReloader for Arc<Listeners> {
-    fn name(&self) -> &'static str {
-        "listener"
-    }
-
-    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Box<dyn Prepared>, String> {
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Option<Box<dyn Prepared>>, PrepareError> {
         let (old, settings) = (&old.settings().listeners, &new.settings().listeners);
+        if Arc::ptr_eq(old, settings) {
+            return Ok(None);
+        }
         let known = |address| old.iter().find(|listener| listener.address == address);
         let mut added = Vec::new();
         let mut gates = Vec::new();
         for listener in settings.iter().filter(|listener| known(listener.address).is_none()) {
-            let mut group = self.open(listener).map_err(|error| error.to_string())?;
+            let mut group = self.open(listener).map_err(|error| PrepareError {
+                message: error.to_string(),
+                transient: error.error.kind() == io::ErrorKind::AddrInUse,
+            })?;
             if let Some(wiring) = self.wiring.get() {
-                group.spawn(wiring, &mut gates).map_err(|error| error.to_string())?;
+                group.spawn(wiring, &mut gates).map_err(|error| PrepareError::lasting(error.to_string()))?;
             }
             added.push(group);
         }
@@ -288,14 +290,14 @@ impl ComponentReloader for Arc<Listeners> {
             .cloned()
             .collect();
         let version = new.generation().0;
-        Ok(Box::new(PreparedListeners {
+        Ok(Some(Box::new(PreparedListeners {
             listeners: Self::clone(self),
             added,
             gates,
             removed,
             resized,
             version,
-        }))
+        })))
     }
 
     fn reload_stats(&self) -> ReloadStats {

@@ -10,18 +10,34 @@ use super::Snapshot;
 /// brings it in line when a Snapshot is published. The counterpart of the founding document's
 /// `ComponentReloader`.
 pub trait ComponentReloader: Send + Sync {
-    /// The name under which it is registered: `listener`, `notifier`, `storage`…
-    fn name(&self) -> &'static str;
-
-    /// Opens whatever `new` needs and `old` did not, without touching what runs.
-    /// Dropping the result undoes it.
+    /// Opens whatever `new` needs and `old` did not, without touching what runs. `None`: nothing that
+    /// concerns this component has changed. `new` has its number already, and nobody reads it yet.
+    ///
+    /// Dropping what is returned undoes it.
     ///
     /// # Errors
-    /// What cannot be had, as a sentence for the operator; the whole reload is then rejected.
-    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Box<dyn Prepared>, String>;
+    /// What cannot be had; the whole reload is then rejected.
+    fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Option<Box<dyn Prepared>>, PrepareError>;
 
     /// How often and when it took part.
     fn reload_stats(&self) -> ReloadStats;
+}
+
+/// Why a component cannot follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrepareError {
+    /// A sentence for the operator, with the remedy.
+    pub message: String,
+    /// Whether it may work in a moment, as with an address that is just being let go.
+    pub transient: bool,
+}
+
+impl PrepareError {
+    /// One that does not go away by itself.
+    #[must_use]
+    pub fn lasting(message: impl Into<String>) -> Self {
+        Self { message: message.into(), transient: false }
+    }
 }
 
 /// What a component has made ready. Dropped without [`Prepared::commit`], it has never happened.

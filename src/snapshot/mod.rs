@@ -6,6 +6,7 @@
 
 mod build;
 mod builtin;
+mod changes;
 mod component;
 mod field;
 mod index;
@@ -19,9 +20,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use build::build;
-pub use component::{ComponentReloader, Prepared, ReloadCounter, ReloadStats};
+pub use changes::rule_changes;
+pub use component::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats};
 pub use field::Subject;
-pub use publish::{Publisher, SnapshotHandle, SnapshotReader};
+pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};
 pub use rules::{CompiledRules, Decision, RuleScratch};
 
 use crate::config::Settings;
@@ -79,6 +81,16 @@ impl Candidate {
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    /// Whether every part is the very one of `snapshot`: publishing it would change nothing.
+    #[must_use]
+    pub fn is(&self, snapshot: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.settings, &snapshot.parts.settings)
+            && Arc::ptr_eq(&self.mib, &snapshot.parts.mib)
+            && Arc::ptr_eq(&self.rules, &snapshot.parts.rules)
+            && Arc::ptr_eq(&self.routes, &snapshot.parts.routes)
+            && Arc::ptr_eq(&self.users, &snapshot.parts.users)
     }
 
     fn into_snapshot(self, generation: Generation) -> Snapshot {

@@ -82,10 +82,26 @@ impl Publisher {
         })
     }
 
+    /// Gives `candidate` the number that it will have if it is published next. Nobody reads it yet.
+    #[must_use]
+    pub fn stage(&self, candidate: Candidate) -> Staged {
+        let next = Generation(self.current().generation().0 + 1);
+        Staged(Arc::new(candidate.into_snapshot(next)))
+    }
+
     /// Makes `candidate` the current Snapshot under the next number. One pointer swap; cannot fail.
     pub fn publish(&mut self, candidate: Candidate) -> Arc<Snapshot> {
+        let staged = self.stage(candidate);
+        self.publish_staged(staged)
+    }
+
+    /// As [`publish`](Self::publish). One that another publication has overtaken gets the next number
+    /// all the same.
+    pub fn publish_staged(&mut self, Staged(mut snapshot): Staged) -> Arc<Snapshot> {
         let next = Generation(self.current().generation().0 + 1);
-        let snapshot = Arc::new(candidate.into_snapshot(next));
+        if snapshot.generation() != next {
+            snapshot = Arc::new(snapshot.candidate().into_snapshot(next));
+        }
         let before = self.current.swap(Arc::clone(&snapshot));
         // The ring holds it too: this drop frees nothing.
         drop(before);
@@ -132,6 +148,18 @@ impl Drop for Publisher {
         for old in self.ring.drain(..) {
             let _ = self.retired.send(old);
         }
+    }
+}
+
+/// A Snapshot with its number that is not published: what components prepare for. Dropped, it has never been.
+#[derive(Debug)]
+pub struct Staged(Arc<Snapshot>);
+
+impl Staged {
+    /// For reading alone.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.0
     }
 }
 

@@ -84,4 +84,12 @@ impl AlertText for RuleText {
         };
         Rendered { labels: all(&self.labels), annotations: all(&self.annotations) }
     }
+
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        let constant = |(name, template): &(Arc<str>, Template)| {
+            let text = template.variables().is_empty().then(|| template.render(&|_| None).ok())??;
+            Some((Arc::clone(name), text))
+        };
+        self.labels.iter().map(constant).collect()
+    }
 }

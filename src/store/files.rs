@@ -37,8 +37,6 @@ pub(super) struct Shared {
     /// Pages that a database may have, for tests of a full disk; 0 is no bound.
     #[cfg(test)]
     pub(super) page_limit: AtomicU64,
-    /// Held open for its lock.
-    _lock: Option<File>,
 }
 
 /// One journal file. Its numbers rise with time whatever the clock does.
@@ -89,8 +87,9 @@ fn journal_number(name: &str) -> Option<u64> {
 }
 
 impl Shared {
-    /// Makes the directory if need be, takes the lock, and lists the journal files.
-    pub(super) fn open(directory: &Path, notes: &mut Vec<Diagnostic>) -> Result<Self, StoreError> {
+    /// Makes the directory if need be, takes the lock, and lists the journal files. The
+    /// lock lasts as long as the file that holds it.
+    pub(super) fn open(directory: &Path, notes: &mut Vec<Diagnostic>) -> Result<(Self, File), StoreError> {
         let failed = |error: io::Error| StoreError::io(directory, &error);
         if !directory.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
@@ -112,7 +111,7 @@ impl Shared {
             }
         }
         journals.sort_by_key(|file| file.number);
-        Ok(Self {
+        let shared = Self {
             directory: directory.into(),
             journals: Mutex::new(journals),
             epoch: AtomicU64::new(0),
@@ -120,8 +119,8 @@ impl Shared {
             stopping: false.into(),
             #[cfg(test)]
             page_limit: AtomicU64::new(0),
-            _lock: Some(lock),
-        })
+        };
+        Ok((shared, lock))
     }
 
     pub(super) fn state_path(&self) -> PathBuf {
@@ -211,6 +210,7 @@ pub(super) struct Shape {
 }
 
 /// Why a file could not be opened for writing.
+#[derive(Debug)]
 pub(super) enum OpenFailure {
     /// It is damaged or not ours: to be set aside.
     Damaged(String),

@@ -108,13 +108,16 @@ impl Journal {
     pub(super) fn open(file: &Arc<JournalFile>, last_event: u64) -> Result<Self, OpenFailure> {
         let path = &file.path;
         let connection = files::open_for_writing(path, &SHAPE)?;
-        let read = || -> rusqlite::Result<i64> {
+        let read = || -> rusqlite::Result<(i64, bool)> {
             describe(&connection, file)?;
             let created = "SELECT value FROM meta WHERE key = 'created'";
-            Ok(connection.query_row(created, [], |row| row.get(0)).optional()?.unwrap_or(0))
+            let created = connection.query_row(created, [], |row| row.get(0)).optional()?.unwrap_or(0);
+            let empty = "SELECT NOT EXISTS (SELECT 1 FROM events) AND NOT EXISTS (SELECT 1 FROM changes)";
+            Ok((created, connection.query_row(empty, [], |row| row.get(0))?))
         };
-        let created = Timestamp(read().map_err(|error| OpenFailure::of(path, &error))?);
-        let octets = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let (created, empty) = read().map_err(|error| OpenFailure::of(path, &error))?;
+        let created = Timestamp(created);
+        let octets = if empty { 0 } else { std::fs::metadata(path).map_or(0, |metadata| metadata.len()) };
         let last_event = last_event.max(file.last());
         Ok(Self { connection, file: file.clone(), created, texts: HashMap::new(), octets, last_event })
     }
@@ -128,14 +131,21 @@ impl Journal {
     ) -> Result<Self, OpenFailure> {
         let number = shared.journals.lock().last().map_or(1, |file| file.number + 1);
         let path = shared.directory.join(files::journal_name(number, now));
-        let connection = files::open_for_writing(&path, &SHAPE)?;
-        let begin = || -> rusqlite::Result<()> {
-            let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-            transaction.execute("INSERT OR IGNORE INTO meta VALUES ('created', ?)", [now.0])?;
-            write_marks(&transaction, marks)?;
-            transaction.commit()
+        let begin = || {
+            let connection = files::open_for_writing(&path, &SHAPE)?;
+            let written = || -> rusqlite::Result<()> {
+                let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+                transaction.execute("INSERT OR IGNORE INTO meta VALUES ('created', ?)", [now.0])?;
+                write_marks(&transaction, marks)?;
+                transaction.commit()
+            };
+            written().map_err(|error| OpenFailure::of(&path, &error))?;
+            Ok(connection)
         };
-        begin().map_err(|error| OpenFailure::of(&path, &error))?;
+        let connection = begin().inspect_err(|_| {
+            // It is on no list and holds nothing; tomorrow's attempt has another name.
+            let _ = files::unlink(&path);
+        })?;
         let file = Arc::new(JournalFile::new(number, path));
         shared.journals.lock().push(file.clone());
         Ok(Self { connection, file, created: now, texts: HashMap::new(), octets: 0, last_event })
@@ -196,7 +206,11 @@ impl Journal {
                         }
                     }
                     Command::Changes(changes) => batch.changes(&transaction, last_event, changes)?,
-                    Command::Counts(_) | Command::Delivered(_) | Command::Flush(_) | Command::Stop => {}
+                    Command::Counts(_)
+                    | Command::Delivered(_)
+                    | Command::Retention { .. }
+                    | Command::Flush(_)
+                    | Command::Stop => {}
                 }
                 batch.appended.taken += 1;
                 octets += command.octets();
@@ -424,22 +438,30 @@ pub(super) fn describe(connection: &Connection, file: &JournalFile) -> rusqlite:
     Ok(())
 }
 
-/// Checks that a closed file can be read, and reads which events it holds.
+/// Checks that a closed file can be read, brings it to the newest version, and reads which events it holds.
 pub(super) fn inspect(file: &JournalFile) -> Result<(), OpenFailure> {
-    let read = || -> rusqlite::Result<bool> {
-        let connection = files::open_for_reading(&file.path)?;
-        let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        describe(&connection, file)?;
-        Ok(id == SHAPE.application_id)
-    };
-    match read() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(OpenFailure::Damaged("its header is not the one that nereus writes".into())),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
-            Err(OpenFailure::Damaged(error.to_string()))
+    let path = &file.path;
+    let known = i64::try_from(SHAPE.migrations.len()).unwrap_or(i64::MAX);
+    let read = || -> rusqlite::Result<(i64, i64)> {
+        let connection = files::open_for_reading(path)?;
+        let id = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if (id, version) == (SHAPE.application_id, known) {
+            describe(&connection, file)?;
         }
-        Err(error) => Err(OpenFailure::of(&file.path, &error)),
+        Ok((id, version))
+    };
+    let (id, version) = read().map_err(|error| match error.sqlite_error_code() {
+        // A table is missing.
+        Some(rusqlite::ErrorCode::Unknown) => OpenFailure::Damaged(error.to_string()),
+        _ => OpenFailure::of(path, &error),
+    })?;
+    if (id, version) == (SHAPE.application_id, known) {
+        return Ok(());
     }
+    // Refuses what is newer or not ours.
+    let connection = files::open_for_writing(path, &SHAPE)?;
+    describe(&connection, file).map_err(|error| OpenFailure::of(path, &error))
 }
 
 /// The marks of one file; none where they cannot be read.

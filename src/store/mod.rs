@@ -78,6 +78,8 @@ pub struct Store {
     settings: StorageSettings,
     journal: Journal,
     state: State,
+    /// Held open for its lock. Last, so that the databases are closed before another instance comes.
+    lock: fs::File,
 }
 
 /// What [`Store::open`] found.
@@ -123,7 +125,8 @@ impl Store {
     pub fn open(settings: &StorageSettings, metrics: Arc<Metrics>) -> Result<Opened, StoreError> {
         let now = Timestamp::now();
         let mut notes = Vec::new();
-        let shared = Arc::new(Shared::open(&settings.path, &mut notes)?);
+        let (shared, lock) = Shared::open(&settings.path, &mut notes)?;
+        let shared = Arc::new(shared);
         let state_path = shared.state_path();
         let failed = |error: rusqlite::Error| StoreError::database(&state_path, &error);
         let existed = state_path.exists();
@@ -174,7 +177,7 @@ impl Store {
             last_alert: AlertId(state.position.last_alert),
             last_change: state.position.last_change.max(progress),
             notes,
-            store: Self { shared, settings: settings.clone(), journal, state },
+            store: Self { shared, settings: settings.clone(), journal, state, lock },
         })
     }
 

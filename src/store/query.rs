@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
-use super::error::{StoreError, StoreErrorKind, Trouble};
+use super::error::{StoreError, Trouble};
 use super::files::{self, JournalFile, Shared};
 use super::row::{self, EVENT_COLUMNS};
 use super::state::{ALERT_COLUMNS, alert};
@@ -425,16 +425,9 @@ impl Reader {
         let epoch = self.shared.epoch.load(Ordering::Acquire);
         let path = self.shared.state_path();
         let failed = |error: rusqlite::Error| StoreError::database(&path, &error);
-        if open.state.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            open.state = Some((epoch, files::open_for_reading(&path).map_err(failed)?));
-        }
-        let Some((_, connection)) = &open.state else {
-            return Err(StoreError {
-                place: path,
-                kind: StoreErrorKind::Database,
-                cause: "not open".into(),
-                remedy: "",
-            });
+        let (_, connection) = match open.state.take() {
+            Some(kept) if kept.0 == epoch => open.state.insert(kept),
+            _ => open.state.insert((epoch, files::open_for_reading(&path).map_err(failed)?)),
         };
         let mut found = Vec::new();
         if limit == 0 {

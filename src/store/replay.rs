@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -46,6 +47,7 @@ struct Session<'a> {
     now: Timestamp,
     pending: usize,
     applied: u64,
+    damaged: u64,
 }
 
 impl State {
@@ -85,13 +87,14 @@ impl State {
             now,
             pending: 0,
             applied: 0,
+            damaged: 0,
         };
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        for file in journals {
-            // Changes may follow the newest event, so that the file that holds it is read too.
-            if file.last() < from && Some(file.number) != journals.last().map(|last| last.number) {
-                continue;
-            }
+        // Whatever stands before the first event of a file that begins at `from` or earlier is in. Files
+        // without an event hold changes, so that their events say nothing of them.
+        let begins = |file: &Arc<JournalFile>| file.first.load(Ordering::Relaxed) <= from;
+        let first = journals.iter().rposition(begins).unwrap_or(0);
+        for file in &journals[first..] {
             session.journal = file.number;
             let shared = RefCell::new(&mut session);
             match journal::replay(&file.path, from, |entry| shared.borrow_mut().entry(entry)) {
@@ -108,13 +111,14 @@ impl State {
         }
         session.reached = session.position.last_event;
         let end = session.flush();
-        let (position, applied) = (session.position, session.applied);
+        let (position, applied, damaged) = (session.position, session.applied, session.damaged);
         if let Err(error) = end.and_then(|()| self.connection.execute_batch("COMMIT")) {
             let _ = self.connection.execute_batch("ROLLBACK");
             return Err(error);
         }
         self.position = position;
         result.applied = applied;
+        result.damaged += damaged;
         Ok(result)
     }
 }
@@ -181,13 +185,17 @@ impl Session<'_> {
         let tally = match self.tallies.entry(alert) {
             std::collections::hash_map::Entry::Occupied(tally) => tally.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
-                let found = self
-                    .connection
-                    .prepare_cached("SELECT last_event, last_seen FROM alerts WHERE id = ?")?
-                    .query_row([row::signed(alert.0)], |found| {
-                        Ok((row::unsigned(found, 0)?, Timestamp(found.get(1)?)))
-                    })
-                    .optional()?;
+                let select = "SELECT last_event, last_seen FROM alerts WHERE id = ?";
+                let mut select = self.connection.prepare_cached(select)?;
+                let read =
+                    |found: &rusqlite::Row<'_>| Ok((row::unsigned(found, 0)?, Timestamp(found.get(1)?)));
+                let found = match select.query_row([row::signed(alert.0)], read).optional() {
+                    Err(error) if row::is_damaged_row(&error) => {
+                        self.damaged += 1;
+                        None
+                    }
+                    found => found?,
+                };
                 // An alert that is not there counts nothing.
                 let (settled, last_seen) = found.unwrap_or((u64::MAX, Timestamp::default()));
                 vacant.insert(Tally { settled, added: 0, last_seen, last_event: 0 })

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::Trouble;
 use super::files::{self, JournalFile, Shared};
@@ -54,10 +55,13 @@ pub(super) fn run(
     let mut size = own_size(shared)?;
     let mut retained = Retained::default();
     let files = shared.journals();
-    let live = journal.file().number;
-    for file in files.iter().filter(|file| file.number < live) {
-        // An event's number never lies before the time at which it was received.
-        let expired = file.last() < cutoff;
+    // The live file is the last one.
+    for pair in files.windows(2) {
+        let [file, next] = pair else { break };
+        // An event's number never lies before the time at which it was received. A file with changes
+        // alone is as old as the event that follows it.
+        let newest = if file.last() > 0 { file.last() } else { next.first.load(Ordering::Relaxed) };
+        let expired = newest < cutoff;
         if !expired && size <= settings.max_size {
             break;
         }

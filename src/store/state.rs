@@ -175,7 +175,7 @@ impl State {
         let mut served = false;
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         {
-            let mut waiting = Upserts { connection: &transaction, journal, latest: HashMap::new() };
+            let mut waiting = Upserts { connection: &transaction, journal, latest: BTreeMap::new() };
             for command in commands {
                 match command {
                     Command::Event(_) | Command::Changes(_) if replayed => {}
@@ -204,7 +204,7 @@ impl State {
                         served = true;
                         deliver(&transaction, delivered, now)?;
                     }
-                    Command::Flush(_) | Command::Stop => {}
+                    Command::Retention { .. } | Command::Flush(_) | Command::Stop => {}
                 }
             }
             waiting.flush()?;
@@ -224,14 +224,18 @@ impl State {
         let mut progress = self.connection.prepare_cached("SELECT webhook, change FROM progress")?;
         let mut rows = progress.query([])?;
         while let Some(found) = rows.next()? {
-            let webhook: String = found.get(0)?;
-            let change = row::unsigned(found, 1)?;
-            marks.push(Mark { webhook: webhook.into(), kind: MarkKind::State, change });
+            // A damaged row marks nothing: at worst something is told once more.
+            if let (Ok(webhook), Ok(change)) = (found.get::<_, String>(0), row::unsigned(found, 1)) {
+                marks.push(Mark { webhook: webhook.into(), kind: MarkKind::State, change });
+            }
         }
         let oldest = "SELECT change FROM outbox WHERE webhook = ? ORDER BY id LIMIT 1";
         let mut oldest = self.connection.prepare_cached(oldest)?;
         for webhook in &self.outboxes {
-            let first = oldest.query_row([webhook], |found| row::unsigned(found, 0)).optional()?;
+            let first = match oldest.query_row([webhook], |found| row::unsigned(found, 0)).optional() {
+                Err(error) if row::is_damaged_row(&error) => continue,
+                first => first?,
+            };
             let change = first.map_or(self.position.last_change, |first| first.saturating_sub(1));
             marks.push(Mark { webhook: webhook.clone(), kind: MarkKind::Outbox, change });
         }
@@ -365,7 +369,8 @@ impl Pruned {
 struct Upserts<'a> {
     connection: &'a Connection,
     journal: u64,
-    latest: HashMap<AlertId, &'a AlertRecord>,
+    /// By number: new alerts go to the table's end.
+    latest: BTreeMap<AlertId, &'a AlertRecord>,
 }
 
 impl<'a> Upserts<'a> {
@@ -383,7 +388,7 @@ impl<'a> Upserts<'a> {
     }
 
     fn flush(&mut self) -> rusqlite::Result<()> {
-        for (_, record) in self.latest.drain() {
+        for record in std::mem::take(&mut self.latest).into_values() {
             upsert(self.connection, record, self.journal)?;
         }
         Ok(())

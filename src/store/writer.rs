@@ -1,6 +1,7 @@
 //! The one thread that commits: journal, then the answers to informs, then the state, then the word
 //! that there is something new.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,6 +90,8 @@ struct Writer {
     pruning: bool,
     to_index: Vec<PathBuf>,
     indexer: Option<JoinHandle<()>>,
+    /// Last, so that the databases are closed before another instance comes.
+    _lock: File,
 }
 
 /// A trouble that lasts.
@@ -126,6 +129,7 @@ impl Writer {
             next_retention: now,
             pruning: true,
             indexer: None,
+            _lock: store.lock,
         }
     }
 
@@ -147,6 +151,12 @@ impl Writer {
                 if open { continue } else { break }
             }
             self.gather(&mut batch);
+            for command in &batch {
+                if let Command::Retention { age, octets } = command {
+                    (self.settings.retention, self.settings.max_size) = (*age, *octets);
+                    self.next_retention = Instant::now();
+                }
+            }
             let stop = self.commit(&mut batch);
             batch.clear();
             if stop {

@@ -120,12 +120,11 @@ impl Context<'_> {
             // TruthValue's labels.
             Data::Bool(value) => Some(Scalar::Text(value.to_string())),
             Data::Text(text) => Some(Scalar::Text(text.clone())),
-            Data::Float(_, text) => {
-                let message = format!(
-                    "`{text}` is a fraction or too large, where a whole number or a text is expected"
-                );
-                let help = format!("an OID or a version needs quotes: \"{text}\"");
-                self.error("config-oid-number", &node.span, message, Some(help));
+            Data::Float(..) => {
+                let message = format!("{} is no whole number, and no text without quotes", self.quoted(node));
+                let help =
+                    self.quote(node).map(|text| format!("an OID or a version needs quotes: \"{text}\""));
+                self.error("config-oid-number", &node.span, message, help);
                 None
             }
             _ => {

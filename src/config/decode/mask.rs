@@ -33,8 +33,9 @@ fn section(node: &Node, table: &'static Section, source: &Source, spans: &mut Ve
                 if holds || nested || tells_secret(&entry.key) {
                     all(&entry.value, spans);
                 }
-                let near = table.keys.iter().any(|key| strsim::jaro_winkler(key.name, &entry.key) > 0.8);
-                if private && !near {
+                let near = || table.keys.iter().any(|key| alike(key.name, &entry.key) > 0.8);
+                let suspect = (private || holds && matches!(entry.value.data, Data::Null)) && !near();
+                if entry.key != "<<" && !is_word(&entry.key) || suspect {
                     spans.push(entry.key_span.clone());
                 }
             }
@@ -43,17 +44,19 @@ fn section(node: &Node, table: &'static Section, source: &Source, spans: &mut Ve
 }
 
 fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) {
-    if !of.holds_secrets() {
-        // A section where a text belongs may hold anything.
-        return;
-    }
     match (of, &node.data) {
         (Kind::List(of) | Kind::Many(of), Data::List(items)) => {
             items.iter().for_each(|item| kind(item, of, source, spans));
         }
         (Kind::List(of) | Kind::Many(of), _) => kind(node, of, source, spans),
         (Kind::Map(of), Data::Map(entries)) => {
-            entries.iter().for_each(|entry| kind(&entry.value, of, source, spans));
+            for entry in entries {
+                let suspect = !is_word(&entry.key) || matches!(entry.value.data, Data::Null);
+                if of.holds_secrets() && suspect {
+                    spans.push(entry.key_span.clone());
+                }
+                kind(&entry.value, of, source, spans);
+            }
         }
         (Kind::Section(table), _) => section(node, table, source, spans),
         (Kind::Either(kinds), _) => kind(node, pick(kinds, node), source, spans),
@@ -61,9 +64,7 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
             for entry in entries {
                 // A path or a variable's name is shown; anything else could be the secret itself.
                 if !matches!(&*entry.key, "env" | "file") {
-                    if strsim::jaro_winkler(&entry.key, "file").max(strsim::jaro_winkler(&entry.key, "env"))
-                        < 0.7
-                    {
+                    if alike(&entry.key, "file").max(alike(&entry.key, "env")) < 0.7 {
                         spans.push(entry.key_span.clone());
                     }
                     all(&entry.value, spans);
@@ -71,8 +72,59 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
             }
         }
         (Kind::Url, Data::Text(_)) => url(node, source, spans),
+        (Kind::Condition, _) => {}
+        (Kind::Alias | Kind::Later, _) => all(node, spans),
+        // Of the others a single value may be shown; a list or a section there is misplaced.
+        (of, Data::List(_) | Data::Map(_)) if !of.holds_secrets() => all(node, spans),
+        (of, _) if !of.holds_secrets() => {}
         _ => all(node, spans),
     }
+}
+
+fn alike(one: &str, other: &str) -> f64 {
+    if one.len().max(other.len()) > 64 { 0.0 } else { strsim::jaro_winkler(one, other) }
+}
+
+/// A separator that was forgotten makes one key of a key and its secret, which is no word.
+fn is_word(key: &str) -> bool {
+    key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+/// Where comments stand: each `#` that is in no key and no single value, up to the line's end. A secret
+/// that begins with `#` is a comment to YAML.
+pub(in crate::config) fn comments(root: &Node, text: &str) -> Vec<Span> {
+    fn texts(node: &Node, spans: &mut Vec<Span>) {
+        match &node.data {
+            Data::List(items) => items.iter().for_each(|item| texts(item, spans)),
+            Data::Map(entries) => {
+                for entry in entries {
+                    spans.push(entry.key_span.clone());
+                    texts(&entry.value, spans);
+                }
+            }
+            _ => spans.push(node.span.clone()),
+        }
+    }
+    let mut spans = Vec::new();
+    texts(root, &mut spans);
+    spans.sort_by_key(|span| span.start);
+    let mut spans = spans.into_iter().peekable();
+    let (mut covered, mut at) = (0, 0);
+    let mut comments = Vec::new();
+    while let Some(found) = text[at..].find('#') {
+        let start = at + found;
+        while let Some(span) = spans.next_if(|span| span.start <= start) {
+            covered = covered.max(span.end);
+        }
+        if start < covered {
+            at = start + 1;
+            continue;
+        }
+        let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
+        comments.push(start..end);
+        at = end;
+    }
+    comments
 }
 
 /// Every key and value below.
@@ -93,7 +145,12 @@ fn all(node: &Node, spans: &mut Vec<Span>) {
 fn url(node: &Node, source: &Source, spans: &mut Vec<Span>) {
     let raw = source.text.get(node.span.clone()).unwrap_or_default();
     let Some(scheme) = raw.find("://").filter(|_| !raw.contains('\n')) else {
-        spans.push(node.span.clone());
+        // `127.0.0.1:9093/…` lacks its scheme alone; anything else without one may be a secret whole.
+        let head = raw.trim_start_matches(['"', '\'']);
+        let end = head.find('/').unwrap_or(head.len());
+        let port = head[..end].rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        let shown = if matches!(port, Some(Ok(_))) { raw.len() - head.len() + end } else { 0 };
+        spans.push((node.span.start + shown).min(node.span.end)..node.span.end);
         return;
     };
     let host = scheme + 3;

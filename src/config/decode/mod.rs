@@ -9,16 +9,19 @@ mod rules;
 mod scalars;
 mod secret;
 mod sections;
+mod units;
 
 pub(super) use scalars::pick;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-pub(super) use mask::secret_spans;
+pub(super) use mask::{comments, secret_spans};
 pub(super) use sections::settings;
 
 use super::file::{ContentHash, Input, Inputs};
 use super::keys::{self, Key, Kind, Section};
+use super::sample;
 use super::source::{Source, Span};
 use super::tree::{Data, Entry, Node};
 use crate::diagnostic::{Diagnostic, Level};
@@ -71,7 +74,7 @@ impl<'a> Context<'a> {
     }
 
     fn tell(&mut self, mut diagnostic: Diagnostic, span: &Span, help: Option<String>) {
-        if self.problems.len() >= MAX_PROBLEMS {
+        if self.is_full() {
             self.more += usize::from(diagnostic.level == Level::Error);
             return;
         }
@@ -96,10 +99,19 @@ impl<'a> Context<'a> {
 
     /// The value as a message may quote it: in back quotes, or "this value" if it is long or a secret.
     fn quoted(&self, node: &Node) -> String {
-        match self.source.quote(&node.span) {
+        match self.quote(node) {
             Some(text) if !matches!(node.data, Data::List(_) | Data::Map(_)) => format!("`{text}`"),
             _ => "this value".into(),
         }
+    }
+
+    /// The value as it may be shown. Nothing once the list is full: finding a column costs its line.
+    fn quote(&self, node: &Node) -> Option<String> {
+        if self.is_full() { None } else { self.source.quote(&node.span) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     fn wrong_type(&mut self, node: &Node, expected: &str) {
@@ -118,29 +130,38 @@ impl<'a> Context<'a> {
             self.wrong_type(node, &expected);
             return None;
         };
-        for (at, entry) in entries.iter().enumerate() {
-            let repeated = entries[..at].iter().any(|earlier| earlier.key == entry.key);
+        let mut seen = HashSet::new();
+        // A key that is misspelt is not missing besides.
+        let mut meant = Vec::new();
+        for entry in entries {
             match section.key(&entry.key) {
-                _ if repeated => {}
-                Some(key) if self.not_yet.contains(&&*section.path_of(key.name)) => {
+                _ if !seen.insert(&*entry.key) => {}
+                Some(key) if section.listed(key.name, self.not_yet) => {
                     let message = format!("`{}` is not in this version", section.path_of(key.name));
                     self.error("config-not-yet", &entry.key_span, message, Some("remove it".into()));
                 }
                 Some(_) => {}
-                None => self.unknown_key(section, entry),
+                None => meant.extend(self.unknown_key(section, entry)),
             }
         }
-        for key in section.known().filter(|key| key.required) {
-            if !entries.iter().any(|entry| entry.key == key.name) {
+        for key in section.keys.iter().filter(|key| key.required && !section.listed(key.name, self.not_yet)) {
+            if !seen.contains(key.name) && !meant.contains(&key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
-                let example = key.example.map(|json| format!("for example `{}: {json}`", key.name));
+                let toml = self.source.file.ends_with(".toml");
+                let example =
+                    key.example.map(|json| format!("for example `{}`", sample::line(key.name, json, toml)));
                 self.error("config-missing-key", &node.shown(), message, example);
             }
         }
         Some(Fields { section, entries, node })
     }
 
-    fn unknown_key(&mut self, section: &'static Section, entry: &Entry) {
+    /// Gives the key that is probably meant.
+    fn unknown_key(&mut self, section: &'static Section, entry: &Entry) -> Option<&'static str> {
+        if self.is_full() {
+            self.more += 1;
+            return None;
+        }
         let names: Vec<_> = section.known().map(|key| key.name).collect();
         let near = suggest(&entry.key, names.iter().copied());
         let within =
@@ -161,6 +182,7 @@ impl<'a> Context<'a> {
             None => format!("unknown key {within}"),
         };
         self.error("config-unknown-key", &entry.key_span, message, help);
+        near
     }
 
     /// The items of a list; with `many` one value is a list of itself.
@@ -202,14 +224,13 @@ struct Fields<'t> {
 impl<'t> Fields<'t> {
     /// A key's value and kind, if it stands there and this version takes it.
     fn get(&self, cx: &Context<'_>, name: &str) -> Option<(&'t Node, &'static Kind)> {
-        let path = self.section.path_of(name);
         #[cfg(test)]
-        cx.asked.borrow_mut().insert(path.clone());
+        cx.asked.borrow_mut().insert(self.section.path_of(name));
         let Some(Key { kind, .. }) = self.section.key(name) else {
-            debug_assert!(false, "{path} is not in the table of keys");
+            debug_assert!(false, "{} is not in the table of keys", self.section.path_of(name));
             return None;
         };
-        if cx.not_yet.contains(&&*path) {
+        if self.section.listed(name, cx.not_yet) {
             return None;
         }
         self.entries.iter().find(|entry| entry.key == name).map(|entry| (&entry.value, kind))
@@ -247,8 +268,11 @@ impl<'t> Fields<'t> {
     }
 }
 
-/// The candidate that `word` is probably meant to be.
+/// The candidate that `word` is probably meant to be; none for a word that is longer than any name.
 fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
     let lower = word.to_lowercase();
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))

@@ -1,6 +1,6 @@
 //! `rules`: what each says, and what contradicts itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(super) struct Names<'a> {
 
 /// A rule that nothing clears ends after this long without a repeat.
 const EXPIRE: Duration = Duration::from_secs(3_600);
+/// The most parts of a key.
+const MAX_KEY: usize = 16;
 /// Labels that Nereus sets.
 const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
 /// Keys that speak of the alert.
@@ -37,6 +39,7 @@ pub(super) fn rules(
     let mut rules: Vec<Arc<RuleSettings>> = Vec::new();
     let items = cx.items(node, false, "rules").unwrap_or_default();
     let mut catch_all: Option<&str> = None;
+    let mut seen = HashSet::new();
     for item in items {
         let Some(fields) = cx.section(item, section) else { continue };
         if let Some(earlier) = catch_all {
@@ -49,9 +52,7 @@ pub(super) fn rules(
             Some((node, _)) => (Some(node), cx.name(node).unwrap_or_default()),
             None => (None, ""),
         };
-        if let Some(node) =
-            name_node.filter(|_| rules.iter().any(|rule| !name.is_empty() && &*rule.name == name))
-        {
+        if let Some(node) = name_node.filter(|_| !name.is_empty() && !seen.insert(name)) {
             let message = format!("two rules are called `{name}`");
             cx.error(
                 "config-duplicate-name",
@@ -170,6 +171,10 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Vec<String> {
         let Some(part) = cx.varbind(item) else { continue };
         if key.contains(&part) {
             cx.error("config-duplicate-name", &item.span, format!("`{part}` stands twice in the key"), None);
+        } else if key.len() == MAX_KEY {
+            let message = format!("a key has at most {MAX_KEY} parts");
+            cx.error("config-range", &item.span, message, None);
+            break;
         } else {
             key.push(part);
         }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::super::keys::{Kind, NOT_YET_VALUES};
 use super::super::settings::{TrapPattern, WebhookUrl};
 use super::super::tree::{Data, Node};
+use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::{Context, suggest};
 use crate::oid::Oid;
 use crate::template::Template;
@@ -40,7 +41,7 @@ impl Context<'_> {
             Data::Text(text) => Some(text),
             Data::Integer(..) | Data::Float(..) | Data::Bool(_) => {
                 let message = format!("expected a text, found {}", node.what());
-                let help = self.source.quote(&node.span).map(|text| format!("put it in quotes: \"{text}\""));
+                let help = self.quote(node).map(|text| format!("put it in quotes: \"{text}\""));
                 self.error("config-type", &node.span, message, help);
                 None
             }
@@ -125,7 +126,7 @@ impl Context<'_> {
                     "config-duration",
                     &node.span,
                     message,
-                    Some(format!("write `{number}s` for seconds")),
+                    Some(format!("write `{number}s`, `{number}m`, `{number}h` or `{number}d`")),
                 );
                 return None;
             }
@@ -307,9 +308,11 @@ impl Context<'_> {
 
     /// The address of a webhook. Messages show neither its path nor what stands before its host.
     pub(super) fn url(&mut self, node: &Node) -> Option<WebhookUrl> {
+        const NO_SCHEME: (&str, Option<&str>) = ("it needs `http://` or `https://` before its host", None);
         let text = self.text(node)?;
         let problem = match text.parse::<hyper::Uri>() {
             Err(_) if text.chars().any(char::is_whitespace) => Some(("a URL has no blanks", None)),
+            Err(_) if !text.contains("://") => Some(NO_SCHEME),
             Err(_) => Some(("this is no URL", Some("write it as `http://127.0.0.1:9093/api/v2/alerts`"))),
             Ok(uri) => match (uri.scheme_str(), uri.authority()) {
                 (Some("http" | "https"), Some(authority)) => {
@@ -330,7 +333,7 @@ impl Context<'_> {
                     }
                 }
                 (Some(_), _) => Some(("a webhook is reached by `http` or `https`", None)),
-                _ => Some(("the URL needs `http://` or `https://` before its host", None)),
+                _ => Some(NO_SCHEME),
             },
         };
         match problem {
@@ -345,14 +348,10 @@ impl Context<'_> {
 
     /// A text that is an OID where YAML would read a number.
     fn oid_text<'t>(&mut self, node: &'t Node, expected: &str) -> Option<&'t str> {
-        if let Data::Float(_, text) | Data::Integer(_, text) = &node.data {
-            let message = format!("`{text}` is a number here, where {expected} is expected");
-            self.error(
-                "config-oid-number",
-                &node.span,
-                message,
-                Some(format!("an OID needs quotes: \"{text}\"")),
-            );
+        if matches!(node.data, Data::Float(..) | Data::Integer(..)) {
+            let message = format!("{} is a number here, where {expected} is expected", self.quoted(node));
+            let help = self.quote(node).map(|text| format!("an OID needs quotes: \"{text}\""));
+            self.error("config-oid-number", &node.span, message, help);
             return None;
         }
         self.text(node)
@@ -445,92 +444,6 @@ impl Context<'_> {
     }
 }
 
-/// Milliseconds of `500ms`, `2s`, `1h30m`; the error is a help text.
-fn parse_duration(text: &str) -> Result<u64, String> {
-    const HELP: &str = "write a number and a unit: `500ms`, `2s`, `5m`, `24h`, `30d`";
-    let mut total: u64 = 0;
-    let mut rest = text;
-    let mut last = u64::MAX;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number = rest[..digits].parse::<u64>().map_err(|_| HELP.to_owned())?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "" => return Err(HELP.into()),
-            other => {
-                let meant = match &*other.to_lowercase() {
-                    "sec" | "secs" | "second" | "seconds" => "s",
-                    "min" | "mins" | "minute" | "minutes" => "m",
-                    "hour" | "hours" | "hr" | "hrs" | "h" => "h",
-                    "day" | "days" | "d" => "d",
-                    "w" | "week" | "weeks" => {
-                        return Err(format!("write days: `{}d`", number.saturating_mul(7)));
-                    }
-                    "y" | "year" | "years" => {
-                        return Err(format!("write days: `{}d`", number.saturating_mul(365)));
-                    }
-                    _ => return Err(HELP.into()),
-                };
-                return Err(format!("write `{number}{meant}`"));
-            }
-        };
-        rest = &rest[letters..];
-        if unit >= last {
-            return Err("write each unit once, the largest first: `1h30m`".into());
-        }
-        last = unit;
-        total = number
-            .checked_mul(unit)
-            .and_then(|part| total.checked_add(part))
-            .ok_or("this duration is too long")?;
-    }
-    if text.is_empty() { Err(HELP.into()) } else { Ok(total) }
-}
-
-fn show_duration(milliseconds: u64) -> String {
-    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if milliseconds >= unit && milliseconds % unit == 0 {
-            return format!("{}{name}", milliseconds / unit);
-        }
-    }
-    if milliseconds == 0 { "0s".into() } else { format!("{milliseconds}ms") }
-}
-
-const SIZES: [(&str, u64); 6] = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("PiB", 50)];
-
-/// Octets of `32MiB`; the error is a help text.
-fn parse_size(text: &str) -> Result<u64, String> {
-    const HELP: &str = "write a whole number and a unit: `32MiB`, `10GiB`";
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number = text[..digits].parse::<u64>().map_err(|_| HELP.to_owned())?;
-    let unit = text[digits..].trim_start();
-    match SIZES.iter().find(|(name, _)| *name == unit) {
-        Some((_, shift)) => number.checked_mul(1 << shift).ok_or_else(|| "this size is too large".to_owned()),
-        None => {
-            let first = unit.chars().next().map(|c| c.to_ascii_uppercase());
-            match SIZES[1..].iter().find(|(name, _)| name.chars().next() == first) {
-                Some((name, _)) => Err(format!("sizes are in powers of two: `{number}{name}`")),
-                None => Err(HELP.into()),
-            }
-        }
-    }
-}
-
-fn show_size(octets: u64) -> String {
-    let (name, shift) = SIZES
-        .iter()
-        .rev()
-        .find(|(_, shift)| octets >> shift > 0 && octets % (1 << shift) == 0)
-        .unwrap_or(&SIZES[0]);
-    format!("{}{name}", octets >> shift)
-}
-
 fn is_oid_like(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit() || c == '.')
 }
@@ -583,41 +496,6 @@ pub(super) fn check_varbind(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, milliseconds) in [
-            ("500ms", 500),
-            ("2s", 2_000),
-            ("5m", 300_000),
-            ("1h30m", 5_400_000),
-            ("30d", 2_592_000_000),
-            ("0s", 0),
-        ] {
-            assert_eq!(parse_duration(text), Ok(milliseconds), "{text}");
-        }
-        for text in
-            ["", "5", "s", "-2s", "1.5h", "2s2s", "2s1h", "5 m", "99999999999999999999s", "9999999999999999d"]
-        {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_duration("10sec"), Err("write `10s`".into()));
-        assert_eq!(parse_duration("2w"), Err("write days: `14d`".into()));
-        assert_eq!(show_duration(5_400_000), "90m");
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, octets) in [("32MiB", 32 << 20), ("10GiB", 10 << 30), ("7B", 7), ("1 KiB", 1024)] {
-            assert_eq!(parse_size(text), Ok(octets), "{text}");
-        }
-        assert_eq!(parse_size("32MB"), Err("sizes are in powers of two: `32MiB`".into()));
-        assert!(parse_size("99999999PiB").is_err() && parse_size("MiB").is_err() && parse_size("").is_err());
-        assert_eq!(
-            (show_size(1 << 16), show_size(0), show_size(1 << 50)),
-            ("64KiB".into(), "0B".into(), "1PiB".into())
-        );
-    }
 
     #[test]
     fn notifications() {

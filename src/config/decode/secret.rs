@@ -27,8 +27,8 @@ impl Context<'_> {
                     return None;
                 };
                 match &*entry.key {
-                    "env" => self.from_environment(&entry.value),
-                    "file" => self.from_file(&entry.value),
+                    "env" => self.environment_secret(&entry.value),
+                    "file" => self.file_secret(&entry.value),
                     other => {
                         let help = suggest(other, ["env", "file"].into_iter())
                             .map_or("known keys: env, file".to_owned(), |near| {
@@ -51,7 +51,7 @@ impl Context<'_> {
         }
     }
 
-    fn from_environment(&mut self, node: &Node) -> Option<Secret> {
+    fn environment_secret(&mut self, node: &Node) -> Option<Secret> {
         let name = self.text(node)?;
         let problem = match self.inputs.env(name) {
             Some(value) if !value.is_empty() => return Some(Secret::new(value)),
@@ -68,7 +68,7 @@ impl Context<'_> {
         None
     }
 
-    fn from_file(&mut self, node: &Node) -> Option<Secret> {
+    fn file_secret(&mut self, node: &Node) -> Option<Secret> {
         let path = Path::new(self.text(node)?);
         match self.inputs.read(path) {
             Ok(octets) => {

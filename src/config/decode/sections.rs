@@ -15,6 +15,9 @@ use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
 use super::{Context, Fields, pick};
 
+/// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
+const MAX_NAMED: usize = 1_000;
+
 /// The settings that the tree says; complete also where problems were told, but then not to be used.
 pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings {
     let mut settings = Settings::default();
@@ -70,6 +73,12 @@ fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fie
     }
 }
 
+fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
+    let Some(beyond) = items.get(MAX_NAMED) else { return items };
+    cx.error("config-range", &beyond.shown(), format!("this list has at most {MAX_NAMED} items"), None);
+    &items[..MAX_NAMED]
+}
+
 fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section) -> Arc<[Listener]> {
     let items = cx.items(node, true, "listeners").unwrap_or_default();
     if items.is_empty() && matches!(node.data, Data::List(_)) {
@@ -96,21 +105,25 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
                 Some("raise `receivers` for more threads".into()),
             );
         }
-        if let Some((node, Kind::Either(kinds))) = fields.get(cx, "receivers") {
-            let number = kinds.iter().find(|kind| matches!(kind, Kind::Integer { .. }));
-            listener.receivers = match pick(kinds, node) {
-                Kind::Choice(_) => {
-                    cx.choice(node, &kinds[0], "listener[].receivers");
+        if let Some((node, Kind::Either([_, number]))) = fields.get(cx, "receivers") {
+            listener.receivers = match &node.data {
+                Data::Text(text) if text == "auto" => None,
+                Data::Text(_) => {
+                    let message = format!("{} is neither `auto` nor a whole number", cx.quoted(node));
+                    cx.error("config-value", &node.span, message, Some("write `auto` for one a core".into()));
                     None
                 }
-                _ if matches!(&node.data, Data::Text(text) if text == "auto") => None,
-                _ => number
-                    .and_then(|kind| cx.integer(node, kind))
-                    .and_then(|number| u16::try_from(number).ok()),
+                _ => cx.integer(node, number).and_then(|number| u16::try_from(number).ok()),
             };
         }
         if let Some(octets) = fields.size(cx, "receive_buffer") {
             listener.receive_buffer = octets;
+        }
+        if let Some((node, _)) = fields.get(cx, "allow")
+            && matches!(&node.data, Data::List(items) if items.is_empty())
+        {
+            let help = "leave `allow` out to let everyone send";
+            cx.error("config-value", &node.span, "this list lets nobody send", Some(help.into()));
         }
         listener.allow = fields.networks(cx, "allow").map(Into::into);
         listeners.push(listener);
@@ -154,7 +167,7 @@ fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
             let help = "leave `communities` out to accept any";
             cx.error("config-value", &node.span, "no community at all is accepted", Some(help.into()));
         }
-        for item in items {
+        for item in at_most(cx, items) {
             let Some((community, name_span)) = community(cx, item, kinds) else { continue };
             if let Some(span) =
                 name_span.filter(|_| communities.iter().any(|other| other.name == community.name))
@@ -216,7 +229,7 @@ fn webhooks(
     let Kind::List(Kind::Section(section)) = kind else { return Vec::new() };
     let items = cx.items(node, false, "webhooks").unwrap_or_default();
     let mut webhooks = Vec::new();
-    for item in items {
+    for item in at_most(cx, items) {
         let Some(fields) = cx.section(item, section) else { continue };
         let mut name: Arc<str> = "".into();
         if let Some((node, _)) = fields.get(cx, "name")
@@ -241,7 +254,10 @@ fn webhooks(
 
 fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> WebhookSettings {
     let one = fields.get(cx, "url").map(|(node, _)| std::slice::from_ref(node));
-    let several = fields.get(cx, "urls").map(|(node, _)| cx.items(node, false, "URLs").unwrap_or_default());
+    let several = fields.get(cx, "urls").map(|(node, _)| {
+        let items = cx.items(node, false, "URLs").unwrap_or_default();
+        at_most(cx, items)
+    });
     match (fields.entry("url"), fields.entry("urls")) {
         (None, None) => {
             let help = "for example `url: http://127.0.0.1:9093/api/v2/alerts`";

@@ -10,8 +10,8 @@ use super::source::Span;
 
 /// The deepest nesting that is taken.
 pub(super) const MAX_DEPTH: usize = 48;
-/// The most values that a file may hold, aliases expanded.
-pub(super) const MAX_NODES: usize = 500_000;
+/// The most values that a file may hold, aliases expanded; a long text counts as one more for each 32 octets.
+pub(super) const MAX_NODES: usize = 2_000_000;
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -100,22 +100,23 @@ pub(super) fn read(language: Language, text: &str) -> Result<(Node, Vec<Problem>
         Language::Yaml => yaml::read(text).map_err(|problem| vec![problem])?,
         Language::Toml => toml::read(text)?,
     };
+    let ends: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
     let mut twice = Vec::new();
-    duplicates(&root, text, &mut twice);
+    duplicates(&root, &ends, &mut twice);
     Ok((root, twice))
 }
 
-/// Recursion is bounded by [`MAX_DEPTH`].
-fn duplicates(node: &Node, text: &str, problems: &mut Vec<Problem>) {
+/// `ends` are the line ends of the text. Recursion is bounded by [`MAX_DEPTH`].
+fn duplicates(node: &Node, ends: &[usize], problems: &mut Vec<Problem>) {
     match &node.data {
-        Data::List(items) => items.iter().for_each(|item| duplicates(item, text, problems)),
+        Data::List(items) => items.iter().for_each(|item| duplicates(item, ends, problems)),
         Data::Map(entries) => {
             let mut first = std::collections::HashMap::new();
             for entry in entries {
-                duplicates(&entry.value, text, problems);
+                duplicates(&entry.value, ends, problems);
                 let start = *first.entry(&*entry.key).or_insert(entry.key_span.start);
                 if start != entry.key_span.start {
-                    let line = 1 + text[..start].bytes().filter(|&b| b == b'\n').count();
+                    let line = 1 + ends.partition_point(|&end| end < start);
                     problems.push(
                         Problem::new("config-duplicate-key", entry.key_span.clone(), "this key stands twice")
                             .help(format!("it stands on line {line} already; keep one of them")),
@@ -168,9 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tab_is_told_where_it_stands() {
+        let text = "listener:\n  - address: 0.0.0.0:162\n\tallow: x\n";
+        let problems = read(Language::Yaml, text).unwrap_err();
+        assert_eq!(problems[0].span.start, text.find('\t').unwrap());
+        assert!(problems[0].help.as_ref().unwrap().contains("tabs"));
+    }
+
+    #[test]
     fn depth_and_aliases_are_bounded() {
         for open in ["[", "{a: "] {
-            assert_eq!(code(Language::Yaml, &format!("a: {}", open.repeat(100_000))), "config-syntax");
+            let code = code(Language::Yaml, &format!("a: {}", open.repeat(100_000)));
+            assert!(matches!(code, "config-depth" | "config-syntax"), "{code}");
         }
         assert_eq!(code(Language::Yaml, &format!("a: {}{}", "[".repeat(60), "]".repeat(60))), "config-depth");
         assert_eq!(

@@ -52,24 +52,50 @@ pub(super) fn read(text: &str) -> Result<Node, Problem> {
 }
 
 fn syntax(error: &ScanError, text: &str) -> Problem {
-    let at = error.marker().byte_offset().unwrap_or(text.len());
-    let problem = Problem::new("config-syntax", at..at + 1, format!("this is no YAML: {}", error.kind()));
-    let line = text[..floor(text, at)].rfind('\n').map_or(0, |end| end + 1);
-    let indentation =
-        text[line..].split(|c: char| !c.is_whitespace() || c == '\n').next().unwrap_or_default();
-    match error.kind() {
-        _ if indentation.contains('\t') => {
-            problem.help("YAML does not take tabs for indentation: use blanks")
-        }
-        ErrorKind::UnclosedQuotedScalar => problem.help("the quote that opens this text is not closed"),
-        ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey => {
-            problem.help("keys of one section stand in one column")
+    let at = floor(text, error.marker().byte_offset().unwrap_or(text.len()));
+    let kind = error.kind();
+    let problem = |at: usize| Problem::new("config-syntax", at..at + 1, format!("this is no YAML: {kind}"));
+    if let Some(tab) = indenting_tab(text, at) {
+        return problem(tab).help("YAML does not take tabs for indentation: use blanks");
+    }
+    let help = match kind {
+        ErrorKind::UnclosedQuotedScalar => "the quote that opens this text is not closed",
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::BlockSequenceEntryNotAllowed => {
+            "what belongs to one section or one list stands in one column"
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            problem.help("a key is followed by a colon and a blank; a text that holds `: ` needs quotes")
+            "a key is followed by a colon and a blank; a text that holds `: ` needs quotes"
         }
-        _ => problem,
+        ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnclosedFlowCollection { .. } => {
+            "a `{` or `[` above is not closed, or a comma is missing"
+        }
+        _ => return problem(at),
+    };
+    problem(at).help(help)
+}
+
+/// A tab in the indentation of the line of `at` or of the next one, where a scanner may have stopped.
+fn indenting_tab(text: &str, at: usize) -> Option<usize> {
+    let mut start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    for _ in 0..2 {
+        let line = text[start..].split('\n').next()?;
+        let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line[..indentation].find('\t') {
+            return Some(start + tab);
+        }
+        start += line.len() + 1;
+        if start > text.len() {
+            break;
+        }
     }
+    None
 }
 
 fn floor(text: &str, at: usize) -> usize {
@@ -97,7 +123,8 @@ impl Builder {
                     }
                 };
                 let data = if plain { resolve(&text) } else { Data::Text(text.into_owned()) };
-                self.close(Node { span, data }, anchor, 1, 0)
+                let weight = 1 + weight(&data);
+                self.close(Node { span, data }, anchor, weight, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(Data::List(Vec::new()), span, anchor, tag.as_deref())
@@ -165,7 +192,9 @@ impl Builder {
     }
 
     fn close(&mut self, node: Node, anchor: usize, nodes: usize, height: usize) -> Result<(), Problem> {
-        self.grow(if anchor == 0 { 1 } else { nodes }, 0, &node.span)?;
+        // What is anchored is kept once more.
+        let own = 1 + weight(&node.data);
+        self.grow(if anchor == 0 { own } else { own + nodes }, 0, &node.span)?;
         self.attach(node, anchor, nodes, height)
     }
 
@@ -195,6 +224,11 @@ impl Builder {
     }
 }
 
+/// What the octets of a text count.
+fn weight(data: &Data) -> usize {
+    if let Data::Text(text) = data { text.len() / 32 } else { 0 }
+}
+
 fn key_text(node: &Node) -> Option<String> {
     match &node.data {
         Data::Text(text) | Data::Integer(_, text) | Data::Float(_, text) => Some(text.clone()),
@@ -206,6 +240,7 @@ fn key_text(node: &Node) -> Option<String> {
 
 fn not_a_key(span: Span) -> Problem {
     Problem::new("config-key", span, "a list or a section cannot be a key")
+        .help("a text that begins with `{` or `[` needs quotes: \"{{ ifDescr }}\"")
 }
 
 fn too_deep(span: Span) -> Problem {

@@ -62,6 +62,10 @@ impl AlertText for Arc<Text> {
             annotations: vec![("summary".into(), format!("{severity} by listener {}", event.listener))],
         }
     }
+
+    fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        (!self.varies).then(|| vec![("team".into(), "noc".to_owned())])
+    }
 }
 
 pub(super) fn rule(

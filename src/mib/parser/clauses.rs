@@ -3,6 +3,7 @@
 use super::{CLOSE, File, OPEN, begins_clause};
 use crate::diagnostic::Level;
 use crate::mib::ast::{Access, Definition, DefinitionKind, Item, Part, Span, Status};
+use crate::mib::display::is_hint;
 use crate::mib::lexer::{self, Token, TokenKind, keyword};
 use crate::mib::symbol::NONE;
 
@@ -103,7 +104,7 @@ impl File<'_> {
             }
             keyword::DISPLAY_HINT => {
                 self.at += 1;
-                let hint = self.text_symbol();
+                let hint = self.hint();
                 if let Some(syntax) = self.record.types.get_mut(definition.syntax as usize) {
                     syntax.hint = hint;
                 }
@@ -165,6 +166,18 @@ impl File<'_> {
         let text = String::from_utf8_lossy(&self.text[span.range()]);
         let text = text.trim();
         if text.is_empty() { NONE } else { self.record.symbols.intern(text.as_bytes()) }
+    }
+
+    /// The text of DISPLAY-HINT, told where no value can be shown by it.
+    pub(super) fn hint(&mut self) -> u32 {
+        let token = self.peek();
+        let hint = self.text_symbol();
+        if hint != NONE && !is_hint(self.record.symbols.text(hint)) {
+            let message = "this is no DISPLAY-HINT".to_owned();
+            let help = Some("values are shown without it; RFC 2579 section 3.1 tells the form");
+            self.problem(Level::Note, "mib-bad-hint", token, message, help);
+        }
+        hint
     }
 
     /// The word of STATUS or ACCESS; `None` where another clause follows at once.
@@ -282,6 +295,11 @@ impl File<'_> {
 
     /// An OID's value, braced or a name alone. Ends the definition.
     pub(super) fn value(&mut self, name: Token, mut definition: Definition) {
+        if definition.kind == DefinitionKind::ObjectType && definition.syntax == NONE {
+            let message = format!("{} has no SYNTAX", self.record.symbols.text(name.symbol));
+            let help = Some("its values are shown as they come");
+            self.problem(Level::Warning, "mib-no-syntax", name, message, help);
+        }
         let told = self.record.problems.len();
         definition.oid = self.oid_value();
         if definition.kind == DefinitionKind::Trap {

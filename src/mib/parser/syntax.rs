@@ -39,7 +39,7 @@ impl File<'_> {
             match self.peek().symbol {
                 keyword::DISPLAY_HINT => {
                     self.at += 1;
-                    hint = self.text_symbol();
+                    hint = self.hint();
                 }
                 keyword::SYNTAX if definition.syntax != NONE => break,
                 keyword::STATUS | keyword::DESCRIPTION | keyword::REFERENCE | keyword::SYNTAX => {
@@ -192,6 +192,8 @@ impl File<'_> {
         let open = self.next();
         // The octets of the label that is being read, and its symbol where it is one plain word.
         let mut label: Option<(u32, u32, Symbol)> = None;
+        // A label is whole, and a comma or the end is due.
+        let mut labelled = false;
         loop {
             let token = self.peek();
             match token.kind {
@@ -213,10 +215,13 @@ impl File<'_> {
                     if let (Some(label), Some(number)) = (label.take(), number(self.slice(value))) {
                         self.at += 1;
                         self.push_label(label, number);
+                        self.eat(SHUT);
+                        labelled = true;
                     }
                 }
                 TokenKind::Mark(b',' | b')') => {
                     label = None;
+                    labelled = false;
                     self.at += 1;
                 }
                 // A number without parentheses around it.
@@ -227,6 +232,11 @@ impl File<'_> {
                     }
                 }
                 _ => {
+                    if labelled {
+                        let message = "there is no comma before this label".to_owned();
+                        self.problem(Level::Note, "mib-missing-comma", token, message, None);
+                    }
+                    labelled = false;
                     // What touches the token before belongs to the label, as in `packet/attack(1)`.
                     label = match label {
                         Some((start, end, _)) if self.touches(end, token.start) => {
@@ -277,6 +287,7 @@ fn is_type_name(symbol: Symbol) -> bool {
                 | keyword::NULL
                 | keyword::OPAQUE
                 | keyword::TIME_TICKS
+                | keyword::U_INTEGER32
                 | keyword::UNSIGNED32
         )
 }

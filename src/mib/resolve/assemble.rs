@@ -1,32 +1,25 @@
 //! Writes the flat [`Mib`]: nodes in the order of the tree, types, references, the index of names.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::scope::Space;
 use super::types::{self, Resolved};
-use super::{DefinitionEntry, Link, oids};
+use super::{DefinitionEntry, Link, imports, oids};
 use crate::diagnostic::Level;
 use crate::mib::Mib;
 use crate::mib::ast::{DefinitionKind, Span};
 use crate::mib::image::{
     ANONYMOUS, BaseType, IMPLIED, Kind, LabelRecord, ModuleRecord, NodeRecord, SyntaxRecord, name_hash,
 };
-use crate::mib::lexer;
-use crate::mib::symbol::{NONE, Symbols};
+use crate::mib::symbol::{NONE, NumberMap, Symbols};
 use crate::mib::trie::Trie;
 
 pub(super) fn mib(link: &mut Link<'_>) -> Mib {
     let edges = std::mem::take(&mut link.vertices.edges);
     let (mut trie, numbers) = Trie::build(&edges);
     drop(edges);
-    let order = order(link, &numbers);
-    // For each definition its node.
-    let mut node_of = vec![NONE; link.definitions.len()];
-    for (node, &definition) in order.iter().enumerate() {
-        node_of[definition as usize] = node as u32;
-    }
+    let (order, node_of) = order(link, &numbers);
     let mut syntaxes = Syntaxes::default();
     let mut tables = vec![false; trie.len()];
     let mut rows = vec![false; trie.len()];
@@ -76,6 +69,7 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
         });
     }
     let references = references(link, &order, &node_of, &mut nodes);
+    imports::tell_unimported(link);
     let name_slots = index_names(link, &order, &node_of, &mut nodes);
     let modules = modules(link, &nodes);
     let names = std::mem::replace(&mut link.names, Symbols::with_capacity(0));
@@ -113,42 +107,55 @@ fn plain_kind(kind: DefinitionKind) -> Kind {
     }
 }
 
-/// The definitions that have an OID, by vertex; at one vertex the preferred first. Of several versions
-/// of one module only the best keeps a name there.
-fn order(link: &Link<'_>, numbers: &[u32]) -> Vec<u32> {
-    let mut order: Vec<u32> =
-        (0..link.definitions.len() as u32).filter(|&at| oids::is_vertex(link.places[at as usize])).collect();
-    let vertex = |at: u32| numbers[link.places[at as usize] as usize];
-    order.sort_unstable_by(|&a, &b| {
-        vertex(a).cmp(&vertex(b)).then_with(|| {
-            let [x, y] = [a, b].map(|at| link.definitions[at as usize]);
-            preference(link, x)
-                .cmp(&preference(link, y))
-                .then_with(|| link.module_name(x.module).cmp(link.module_name(y.module)))
-                .then_with(|| link.names.text(x.name).cmp(link.names.text(y.name)))
-                .then(a.cmp(&b))
+/// The definitions that become nodes, by vertex; at one vertex the preferred first. Of several versions of
+/// one module only the best keeps its names there. With it for each definition the node that stands for it.
+fn order(link: &Link<'_>, numbers: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let placed = (0..link.definitions.len() as u32).filter(|&at| oids::is_vertex(link.places[at as usize]));
+    // Vertex and preference in numbers; names are compared only where those are equal.
+    let mut order: Vec<(u32, Preference, u32)> = placed
+        .map(|at| {
+            let vertex = numbers[link.places[at as usize] as usize];
+            (vertex, preference(link, link.definitions[at as usize]), at)
+        })
+        .collect();
+    order.sort_unstable_by(|a, b| {
+        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| {
+            let [x, y] = [a.2, b.2].map(|at| link.definitions[at as usize]);
+            let modules = || link.module_name(x.module).cmp(link.module_name(y.module));
+            let names = || link.names.text(x.name).cmp(link.names.text(y.name));
+            modules().then_with(names).then(a.2.cmp(&b.2))
         })
     });
-    let mut seen: Vec<(u32, u32)> = Vec::new();
-    let mut at = NONE;
-    order.retain(|&definition| {
+    // What was kept at this vertex: the chosen version of its module, the module, the node.
+    let mut seen: Vec<(u32, u32, u32)> = Vec::new();
+    let mut last = NONE;
+    let mut kept = Vec::with_capacity(order.len());
+    let mut node_of = vec![NONE; link.definitions.len()];
+    for (vertex, _, definition) in order {
         let entry = link.definitions[definition as usize];
         let chosen = link.modules[entry.module as usize].chosen;
-        if vertex(definition) != at {
-            at = vertex(definition);
+        if std::mem::replace(&mut last, vertex) != vertex {
             seen.clear();
         }
-        let keep = seen.iter().take(64).all(|&(family, module)| family != chosen || module == entry.module);
-        if keep {
-            seen.push((chosen, entry.module));
-        }
-        keep
-    });
-    order
+        let better =
+            seen.iter().take(64).find(|&&(family, module, _)| family == chosen && module != entry.module);
+        node_of[definition as usize] = match better {
+            Some(&(_, _, node)) => node,
+            None => {
+                let node = kept.len() as u32;
+                seen.push((chosen, entry.module, node));
+                kept.push(definition);
+                node
+            }
+        };
+    }
+    (kept, node_of)
 }
 
 /// The least goes first: of the chosen versions, objects and notifications, the core, the newest.
-fn preference(link: &Link<'_>, entry: DefinitionEntry) -> (bool, bool, bool, Reverse<u64>) {
+type Preference = (bool, bool, bool, Reverse<u64>);
+
+fn preference(link: &Link<'_>, entry: DefinitionEntry) -> Preference {
     let module = &link.modules[entry.module as usize];
     let old = module.chosen != entry.module;
     let kind = link.definition(entry).kind;
@@ -163,7 +170,7 @@ struct Syntaxes {
     records: Vec<SyntaxRecord>,
     labels: Vec<LabelRecord>,
     /// By the definition of the type or by the base, and the units.
-    known: HashMap<(u32, u32), u32>,
+    known: NumberMap<(u32, u32), u32>,
 }
 
 impl Syntaxes {
@@ -200,7 +207,7 @@ impl Syntaxes {
     /// Sorted by number; of several labels with one number the first stays.
     fn add_labels(&mut self, link: &Link<'_>, file: u32, span: Span) -> (u32, u32) {
         let start = self.labels.len();
-        let labels = super::slice(&link.record(file).labels, span);
+        let labels = span.of(&link.record(file).labels);
         self.labels.extend(
             labels
                 .iter()
@@ -224,13 +231,13 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
         }
         let start = references.len();
         let is_index = nodes[node].kind != Kind::Notification;
-        for item in super::slice(&link.record(entry.file).items, definition.items) {
+        for item in definition.items.of(&link.record(entry.file).items) {
             let name = link.word(entry.file, item.name);
             let found = link.find(entry.module, Space::Value, name).map(|found| node_of[found as usize]);
             let implied = if item.implied { IMPLIED } else { 0 };
             match found.filter(|&found| found != NONE) {
                 Some(found) => references.push(found | implied),
-                None if is_index && !definition.augments && names_a_number(link, item.name, name) => {
+                None if is_index && !definition.augments && names_a_number(item.name) => {
                     references.push(ANONYMOUS);
                 }
                 None => {
@@ -259,12 +266,11 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
 }
 
 /// `INDEX { INTEGER }`, as some SMIv1 modules have it.
-fn names_a_number(link: &Link<'_>, own: u32, name: u32) -> bool {
-    lexer::is_keyword(own)
-        && matches!(
-            types::base_named(link.names.text(name)),
-            Some(BaseType::Integer | BaseType::Unsigned32 | BaseType::Counter32 | BaseType::TimeTicks)
-        )
+fn names_a_number(item: u32) -> bool {
+    matches!(
+        types::base_named(item),
+        Some(BaseType::Integer | BaseType::Unsigned32 | BaseType::Counter32 | BaseType::TimeTicks)
+    )
 }
 
 /// The table from names to nodes. Nodes of one name are chained in the order of their definitions, which
@@ -273,7 +279,7 @@ fn index_names(link: &Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [Nod
     let mut first = vec![NONE; link.names.len()];
     let mut distinct = 0;
     for (number, &node) in node_of.iter().enumerate().rev() {
-        if node != NONE {
+        if node != NONE && order[node as usize] == number as u32 {
             let name = link.definitions[number].name as usize;
             distinct += usize::from(first[name] == NONE);
             nodes[node as usize].next = std::mem::replace(&mut first[name], node);
@@ -310,6 +316,7 @@ fn modules(link: &Link<'_>, nodes: &[NodeRecord]) -> Vec<ModuleRecord> {
                 last_updated: record.last_updated,
                 nodes: 0,
                 superseded: module.chosen != number as u32,
+                anew: module.anew,
             }
         })
         .collect();

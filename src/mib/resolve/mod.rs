@@ -23,7 +23,7 @@ mod types;
 use std::sync::Arc;
 
 use super::Mib;
-use super::ast::{Definition, FileRecord, Problem, Span};
+use super::ast::{Definition, FileRecord, Problem};
 use super::symbol::{NONE, Symbol, Symbols};
 use crate::diagnostic::Level;
 
@@ -66,6 +66,9 @@ struct ModuleEntry {
     chosen: u32,
     /// Of the SMI or of the IETF's base modules, whose names go before a vendor's equal ones.
     core: bool,
+    /// A second entry of a chosen module, in which imports mean the chosen versions and never those of the
+    /// same folder.
+    anew: bool,
 }
 
 /// One definition of one of the modules.
@@ -88,10 +91,13 @@ struct Link<'a> {
     /// The modules, the best first: the core, then by LAST-UPDATED, then by name.
     ranked: Vec<u32>,
     definitions: Vec<DefinitionEntry>,
+    versions: modules::Versions,
     scope: scope::Scope,
     vertices: oids::Vertices,
     /// For each definition its vertex, or a mark of [`oids`].
     places: Vec<u32>,
+    /// Names that modules use, and that were found though they do not import them.
+    unimported: Vec<(u32, Symbol)>,
     problems: Vec<(u32, Problem)>,
 }
 
@@ -113,9 +119,11 @@ impl<'a> Link<'a> {
             modules: Vec::new(),
             ranked: Vec::new(),
             definitions: Vec::new(),
+            versions: modules::Versions::default(),
             scope: scope::Scope::default(),
             vertices: oids::Vertices::new(),
             places: Vec::new(),
+            unimported: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -152,9 +160,4 @@ impl<'a> Link<'a> {
             self.problems.push((file, Problem { level, code, start: at, end, message, help }));
         }
     }
-}
-
-/// The items of a span of a record, as a slice that outlives the link's borrow.
-fn slice<T>(all: &[T], span: Span) -> &[T] {
-    span.of(all)
 }

@@ -1,9 +1,15 @@
 //! Gathers the modules and chooses between several versions of one name.
+//!
+//! Vendors ship one tree of modules for each system of theirs, with modules of the same names and other OIDs.
+//! So a module means the versions of its own folder by the names that it imports from. Where those are not
+//! the chosen ones, it is linked once more against the chosen ones: that names what is left without a name.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use super::{DefinitionEntry, Link, ModuleEntry};
 use crate::diagnostic::Level;
+use crate::mib::symbol::{NONE, Symbol};
 
 /// Modules whose names go before equal names of others, when a name was not imported.
 const CORE: [&str; 14] = [
@@ -34,10 +40,13 @@ pub(super) fn collect(link: &mut Link<'_>) {
             let last_updated =
                 if smi { module.last_updated.max(199_904_010_000) } else { module.last_updated };
             let chosen = link.modules.len() as u32;
-            link.modules.push(ModuleEntry { file, index: index as u32, name, last_updated, chosen, core });
+            let (index, anew) = (index as u32, false);
+            link.modules.push(ModuleEntry { file, index, name, last_updated, chosen, core, anew });
         }
     }
     choose(link);
+    link.versions = Versions::of(link);
+    link_anew(link);
     rank(link);
     for &number in &link.ranked {
         let module = link.modules[number as usize];
@@ -95,6 +104,95 @@ fn choose(link: &mut Link<'_>) {
         let at = link.record(other.file).modules[other.index as usize].at;
         let help = Some("names that only this version has are still known");
         link.problem(other.file, Level::Note, "mib-several-versions", (at, name.len()), message, help);
+    }
+}
+
+/// Which version a module means by the name of another one.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    /// For each file the number of its folder.
+    pub(super) folders: Vec<u32>,
+    /// For each module name the chosen version, or [`NONE`].
+    chosen: Vec<u32>,
+    /// Of modules with several versions: by name and folder the best that lies there.
+    near: HashMap<(Symbol, u32), u32>,
+    /// For chosen modules that were linked anew, the entry of that.
+    anew: HashMap<u32, u32>,
+}
+
+impl Versions {
+    fn of(link: &Link<'_>) -> Self {
+        let mut numbers = HashMap::new();
+        let folders = link.inputs.iter().map(|input| {
+            let folder = input.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let next = numbers.len() as u32;
+            *numbers.entry(folder).or_insert(next)
+        });
+        let mut versions =
+            Self { folders: folders.collect(), chosen: vec![NONE; link.names.len()], ..Self::default() };
+        for (number, module) in link.modules.iter().enumerate() {
+            versions.chosen[module.name as usize] = module.chosen;
+            if module.chosen != number as u32 {
+                // The chosen one goes before any other of its folder.
+                for version in [module.chosen, number as u32] {
+                    let folder = versions.folders[link.modules[version as usize].file as usize];
+                    versions.near.entry((module.name, folder)).or_insert(version);
+                }
+            }
+        }
+        versions
+    }
+
+    /// The chosen version of a name.
+    pub(super) fn chosen(&self, name: Symbol) -> Option<u32> {
+        self.chosen.get(name as usize).copied().filter(|&module| module != NONE)
+    }
+
+    /// The version that `module` means: that of its own folder, else the chosen one.
+    pub(super) fn meant_by(&self, module: &ModuleEntry, name: Symbol) -> Option<u32> {
+        let chosen = self.chosen(name)?;
+        if module.anew {
+            return Some(self.anew.get(&chosen).copied().unwrap_or(chosen));
+        }
+        let folder = self.folders[module.file as usize];
+        Some(self.near.get(&(name, folder)).copied().unwrap_or(chosen))
+    }
+}
+
+/// Adds an entry for each chosen module that does not mean the chosen version of another, and for each chosen
+/// module that imports from such a one.
+fn link_anew(link: &mut Link<'_>) {
+    if link.versions.near.is_empty() {
+        return;
+    }
+    let mut importers: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut pending = Vec::new();
+    for (number, module) in
+        link.modules.iter().enumerate().filter(|(number, module)| module.chosen == *number as u32)
+    {
+        let record = link.record(module.file);
+        let imports = record.modules[module.index as usize].imports.of(&record.imports);
+        let mut last = NONE;
+        for import in
+            imports.iter().filter(|import| std::mem::replace(&mut last, import.module) != import.module)
+        {
+            let from = link.word(module.file, import.module);
+            let Some(meant) = link.versions.meant_by(module, from) else {
+                continue;
+            };
+            if link.modules[meant as usize].chosen == meant {
+                importers.entry(meant).or_default().push(number as u32);
+            } else {
+                pending.push(number as u32);
+            }
+        }
+    }
+    while let Some(number) = pending.pop() {
+        let next = link.modules.len() as u32;
+        if *link.versions.anew.entry(number).or_insert(next) == next {
+            link.modules.push(ModuleEntry { anew: true, ..link.modules[number as usize] });
+            pending.extend(importers.remove(&number).unwrap_or_default());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::Link;
 use super::scope::Space;
 use crate::diagnostic::Level;
 use crate::mib::ast::DefinitionKind;
-use crate::mib::symbol::NONE;
+use crate::mib::symbol::{NONE, NumberMap};
 use crate::oid::MAX_ARCS;
 
 /// Not looked at yet.
@@ -19,7 +19,7 @@ const FAILED: u32 = NONE - 2;
 /// The tree while it grows. Vertex 0 is the root.
 #[derive(Debug)]
 pub(super) struct Vertices {
-    children: HashMap<u64, u32>,
+    children: NumberMap<u64, u32>,
     /// Parent and arc of each vertex but the root.
     pub(super) edges: Vec<(u32, u32)>,
     depths: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Vertices {
 
 impl Vertices {
     pub(super) fn new() -> Self {
-        Self { children: HashMap::new(), edges: Vec::new(), depths: vec![0] }
+        Self { children: NumberMap::default(), edges: Vec::new(), depths: vec![0] }
     }
 
     /// The vertex below `parent` by `arc`; `None` where it would lie deeper than an OID may.
@@ -118,10 +118,14 @@ fn step(link: &mut Link<'_>, number: u32) -> Step {
     let entry = link.definitions[number as usize];
     let definition = link.definition(entry);
     let record = link.record(entry.file);
-    let parts = super::slice(&record.parts, definition.oid);
+    let parts = definition.oid.of(&record.parts);
     let Some((first, rest)) = parts.split_first() else {
         return Step::Failed(Failure::NoValue);
     };
+    // No OID has so many; and a component by name may have to be waited for, which begins anew each time.
+    if rest.len() > MAX_ARCS {
+        return Step::Failed(Failure::TooLong);
+    }
     let mut at = 0;
     if first.name != NONE {
         let name = link.word(entry.file, first.name);

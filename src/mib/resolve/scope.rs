@@ -1,10 +1,8 @@
 //! Makes names findable: in their own module, through its imports, and then anywhere.
 
-use std::collections::HashMap;
-
 use super::{DefinitionEntry, Link};
 use crate::diagnostic::Level;
-use crate::mib::symbol::{NONE, Symbol};
+use crate::mib::symbol::{NONE, NumberMap, Symbol};
 
 /// How many definitions of one name are looked at when it was not imported.
 const CANDIDATES: usize = 64;
@@ -25,16 +23,10 @@ const FOUND: u64 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Scope {
     /// Module, space and name, to a definition or (for imports) to the module's name.
-    table: HashMap<u64, u32>,
-    /// For each module name the chosen module, or [`NONE`].
-    modules: Vec<u32>,
-    /// By module name and folder, the version there of a module that has several.
-    versions: HashMap<(Symbol, u32), u32>,
+    table: NumberMap<u64, u32>,
     /// For each name its best definition, and for each definition the next best of the same name.
     first: Vec<u32>,
     next: Vec<u32>,
-    /// For each file the number of its folder.
-    folders: Vec<u32>,
 }
 
 fn key(module: u32, space: u64, name: Symbol) -> u64 {
@@ -43,28 +35,11 @@ fn key(module: u32, space: u64, name: Symbol) -> u64 {
 
 pub(super) fn build(link: &mut Link<'_>) {
     let mut scope = Scope {
-        table: HashMap::with_capacity(link.definitions.len() * 5 / 4),
-        modules: vec![NONE; link.names.len()],
-        versions: HashMap::new(),
+        table: NumberMap::with_capacity_and_hasher(link.definitions.len() * 5 / 4, Default::default()),
         first: Vec::new(),
         next: Vec::new(),
-        folders: folders(link),
     };
     let mut kept = Vec::with_capacity(link.definitions.len());
-    for (number, module) in link.modules.iter().enumerate() {
-        if module.chosen == number as u32 {
-            scope.modules[module.name as usize] = number as u32;
-        }
-    }
-    for &number in &link.ranked {
-        let module = link.modules[number as usize];
-        if module.chosen != number {
-            for version in [module.chosen, number] {
-                let folder = scope.folders[link.modules[version as usize].file as usize];
-                scope.versions.entry((module.name, folder)).or_insert(version);
-            }
-        }
-    }
     let mut twice = Vec::new();
     for &entry in &link.definitions {
         let space = space_of(link, entry);
@@ -86,7 +61,7 @@ pub(super) fn build(link: &mut Link<'_>) {
     for &number in &link.ranked {
         let module = link.modules[number as usize];
         let record = link.record(module.file);
-        for import in super::slice(&record.imports, record.modules[module.index as usize].imports) {
+        for import in record.modules[module.index as usize].imports.of(&record.imports) {
             let name = link.word(module.file, import.name);
             let from = link.word(module.file, import.module);
             scope.table.entry(key(number, IMPORT, name)).or_insert(from);
@@ -104,7 +79,10 @@ pub(super) fn build(link: &mut Link<'_>) {
         let line = link.definition(first).line;
         let message = format!("{name} is defined in this module already, at line {line}");
         let at = (link.definition(entry).at, name.len());
-        let help = Some("the first is meant where the name is used; both OIDs are named");
+        let help = Some(match space_of(link, entry) {
+            Space::Value => "the first is meant where the name is used; both OIDs are named",
+            Space::Type => "the first is meant where the name is used",
+        });
         link.problem(entry.file, Level::Warning, "mib-defined-twice", at, message, help);
     }
 }
@@ -113,30 +91,7 @@ fn space_of(link: &Link<'_>, entry: DefinitionEntry) -> Space {
     if link.definition(entry).kind.is_type() { Space::Type } else { Space::Value }
 }
 
-fn folders(link: &Link<'_>) -> Vec<u32> {
-    let mut numbers = HashMap::new();
-    link.inputs
-        .iter()
-        .map(|input| {
-            let folder = input.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let next = numbers.len() as u32;
-            *numbers.entry(folder).or_insert(next)
-        })
-        .collect()
-}
-
 impl Link<'_> {
-    /// The chosen module of a name.
-    pub(super) fn module_named(&self, name: Symbol) -> Option<u32> {
-        self.scope.modules.get(name as usize).copied().filter(|&module| module != NONE)
-    }
-
-    /// The version of a module that `file` means by its name: that of its own folder, else the chosen one.
-    fn version_for(&self, file: u32, name: Symbol) -> Option<u32> {
-        let folder = self.scope.folders[file as usize];
-        self.scope.versions.get(&(name, folder)).copied().or_else(|| self.module_named(name))
-    }
-
     /// What `name` means in `module`.
     ///
     /// First the module itself, then the module that it is imported from, in the version of the same folder,
@@ -150,19 +105,23 @@ impl Link<'_> {
         if let Some(&found) = table.get(&key(module, FOUND + space as u64, name)) {
             return (found != NONE).then_some(found);
         }
-        let found =
-            self.find_imported(module, space, name).or_else(|| self.find_anywhere(module, space, name));
+        let imported = self.find_imported(module, space, name);
+        let found = imported.or_else(|| self.find_anywhere(module, space, name));
+        let is_import = self.scope.table.contains_key(&key(module, IMPORT, name));
+        if imported.is_none() && found.is_some() && !is_import {
+            self.unimported.push((module, name));
+        }
         self.scope.table.insert(key(module, FOUND + space as u64, name), found.unwrap_or(NONE));
         found
     }
 
     fn find_imported(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let table = &self.scope.table;
-        let file = self.modules[module as usize].file;
+        let asking = &self.modules[module as usize];
         let mut at = module;
         for _ in 0..HOPS {
             let from = *table.get(&key(at, IMPORT, name))?;
-            let version = self.version_for(file, from)?;
+            let version = self.versions.meant_by(asking, from)?;
             let chosen = self.modules[version as usize].chosen;
             for exporter in [version, chosen] {
                 if let Some(&found) = table.get(&key(exporter, space as u64, name)) {
@@ -190,10 +149,10 @@ impl Link<'_> {
     }
 
     fn find_anywhere(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
-        let folder = self.scope.folders[self.modules[module as usize].file as usize];
+        let folder = self.versions.folders[self.modules[module as usize].file as usize];
         let near = |&at: &u32| {
             let entry = self.definitions[at as usize];
-            self.modules[entry.module as usize].core || self.scope.folders[entry.file as usize] == folder
+            self.modules[entry.module as usize].core || self.versions.folders[entry.file as usize] == folder
         };
         // The candidates are in the order of rank: the core comes first.
         self.candidates(space, name).find(near).or_else(|| self.candidates(space, name).next())

@@ -5,6 +5,7 @@ use super::scope::Space;
 use crate::diagnostic::Level;
 use crate::mib::ast::{Definition, DefinitionKind, Shape, Span};
 use crate::mib::image::BaseType;
+use crate::mib::lexer::keyword;
 use crate::mib::symbol::{NONE, Symbol};
 
 /// How many types may stand between a SYNTAX and its base type.
@@ -25,18 +26,20 @@ pub(super) struct Resolved {
     pub(super) is_table: bool,
 }
 
-/// The base type that a name stands for wherever it is used: those of the SMI are not redefined.
-pub(crate) fn base_named(name: &str) -> Option<BaseType> {
-    Some(match name {
-        "Integer32" | "INTEGER" => BaseType::Integer,
-        "Counter" | "Counter32" => BaseType::Counter32,
-        "Gauge" | "Gauge32" | "Unsigned32" | "UInteger32" => BaseType::Unsigned32,
-        "TimeTicks" => BaseType::TimeTicks,
-        "IpAddress" | "NetworkAddress" => BaseType::IpAddress,
-        "Opaque" => BaseType::Opaque,
-        "Counter64" => BaseType::Counter64,
-        "BITS" => BaseType::Bits,
-        "NULL" => BaseType::Unknown,
+/// The base type that a keyword stands for wherever it is used: those of the SMI are not redefined.
+pub(super) fn base_named(keyword: Symbol) -> Option<BaseType> {
+    Some(match keyword {
+        keyword::INTEGER32 | keyword::INTEGER => BaseType::Integer,
+        keyword::COUNTER | keyword::COUNTER32 => BaseType::Counter32,
+        keyword::GAUGE | keyword::GAUGE32 | keyword::UNSIGNED32 | keyword::U_INTEGER32 => {
+            BaseType::Unsigned32
+        }
+        keyword::TIME_TICKS => BaseType::TimeTicks,
+        keyword::IP_ADDRESS | keyword::NETWORK_ADDRESS => BaseType::IpAddress,
+        keyword::OPAQUE => BaseType::Opaque,
+        keyword::COUNTER64 => BaseType::Counter64,
+        keyword::BITS => BaseType::Bits,
+        keyword::NULL => BaseType::Unknown,
         _ => return None,
     })
 }
@@ -80,11 +83,11 @@ pub(super) fn resolve(
             }
             Shape::Choice => BaseType::Unknown,
             Shape::Named => {
-                let name = link.word(file, syntax.name);
-                if let Some(base) = base_named(link.names.text(name)) {
+                if let Some(base) = base_named(syntax.name) {
                     resolved.base = base;
                     return Some(resolved);
                 }
+                let name = link.word(file, syntax.name);
                 let Some(found) = link.find(module, Space::Type, name) else {
                     unknown(link, origin, definition, name);
                     return Some(resolved);
