@@ -46,7 +46,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "listeners": listeners,
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
-            "mib": {"modules": snapshot.mib().modules().len(), "nodes": snapshot.mib().nodes().len()},
+            "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
             "alerts_open": counts.open_alerts.iter().sum::<u64>(),
             "outbox": counts.outbox,
             "dead_letters": counts.dead_letters,

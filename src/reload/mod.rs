@@ -1,1 +1,3 @@
 //! reload.
+
+pub mod watch;

@@ -351,6 +351,6 @@ fn report_mibs(problems: &[Diagnostic], metrics: &Metrics) {
 fn report_snapshot(publisher: &Publisher, metrics: &Metrics) {
     let snapshot = publisher.current();
     metrics.snapshot_generation.set(snapshot.generation().0 as i64);
-    metrics.mib_modules.set(snapshot.mib().modules().len() as i64);
+    metrics.mib_modules.set(snapshot.mib().modules().count() as i64);
     metrics.mib_nodes.set(snapshot.mib().nodes().len() as i64);
 }
