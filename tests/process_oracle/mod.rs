@@ -14,7 +14,7 @@ use nereus::wire::{self, Kind, Message};
 
 const CONFIGURATIONS: [&str; 4] = [
     "access: {communities: [{name: core, community: public}, other]}\n",
-    "",
+    "{}",
     "unmatched: drop\n",
     r#"
 listener: [{address: "127.0.0.1:1162", allow: [10.0.0.0/8]}]
