@@ -2,11 +2,15 @@
 //!
 //! Directories are made below `target/tmp`, so that the syncs are real ones.
 
+#![allow(clippy::print_stderr, reason = "rates beside criterion's times")]
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ipnet::IpNet;
 use nereus::config::settings::StorageSettings;
 use nereus::event::{
     AlertChange, AlertId, AlertRecord, AlertState, AlertText, Command, Decided, Effect, EffectKind, Event,
@@ -14,7 +18,7 @@ use nereus::event::{
 };
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
-use nereus::store::{Store, spawn_writer};
+use nereus::store::{EventQuery, Store, spawn_writer};
 use tokio::sync::watch;
 
 const EVENTS: u64 = 200_000;
@@ -130,6 +134,22 @@ fn run(count: u64, does: Does) -> Duration {
     );
     queue.push_control(Command::Stop).expect("an open queue");
     thread.join().expect("no panic");
+    let began = Instant::now();
+    let opened = Store::open(&settings, metrics).expect("a store");
+    eprintln!("opened with {} open alerts in {:.2} s", opened.alerts.len(), began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let source = IpNet::from(IpAddr::from([10, 0, 0, 7]));
+    let page = opened.store.reader().events(&EventQuery { source: Some(source), ..EventQuery::default() });
+    let found = page.expect("a page").events.len();
+    eprintln!(
+        "{found} events of a source among {count} in the live file in {:.3} s",
+        began.elapsed().as_secs_f64()
+    );
+    drop(opened);
+    std::fs::remove_file(settings.path.join("state.db")).expect("the state");
+    let began = Instant::now();
+    Store::open(&settings, Arc::default()).expect("a store");
+    eprintln!("the state made again from {count} events in {:.2} s", began.elapsed().as_secs_f64());
     took
 }
 

@@ -366,9 +366,15 @@ fn a_duration_ends_and_refusals_do_not_count_as_sent_twice() {
 
 /// Answers one request with `status` and `body`; gives the request's head.
 fn admin(status: &'static str, body: &'static str) -> (String, JoinHandle<String>) {
+    let (address, served) = admin_pages(status, vec![body]);
+    (address, std::thread::spawn(move || served.join().unwrap().remove(0)))
+}
+
+/// Answers a request with each of `bodies`; gives the requests' heads.
+fn admin_pages(status: &'static str, bodies: Vec<&'static str>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let served = std::thread::spawn(move || {
+    let serve = move |body: &&str| {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut head = String::new();
@@ -380,8 +386,8 @@ fn admin(status: &'static str, body: &'static str) -> (String, JoinHandle<String
         write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}")
             .unwrap();
         head
-    });
-    (address, served)
+    };
+    (address, std::thread::spawn(move || bodies.iter().map(serve).collect()))
 }
 
 #[test]
@@ -416,13 +422,57 @@ fn events_pass_their_filters_and_no_control_characters() {
 }
 
 #[test]
+fn events_come_page_by_page() {
+    // The second page is empty: the server's time was up before it found anything.
+    let pages = vec![
+        r#"{"events":[{"id":9}],"next":9,"damaged":0}"#,
+        r#"{"events":[],"next":5,"damaged":2}"#,
+        r#"{"events":[{"id":4},{"id":3}],"next":3,"damaged":0}"#,
+    ];
+    let (address, served) = admin_pages("200 OK", pages);
+    let (out, err) = check(&run(&["events", "--json", "--limit", "3", "--admin", &address]), 0);
+    assert_eq!(out, "{\"id\":9}\n{\"id\":4}\n{\"id\":3}\n");
+    assert!(err.contains("2 events are damaged") && err.contains("--limit asks for more"), "{err}");
+    let paths: Vec<String> =
+        served.join().unwrap().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    let expected = ["limit=3", "limit=2&before=9", "limit=2&before=5"];
+    assert_eq!(paths, expected.map(|query| format!("/api/v1/events?{query}")));
+}
+
+#[test]
+fn a_configuration_names_address_token_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("token"), "from-the-configuration").unwrap();
+    std::fs::create_dir(path("mibs")).unwrap();
+    let text = "ACME-MIB DEFINITIONS ::= BEGIN\nIMPORTS enterprises FROM SNMPv2-SMI;\n\
+                acme OBJECT IDENTIFIER ::= { enterprises 55555 }\nEND\n";
+    std::fs::write(path("mibs/ACME-MIB"), text).unwrap();
+    let (address, served) = admin("200 OK", r#"{"alerts":[]}"#);
+    let token = path("token");
+    let mibs = path("mibs");
+    let text = format!(
+        "admin: {{address: \"{address}\", token: {{file: {token}}}}}\nmib: {{directories: [{mibs}]}}\n"
+    );
+    std::fs::write(path("nereus.yaml"), text).unwrap();
+    let (_, err) = check(&run(&["alerts", "-c", &path("nereus.yaml")]), 0);
+    assert!(err.contains("no alerts"), "{err}");
+    assert!(served.join().unwrap().contains("authorization: Bearer from-the-configuration\r\n"));
+    let (out, _) = check(&run(&["mib", "lookup", "-c", &path("nereus.yaml"), "acme"]), 0);
+    assert!(out.contains("1.3.6.1.4.1.55555"), "{out}");
+    std::fs::write(path("nereus.yaml"), "admn: {}\n").unwrap();
+    let (_, err) = check(&run(&["alerts", "-c", &path("nereus.yaml")]), 3);
+    assert!(err.contains("admn"), "{err}");
+}
+
+#[test]
 fn alerts_and_status_read_as_tables_and_as_json() {
     let body = r#"{"alerts":[{"id":1,"alert":"InterfaceDown","severity":"major","state":"firing","count":3,
-        "key":"InterfaceDown|192.0.2.1|3","annotations":{"summary":"core is down"}}]}"#;
+        "labels":{"alertname":"InterfaceDown","severity":"major","source":"192.0.2.1"},"annotations":{"summary":"core is down"}}]}"#;
     let (address, served) = admin("200 OK", body);
     let (out, _) = check(&run(&["alerts", "--all", "--admin", &address]), 0);
-    assert!(served.join().unwrap().starts_with("GET /api/v1/alerts?all=true "));
-    assert!(out.contains("core is down") && out.contains("firing"), "{out}");
+    assert!(served.join().unwrap().starts_with("GET /api/v1/alerts?limit=10000&all=true "));
+    assert!(out.contains("core is down") && out.contains("  source=192.0.2.1  "), "{out}");
 
     let (address, served) = admin("200 OK", r#"{"generation":4,"mib":{"modules":7}}"#);
     let (out, _) = check(&run(&["status", "--admin", &address]), 0);

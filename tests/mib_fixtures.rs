@@ -290,6 +290,21 @@ fn a_name_of_several_oids_must_be_qualified() {
 }
 
 #[test]
+fn what_is_named_by_the_way_is_named_where_nothing_else_is() {
+    let text = "P-MIB DEFINITIONS ::= BEGIN
+        far OBJECT IDENTIFIER ::= { iso std(0) iso8802(8802) ieee802dot1(1) 7 }
+        below OBJECT IDENTIFIER ::= { ieee802dot1 8 }
+        known OBJECT IDENTIFIER ::= { iso(1) org(3) dod(6) far(99) 1 } END";
+    let mib = Mib::compile(&[SourceFile::new("p.mib", text.as_bytes())]).mib;
+    let oid = |name: &str| mib.resolve(name).map(|target| target.oid.to_string());
+    assert_eq!(oid("P-MIB::ieee802dot1").as_deref(), Ok("1.0.8802.1"));
+    assert_eq!(oid("below").as_deref(), Ok("1.0.8802.1.8"));
+    // What has a definition is never meant by such a name.
+    assert_eq!(oid("far").as_deref(), Ok("1.0.8802.1.7"));
+    assert_eq!(oid("dod").as_deref(), Ok("1.3.6"));
+}
+
+#[test]
 fn cycles_and_chains_are_harmless() {
     let mut text = String::from("C-MIB DEFINITIONS ::= BEGIN IMPORTS x FROM D-MIB;\n");
     text += "a OBJECT IDENTIFIER ::= { b 1 }\nb OBJECT IDENTIFIER ::= { a 1 }\nself OBJECT IDENTIFIER ::= { self 1 }\n";

@@ -1,6 +1,7 @@
 //! The client of a running Nereus' admin API: one request, one bounded answer, errors that name the address.
 
 use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub(super) struct AdminArgs {
     /// The admin address of the running Nereus [default: http://127.0.0.1:9090]
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
+    /// The configuration file of the running Nereus, for its admin address and token
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A file that holds the bearer token; else the variable NEREUS_ADMIN_TOKEN does
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -50,14 +54,37 @@ impl AdminArgs {
     /// # Errors
     /// [`Failure::Usage`] for an address that is none, [`Failure::Unable`] for a token that cannot be read.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        let base = base(self.admin.as_deref().unwrap_or(DEFAULT_ADMIN))?;
-        let token = match &self.token_file {
-            Some(path) => Some(read_token(path)?),
-            None => std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
+        let settings = self.config.as_deref().map(super::run::settings).transpose()?;
+        let settings = settings.as_ref().map(|settings| &*settings.admin);
+        let base = match (&self.admin, settings) {
+            (Some(admin), _) => base(admin)?,
+            (None, Some(settings)) => format!("http://{}", reachable(settings.address)),
+            (None, None) => DEFAULT_ADMIN.to_owned(),
         };
-        let authorization = token.map(|token| bearer(&token)).transpose()?;
+        let authorization = match (&self.token_file, std::env::var(TOKEN_VARIABLE)) {
+            (Some(path), _) => Some(bearer(&read_token(path)?)?),
+            (None, Ok(token)) if !token.is_empty() => Some(bearer(&token)?),
+            _ => {
+                // The token for reading is enough for what is asked here.
+                let token = settings.and_then(|admin| admin.read_token.as_ref().or(admin.token.as_ref()));
+                let text = token.map(|token| std::str::from_utf8(token.expose()));
+                let text =
+                    text.transpose().map_err(|_| Failure::Unable("the token is no text".to_owned()))?;
+                text.map(bearer).transpose()?
+            }
+        };
         Ok(Client { base, authorization })
     }
+}
+
+/// Where a Nereus that listens on `address` is reached from the same machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Scheme, authority and path of an address, without a slash at the end.
@@ -259,6 +286,15 @@ mod tests {
         }
         for text in ["ftp://nms", "http://", "http://u:p@nms", "http://nms/?a=b", "http://a b"] {
             assert!(matches!(base(text), Err(Failure::Usage(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_reached_by_loopback() {
+        for (listens, reached) in
+            [("0.0.0.0:9090", "127.0.0.1:9090"), ("[::]:1", "[::1]:1"), ("192.0.2.1:9090", "192.0.2.1:9090")]
+        {
+            assert_eq!(reachable(listens.parse().unwrap()), reached.parse().unwrap());
         }
     }
 

@@ -15,23 +15,30 @@ pub(super) struct NameArgs {
     /// A folder of MIB files, read recursively; may be given more than once
     #[arg(long, value_name = "DIR")]
     mibs: Vec<PathBuf>,
+    /// A configuration file, for the folders that its `mib.directories` names
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl NameArgs {
     /// The built-in names alone, or the folders' over them.
     ///
     /// # Errors
-    /// [`Failure::Unable`] where a folder cannot be read.
+    /// [`Failure::Unable`] where a folder cannot be read, [`Failure::Undone`] where the configuration has errors.
     pub(super) fn load(&self) -> Result<Arc<Mib>, Failure> {
-        if self.mibs.is_empty() {
+        let mut folders = self.mibs.clone();
+        if let Some(path) = &self.config {
+            folders.extend_from_slice(&super::run::settings(path)?.mib.directories);
+        }
+        if folders.is_empty() {
             return Ok(Mib::builtin());
         }
-        for folder in &self.mibs {
+        for folder in &folders {
             std::fs::read_dir(folder).map_err(|error| {
                 Failure::Unable(format!("cannot read the folder {}: {error}", folder.display()))
             })?;
         }
-        let (files, mut problems) = read_directories(&self.mibs);
+        let (files, mut problems) = read_directories(&folders);
         let compiled = Mib::compile(&files);
         problems.extend(compiled.diagnostics);
         let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();

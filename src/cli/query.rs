@@ -1,12 +1,16 @@
 //! `nereus events`, `alerts`, `status`: what a running Nereus has seen, and how it is.
 
 use clap::Args;
+use comfy_table::Cell;
 use serde_json::Value;
 
 use super::client::AdminArgs;
-use super::failure::Failure;
+use super::failure::{Failure, note};
 use super::output::{self, Out, brief};
 use crate::severity::Severity;
+
+/// The most that the admin API gives at once.
+const PAGE: u64 = 10_000;
 
 /// The arguments of `nereus events`.
 #[derive(Args)]
@@ -30,8 +34,8 @@ pub(super) struct EventsArgs {
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
     /// The newest so many
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
     #[command(flatten)]
     admin: AdminArgs,
     /// One JSON object a line
@@ -78,24 +82,61 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
         ("trap", args.trap.clone()),
         ("severity", args.severity.map(|severity| severity.to_string())),
         ("rule", args.rule.clone()),
-        ("limit", args.limit.map(|limit| limit.to_string())),
     ];
     let filters: Vec<_> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let answer = args.admin.client()?.get("/api/v1/events", &filters)?;
-    let header = ["TIME", "ID", "SOURCE", "NOTIFICATION", "SEVERITY", "ALERT", "VARBINDS"];
-    list(answer, "events", &header, args.json, out, |event| {
-        let text = |name| brief(event.get(name));
-        let name = if event["trap_name"].is_null() { text("trap_oid") } else { text("trap_name") };
-        vec![
-            output::cell(&text("time")),
-            output::cell(&text("id")),
-            output::cell(&text("source")),
-            output::cell(&name),
-            output::severity(&text("severity")),
-            output::cell(&text("alert")),
-            output::cell(&varbinds(&event["varbinds"])),
-        ]
-    })
+    let client = args.admin.client()?;
+    let mut left = args.limit;
+    let mut older = None;
+    let mut reached = u64::MAX;
+    let mut table = output::table(&["TIME", "ID", "SOURCE", "NOTIFICATION", "SEVERITY", "ALERT", "VARBINDS"]);
+    loop {
+        let mut page = filters.clone();
+        page.push(("limit", left.min(PAGE).to_string()));
+        page.extend(older.take().map(|before| ("before", before)));
+        let mut answer = client.get("/api/v1/events", &page)?;
+        let events = items(&mut answer, "events")?;
+        for event in &events {
+            if args.json {
+                out.json(event)?;
+            } else {
+                table.add_row(event_row(event));
+            }
+        }
+        if let Some(damaged @ 1..) = answer["damaged"].as_u64() {
+            note(&format!("{damaged} events are damaged on disk and left out"));
+        }
+        left = left.saturating_sub(events.len() as u64);
+        // A page may be short, even empty: the server bounds its time, not only its rows. Each reaches further back.
+        let next = answer["next"].as_u64().filter(|next| *next < reached);
+        reached = next.unwrap_or(0);
+        older = next.map(|next| next.to_string());
+        if older.is_none() || left == 0 {
+            break;
+        }
+    }
+    if !table.is_empty() {
+        out.table(&table)?;
+    } else if !args.json {
+        note("no events");
+    }
+    if older.is_some() {
+        note("there are older ones; --limit asks for more");
+    }
+    Ok(())
+}
+
+fn event_row(event: &Value) -> [Cell; 7] {
+    let text = |name| brief(event.get(name));
+    let name = if event["trap_name"].is_null() { text("trap_oid") } else { text("trap_name") };
+    [
+        output::cell(&text("time")),
+        output::cell(&text("id")),
+        output::cell(&text("source")),
+        output::cell(&name),
+        output::severity(&text("severity")),
+        output::cell(&text("alert")),
+        output::cell(&varbinds(&event["varbinds"])),
+    ]
 }
 
 /// `ifIndex.3=3, ifOperStatus.3=down`
@@ -126,23 +167,47 @@ fn varbinds(varbinds: &Value) -> String {
 /// # Errors
 /// What the client says.
 pub(super) fn alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
-    let filters = if args.all { vec![("all", "true".to_owned())] } else { Vec::new() };
-    let answer = args.admin.client()?.get("/api/v1/alerts", &filters)?;
-    let header = ["ID", "SEVERITY", "STATE", "ALERT", "KEY", "COUNT", "FIRST SEEN", "LAST SEEN", "SUMMARY"];
-    list(answer, "alerts", &header, args.json, out, |alert| {
-        let text = |name| brief(alert.get(name));
-        vec![
-            output::cell(&text("id")),
-            output::severity(&text("severity")),
-            output::cell(&text("state")),
-            output::cell(&text("alert")),
-            output::cell(&text("key")),
-            output::cell(&text("count")),
-            output::cell(&text("first_seen")),
-            output::cell(&text("last_seen")),
-            output::cell(&brief(alert["annotations"].get("summary"))),
-        ]
-    })
+    let mut filters = vec![("limit", PAGE.to_string())];
+    filters.extend(args.all.then(|| ("all", "true".to_owned())));
+    let mut answer = args.admin.client()?.get("/api/v1/alerts", &filters)?;
+    let alerts = items(&mut answer, "alerts")?;
+    if args.json {
+        alerts.iter().try_for_each(|alert| out.json(alert))?;
+    } else if alerts.is_empty() {
+        note("no alerts");
+    } else {
+        let header =
+            ["ID", "SEVERITY", "STATE", "ALERT", "LABELS", "COUNT", "FIRST SEEN", "LAST SEEN", "SUMMARY"];
+        let mut table = output::table(&header);
+        for alert in &alerts {
+            table.add_row(alert_row(alert));
+        }
+        out.table(&table)?;
+    }
+    if alerts.len() as u64 == PAGE {
+        note(&format!("these are the newest {PAGE}; there may be more"));
+    }
+    Ok(())
+}
+
+fn alert_row(alert: &Value) -> [Cell; 9] {
+    let text = |name| brief(alert.get(name));
+    let mut labels = alert["labels"].clone();
+    if let Value::Object(labels) = &mut labels {
+        // These have columns of their own.
+        labels.retain(|name, _| name != "alertname" && name != "severity");
+    }
+    [
+        output::cell(&text("id")),
+        output::severity(&text("severity")),
+        output::cell(&text("state")),
+        output::cell(&text("alert")),
+        output::cell(&brief(Some(&labels))),
+        output::cell(&text("count")),
+        output::cell(&text("first_seen")),
+        output::cell(&text("last_seen")),
+        output::cell(&brief(alert["annotations"].get("summary"))),
+    ]
 }
 
 /// Prints how Nereus is.
@@ -176,30 +241,12 @@ pub(super) fn status(args: &StatusArgs, out: &mut Out) -> Result<(), Failure> {
     out.table(&table)
 }
 
-/// The items below `name` of an answer: a line each, or a row each.
-fn list(
-    mut answer: Value,
-    name: &str,
-    header: &[&str],
-    json: bool,
-    out: &mut Out,
-    row: impl Fn(&Value) -> Vec<comfy_table::Cell>,
-) -> Result<(), Failure> {
-    let Some(Value::Array(items)) = answer.get_mut(name).map(Value::take) else {
-        return Err(unexpected(name));
-    };
-    if json {
-        return items.iter().try_for_each(|item| out.json(item));
+/// The list below `name` of an answer.
+fn items(answer: &mut Value, name: &str) -> Result<Vec<Value>, Failure> {
+    match answer.get_mut(name).map(Value::take) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => Err(unexpected(name)),
     }
-    if items.is_empty() {
-        super::failure::note(&format!("no {name}"));
-        return Ok(());
-    }
-    let mut table = output::table(header);
-    for item in &items {
-        table.add_row(row(item));
-    }
-    out.table(&table)
 }
 
 fn unexpected(what: &str) -> Failure {

@@ -93,6 +93,17 @@ pub(super) fn check(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
     if failed { Err(Failure::Bad) } else { Ok(()) }
 }
 
+/// The settings of a file that another question needs. Its warnings are not told: they are no answer to it.
+///
+/// # Errors
+/// [`Failure::Undone`], with every problem told.
+pub(super) fn settings(path: &Path) -> Result<Settings, Failure> {
+    config::load(path).map(|loaded| loaded.settings).map_err(|problems| {
+        tell(&problems.diagnostics);
+        Failure::Undone
+    })
+}
+
 /// The settings of a file; its warnings are told.
 fn load(path: &Path) -> Result<(Settings, Vec<config::Input>), Failure> {
     match config::load(path) {

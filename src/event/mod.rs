@@ -97,6 +97,10 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        // Past what RFC 3339 can say (an alert that never expires), as Display writes it.
+        if let Some(micros) = text.strip_suffix("us").and_then(|digits| digits.parse().ok()) {
+            return Ok(Self(micros));
+        }
         let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Self(time.as_microsecond()))
     }

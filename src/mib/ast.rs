@@ -110,6 +110,8 @@ pub(crate) enum DefinitionKind {
     Capabilities,
     /// A macro that the vendor made up, with an OID for a value.
     Other,
+    /// `name(number)` inside of another one's value: names that OID where nobody defines the name.
+    Passing,
 }
 
 impl DefinitionKind {

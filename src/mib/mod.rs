@@ -1,7 +1,7 @@
 //! MIBs: from vendors' files to names, types and rendered values.
 //!
 //! # The way of a file
-//! [`source`] reads the directories. Each file is parsed on its own into a compact record (`lexer`,
+//! [`read_directories`] reads them. Each file is parsed on its own into a compact record (`lexer`,
 //! `parser`, `ast`); nothing in it stops the parser, problems are collected. All records are linked
 //! (`resolve`) into one flat, immutable [`Mib`] (`image`, `trie`).
 //!

@@ -164,7 +164,7 @@ impl Store {
             notes.push(Diagnostic::error("storage-damaged-rows", text));
         }
         state.set_clean(false).map_err(failed)?;
-        show_dead_letters(&state, &metrics);
+        show_dead_letters(&mut state, &metrics);
         metrics
             .storage_size_bytes
             .set(shared.size().map_or(0, |size| i64::try_from(size).unwrap_or(i64::MAX)));
@@ -314,9 +314,12 @@ fn replace_state(shared: &Shared, now: Timestamp) -> rusqlite::Result<State> {
     Ok(state)
 }
 
-fn show_dead_letters(state: &State, metrics: &Metrics) {
-    metrics.dead_letters.reset();
-    for (webhook, letters) in state.dead_letters().unwrap_or_default() {
-        metrics.dead_letters.with_label_values(&[&webhook]).set(letters);
+/// Sets the gauge anew; a webhook whose letters are gone shows 0.
+fn show_dead_letters(state: &mut State, metrics: &Metrics) {
+    let letters = state.dead_letters().unwrap_or_default();
+    state.lettered.extend(letters.iter().map(|(webhook, _)| webhook.clone()));
+    for webhook in &state.lettered {
+        let number = letters.iter().find(|(of, _)| of == webhook).map_or(0, |(_, number)| *number);
+        metrics.dead_letters.with_label_values(&[webhook]).set(number);
     }
 }

@@ -208,7 +208,7 @@ impl Reader {
             match walked {
                 Ok(()) => {}
                 Err(error) if Trouble::of(&error) == Trouble::Damaged => {
-                    self.damaged(1, &file.path.display().to_string(), &error);
+                    self.damaged(&file.path.display().to_string(), &error);
                     page.damaged += 1;
                     before = before.min(file.first.load(Ordering::Relaxed));
                 }
@@ -440,7 +440,7 @@ impl Reader {
                 Ok(value) => found.push(value),
                 Err(error) if row::is_damaged_row(&error) => {
                     self.shared.damaged_rows.fetch_add(1, Ordering::Relaxed);
-                    self.damaged(1, files::STATE, &error);
+                    self.damaged(files::STATE, &error);
                 }
                 Err(error) => return Err(failed(error)),
             }
@@ -478,10 +478,10 @@ impl Reader {
         result
     }
 
-    fn damaged(&self, rows: u64, file: &str, error: &rusqlite::Error) {
+    fn damaged(&self, file: &str, error: &rusqlite::Error) {
         // The first ones, then one for every thousand: a damaged page may hold many.
         let before = self.shared.damaged_rows.load(Ordering::Relaxed);
-        if before < 10 || before % 1000 < rows {
+        if before < 10 || before.is_multiple_of(1000) {
             tracing::warn!(component = "storage", file, %error, "A row could not be read and is skipped");
         }
     }

@@ -121,6 +121,8 @@ pub(super) struct State {
     uncounted: Uncounted,
     /// Webhooks that ever got an outbox row, as far as is known.
     pub(super) outboxes: BTreeSet<Arc<str>>,
+    /// Webhooks that have dead letters or had some.
+    pub(super) lettered: BTreeSet<String>,
     /// Whether webhooks were served since the marks were last written.
     pub(super) marks_due: bool,
 }
@@ -154,6 +156,7 @@ impl State {
             was_clean,
             uncounted: Uncounted::default(),
             outboxes: BTreeSet::new(),
+            lettered: BTreeSet::new(),
             marks_due: false,
         })
     }

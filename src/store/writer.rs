@@ -19,7 +19,7 @@ use super::journal::{self, Appended, Journal};
 use super::retention;
 use super::state::State;
 use crate::config::settings::StorageSettings;
-use crate::event::{Command, Queue, Timestamp};
+use crate::event::{Command, Delivered, Queue, Timestamp};
 use crate::metrics::{DropReason, Metrics};
 
 /// Commits begin no closer together than this under load: a sync costs the same for one row and for a thousand.
@@ -29,6 +29,7 @@ const PLENTY: usize = 256 << 10;
 /// How often sizes are measured, marks written and indexes begun.
 const TICK: Duration = Duration::from_secs(10);
 const RETENTION: Duration = Duration::from_secs(3600);
+const RETENTION_WHEN_FULL: Duration = Duration::from_secs(60);
 /// The wait between tries of a write that the disk refused: from, to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How long the disk may still refuse once the program ends.
@@ -184,7 +185,6 @@ impl Writer {
         self.stopping = batch.iter().any(|command| matches!(command, Command::Stop));
         let mut at = 0;
         while at < batch.len() {
-            self.last_commit = Instant::now();
             let Some(appended) = self.retry(|writer| writer.append(&batch[at..])) else {
                 self.count_lost(&batch[at..]);
                 return true;
@@ -224,6 +224,7 @@ impl Writer {
     fn append(&mut self, commands: &[Command]) -> rusqlite::Result<Appended> {
         #[cfg(test)]
         self.shared.limit_pages(self.journal.connection())?;
+        self.last_commit = Instant::now();
         let result = self.journal.append(commands, &[]);
         if result.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Damaged) {
             // What was committed stays in the damaged file for the next start; this goes into another one.
@@ -251,8 +252,10 @@ impl Writer {
             Ok(()) => {
                 let change = state.position.last_change;
                 self.applied.send_if_modified(|shown| mem::replace(shown, change.max(*shown)) < change);
-                if chunk.iter().any(|command| matches!(command, Command::Delivered(_))) {
-                    super::show_dead_letters(state, &self.metrics);
+                for command in chunk {
+                    if let Command::Delivered(Delivered::Dead { webhook, .. }) = command {
+                        self.metrics.dead_letters.with_label_values(&[&**webhook]).inc();
+                    }
                 }
             }
             // It must be closed before another file takes its name.
@@ -282,6 +285,11 @@ impl Writer {
                 }
                 Err(error) => {
                     self.complain(&error);
+                    // Files may have come of age since, or the disk be smaller than storage.max_size says.
+                    if Trouble::of(&error) == Trouble::Space && Instant::now() >= self.next_retention {
+                        self.next_retention = Instant::now() + RETENTION_WHEN_FULL;
+                        self.retain();
+                    }
                     if !self.wait(wait) {
                         tracing::error!(component = "storage", %error, "Gave up on the disk at the program's end");
                         return None;

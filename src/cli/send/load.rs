@@ -142,9 +142,8 @@ impl Sender {
         const PATIENCE: Duration = Duration::from_secs(1);
         let mut since = None;
         loop {
-            let error = match self.sockets[at].socket.send(datagram) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let Err(error) = self.sockets[at].socket.send(datagram) else {
+                return Ok(());
             };
             match error.kind() {
                 io::ErrorKind::Interrupted => continue,

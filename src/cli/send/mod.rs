@@ -163,7 +163,7 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
             });
         }
         return out.line(&format!(
-            "sent {} to {to}: {version}, {varbinds} varbinds, {octets} octets",
+            "sent {} to {to}: {version}, varbinds: {varbinds}, octets: {octets}",
             message.trap_name
         ));
     };

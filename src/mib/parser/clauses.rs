@@ -6,6 +6,7 @@ use crate::mib::ast::{Access, Definition, DefinitionKind, Item, Part, Span, Stat
 use crate::mib::display::is_hint;
 use crate::mib::lexer::{self, Token, TokenKind, keyword};
 use crate::mib::symbol::NONE;
+use crate::oid::MAX_ARCS;
 
 impl File<'_> {
     /// From behind the macro's name to the end of the value.
@@ -363,6 +364,7 @@ impl File<'_> {
             return Span::new(start, self.record.parts.len());
         }
         let mut sound = true;
+        let mut passing = Vec::new();
         loop {
             let token = self.peek();
             match token.kind {
@@ -378,6 +380,10 @@ impl File<'_> {
                     self.at += 1;
                     let number = self.number_in_parentheses(&mut sound);
                     self.record.parts.push(Part { name: token.symbol, number });
+                    let inner = self.peek().kind != CLOSE && self.record.parts.len() > start + 1;
+                    if number.is_some() && inner {
+                        passing.push(token);
+                    }
                 }
                 TokenKind::Number => {
                     self.at += 1;
@@ -394,8 +400,26 @@ impl File<'_> {
         }
         if !sound {
             self.record.parts.truncate(start);
+        } else if self.record.parts.len() <= start + MAX_ARCS {
+            self.passing(start, &passing);
         }
         Span::new(start, self.record.parts.len())
+    }
+
+    /// The inner components that were named by the way.
+    fn passing(&mut self, start: usize, names: &[Token]) {
+        let mut at = start;
+        for token in names {
+            while self.record.parts.get(at).is_some_and(|part| part.name != token.symbol) {
+                at += 1;
+            }
+            let mut definition = Definition::new(token.symbol, DefinitionKind::Passing);
+            definition.oid = Span::new(start, at + 1);
+            definition.at = token.start;
+            definition.line = self.lines.locate(token.start as usize).0;
+            self.record.definitions.push(definition);
+            at += 1;
+        }
     }
 
     fn number_in_parentheses(&mut self, sound: &mut bool) -> Option<u32> {

@@ -102,6 +102,7 @@ fn plain_kind(kind: DefinitionKind) -> Kind {
         DefinitionKind::Capabilities => Kind::Capabilities,
         DefinitionKind::ObjectIdentifier
         | DefinitionKind::Other
+        | DefinitionKind::Passing
         | DefinitionKind::Type
         | DefinitionKind::TextualConvention => Kind::Node,
     }
@@ -157,8 +158,8 @@ type Preference = (bool, bool, bool, Reverse<u64>);
 
 fn preference(link: &Link<'_>, entry: DefinitionEntry) -> Preference {
     let module = &link.modules[entry.module as usize];
-    let old = module.chosen != entry.module;
     let kind = link.definition(entry).kind;
+    let old = module.chosen != entry.module || kind == DefinitionKind::Passing;
     let typed =
         matches!(kind, DefinitionKind::ObjectType | DefinitionKind::Notification | DefinitionKind::Trap);
     (old, !typed, !module.core, Reverse(module.last_updated))

@@ -2,6 +2,7 @@
 
 use super::{DefinitionEntry, Link};
 use crate::diagnostic::Level;
+use crate::mib::ast::DefinitionKind;
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
 
 /// How many definitions of one name are looked at when it was not imported.
@@ -41,7 +42,12 @@ pub(super) fn build(link: &mut Link<'_>) {
     };
     let mut kept = Vec::with_capacity(link.definitions.len());
     let mut twice = Vec::new();
+    let mut passing = Vec::new();
     for &entry in &link.definitions {
+        if link.definition(entry).kind == DefinitionKind::Passing {
+            passing.push(entry);
+            continue;
+        }
         let space = space_of(link, entry);
         let slot = scope.table.entry(key(entry.module, space as u64, entry.name));
         match slot {
@@ -71,6 +77,16 @@ pub(super) fn build(link: &mut Link<'_>) {
     scope.next = vec![NONE; kept.len()];
     for (number, entry) in kept.iter().enumerate().rev() {
         scope.next[number] = std::mem::replace(&mut scope.first[entry.name as usize], number as u32);
+    }
+    // What is only named by the way counts where nobody defines the name, and once.
+    for entry in passing {
+        let first = &mut scope.first[entry.name as usize];
+        if *first == NONE {
+            *first = kept.len() as u32;
+            scope.table.insert(key(entry.module, Space::Value as u64, entry.name), kept.len() as u32);
+            scope.next.push(NONE);
+            kept.push(entry);
+        }
     }
     link.definitions = kept;
     link.scope = scope;

@@ -1,0 +1,246 @@
+//! Queries, the webhooks' side, retention.
+
+use super::*;
+
+#[test]
+fn queries_filter_and_page_over_all_files() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let mut store = open(&settings).store;
+    for number in 1..=60 {
+        let mut command = decided(number, Some(number % 3), Vec::new());
+        if let Command::Event(decided) = &mut command {
+            let last = u8::try_from(number % 5).unwrap();
+            decided.event.source = if number % 10 == 9 {
+                "2001:db8::1".parse().unwrap()
+            } else {
+                IpAddr::from([10, 0, last, 1])
+            };
+            if number % 4 == 0 {
+                decided.event.trap_oid = "1.3.6.1.4.1.9.9.43.2.0.1".parse().unwrap();
+                decided.event.effects[0].kind = EffectKind::Raise(Severity::Info);
+            }
+            if number % 6 == 0 {
+                decided.event.effects.clear();
+            }
+        }
+        commit(&mut store, &[command]);
+        if number % 20 == 0 {
+            store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+        }
+    }
+    let reader = store.reader();
+    let numbers = |query: EventQuery| -> Vec<u64> {
+        let page = reader.events(&query).unwrap();
+        assert_eq!(page.damaged, 0);
+        page.events.iter().map(|event| (event.id.0 - u64::try_from(BASE).unwrap()) / 1_000_000).collect()
+    };
+    let expected = |keep: fn(&u64) -> bool| -> Vec<u64> { (1..=60).rev().filter(keep).collect() };
+    let all = EventQuery { limit: 1000, ..EventQuery::default() };
+    assert_eq!(numbers(all.clone()), expected(|_| true));
+    assert_eq!(
+        numbers(EventQuery { source: Some("10.0.2.1/32".parse().unwrap()), ..all.clone() }),
+        expected(|n| n % 5 == 2)
+    );
+    assert_eq!(
+        numbers(EventQuery { source: Some("10.0.2.0/23".parse().unwrap()), ..all.clone() }),
+        expected(|n| n % 10 != 9 && (2..=3).contains(&(n % 5)))
+    );
+    assert_eq!(
+        numbers(EventQuery { source: Some("2001:db8::/32".parse().unwrap()), ..all.clone() }),
+        expected(|n| n % 10 == 9)
+    );
+    assert_eq!(
+        numbers(EventQuery { trap: Some("1.3.6.1.4.1.9".parse().unwrap()), ..all.clone() }),
+        expected(|n| n % 4 == 0)
+    );
+    assert_eq!(numbers(EventQuery { trap: Some("1".parse().unwrap()), ..all.clone() }).len(), 60);
+    assert_eq!(numbers(EventQuery { trap: Some("2".parse().unwrap()), ..all.clone() }).len(), 0);
+    assert_eq!(
+        numbers(EventQuery { severity: Some(Severity::Info), ..all.clone() }),
+        expected(|n| n % 4 == 0 && n % 6 != 0)
+    );
+    assert_eq!(numbers(EventQuery { rule: Some("link".into()), ..all.clone() }), expected(|n| n % 6 != 0));
+    assert_eq!(numbers(EventQuery { rule: Some("none".into()), ..all.clone() }).len(), 0);
+    assert_eq!(numbers(EventQuery { alert: Some(AlertId(2)), ..all.clone() }), expected(|n| n % 3 == 2));
+    let span = EventQuery {
+        since: Some(Timestamp(BASE + 15 * SECOND)),
+        until: Some(Timestamp(BASE + 25 * SECOND)),
+        ..all.clone()
+    };
+    assert_eq!(numbers(span.clone()), expected(|n| (15..=25).contains(n)));
+    // Pages meet without a gap, whatever the page's size.
+    for limit in 1..25 {
+        let (mut seen, mut before) = (Vec::new(), None);
+        loop {
+            let page = reader
+                .events(&EventQuery { limit, before, severity: Some(Severity::Major), ..all.clone() })
+                .unwrap();
+            seen.extend(page.events.iter().map(|event| event.id));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<_> = expected(|n| n % 4 != 0 && n % 6 != 0).into_iter().map(id_of).collect();
+        assert_eq!(seen, expected, "pages of {limit}");
+    }
+    // The same after the closed files were indexed.
+    for file in store.shared.journals().iter().take(3) {
+        journal::index(&file.path).unwrap();
+    }
+    let reader = store.reader();
+    let found = reader.events(&EventQuery { source: Some("10.0.2.1/32".parse().unwrap()), ..all }).unwrap();
+    assert_eq!(found.events.len(), 12);
+}
+
+#[test]
+fn a_long_walk_gives_what_it_has_and_a_place_to_go_on() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    let commands: Vec<_> = (1..=45_000).map(|number| decided(number, None, Vec::new())).collect();
+    commit(&mut store, &commands);
+    let reader = store.reader();
+    let rare =
+        EventQuery { severity: Some(Severity::Critical), patience: Duration::ZERO, ..EventQuery::default() };
+    let (mut calls, mut before) = (0, None);
+    loop {
+        let page = reader.events(&EventQuery { before, ..rare.clone() }).unwrap();
+        assert!(page.events.is_empty());
+        calls += 1;
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(calls, 3, "windows of 20,000 rows");
+}
+
+#[test]
+fn a_linkdown_takes_less_than_300_octets() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    let commands: Vec<_> =
+        (1..=20_000).map(|number| decided(number, Some(number % 100), Vec::new())).collect();
+    commit(&mut store, &commands);
+    files::checkpoint(store.journal.connection()).unwrap();
+    let size = fs::metadata(&store.journal.file().path).unwrap().len();
+    let row = size / 20_000;
+    assert!(row <= 300, "a row takes {row} octets");
+}
+
+#[test]
+fn the_outbox_keeps_order_tries_again_and_parks_the_dead() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let metrics = Arc::new(Metrics::new());
+    let mut store = Store::open(&settings, metrics.clone()).unwrap().store;
+    commit(&mut store, &[raise(1, 1, 1), raise(2, 2, 2), raise(3, 3, 3)]);
+    let reader = store.reader();
+    let rows = reader.outbox("hook", 0, 10).unwrap();
+    assert_eq!(
+        rows.iter().map(|row| (row.record.change, row.attempts)).collect::<Vec<_>>(),
+        [(1, 0), (2, 0), (3, 0)]
+    );
+    assert_eq!(reader.outbox_depth("hook").unwrap(), (3, Some(Timestamp(BASE))));
+    assert_eq!(reader.outbox_depth("other").unwrap(), (0, None));
+    let retry = Delivered::Retry { rows: vec![(rows[0].row, 4, Timestamp(500))] };
+    let dead = Delivered::Dead {
+        webhook: "hook".into(),
+        row: Some(rows[1].row),
+        record: Box::new(rows[1].record.clone()),
+        reason: "400 Bad Request".into(),
+    };
+    commit(&mut store, &[Command::Delivered(retry), Command::Delivered(dead)]);
+    let left: Vec<_> = reader.outbox("hook", 0, 10).unwrap();
+    assert_eq!(
+        left.iter().map(|row| (row.row, row.attempts, row.not_before)).collect::<Vec<_>>(),
+        [(rows[0].row, 4, Timestamp(500)), (rows[2].row, 0, left[1].not_before)],
+        "a failed row keeps its place before those behind it"
+    );
+    let due: Vec<_> = reader.outbox("hook", rows[0].row, 10).unwrap().iter().map(|row| row.row).collect();
+    assert_eq!(due, [rows[2].row]);
+    commit(&mut store, &[Command::Delivered(Delivered::Rows(due))]);
+    let left = reader.outbox("hook", 0, 10).unwrap();
+    assert_eq!((left.len(), left[0].attempts, left[0].not_before), (1, 4, Timestamp(500)));
+    let letters = reader.dead_letters(Some("hook"), None, 10).unwrap();
+    assert_eq!((letters.len(), &*letters[0].reason, letters[0].record.change), (1, "400 Bad Request", 2));
+    assert!(reader.dead_letters(Some("other"), None, 10).unwrap().is_empty());
+    // A row's number is never given again, so that a late word about it harms none.
+    commit(&mut store, &[Command::Delivered(Delivered::Rows(vec![rows[0].row])), raise(4, 4, 4)]);
+    assert!(reader.outbox("hook", 0, 10).unwrap()[0].row > rows[2].row);
+    show_dead_letters(&mut store.state, &metrics);
+    assert_eq!(metrics.dead_letters.with_label_values(&["hook"]).get(), 1);
+}
+
+#[test]
+fn alerts_are_listed_by_change_and_for_resending() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    commit(&mut store, &(1..=6).map(|number| raise(number, number, number)).collect::<Vec<_>>());
+    let resolved = |alert, number_of_change, at| {
+        change(record(alert, number_of_change, AlertState::Resolved, 1, at), &[])
+    };
+    commit(&mut store, &[Command::Changes(vec![resolved(2, 7, 100), resolved(4, 8, 200)])]);
+    let reader = store.reader();
+    let changes = |records: Vec<AlertRecord>| records.iter().map(|alert| alert.change).collect::<Vec<_>>();
+    assert_eq!(changes(reader.alerts_changed_after(3, 3).unwrap()), [5, 6, 7]);
+    assert_eq!(changes(reader.alerts_changed_after(7, 10).unwrap()), [8]);
+    let since = Timestamp(BASE + 150 * SECOND);
+    assert_eq!(changes(reader.alerts_to_resend(since, AlertId(0), 3).unwrap()), [1, 3, 8]);
+    assert_eq!(changes(reader.alerts_to_resend(since, AlertId(4), 3).unwrap()), [5, 6]);
+    assert_eq!(reader.alerts(&AlertQuery::default()).unwrap().len(), 4);
+    let paged = AlertQuery { before: Some(AlertId(5)), limit: 1, ..AlertQuery::default() };
+    assert_eq!(reader.alerts(&paged).unwrap()[0].id, AlertId(3));
+    assert_eq!(reader.alert(AlertId(4)).unwrap().unwrap().state, AlertState::Resolved);
+    assert_eq!(reader.alert(AlertId(9)).unwrap(), None);
+    assert_eq!(reader.counts().unwrap().open_alerts, [0, 0, 0, 4, 0]);
+}
+
+#[test]
+fn retention_unlinks_whole_files_and_carries_open_alerts_on() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let mut store = open(&settings).store;
+    commit(&mut store, &[raise(1, 1, 1), raise(2, 2, 2)]);
+    store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+    commit(&mut store, &[raise(3, 3, 3)]);
+    let ended = change(record(2, 4, AlertState::Resolved, 1, 3), &[]);
+    commit(&mut store, &[Command::Changes(vec![ended])]);
+    store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+    commit(&mut store, &[decided(100, None, Vec::new())]);
+    let mut run = |settings: &StorageSettings, now: i64| {
+        retention::run(
+            &store.shared,
+            settings,
+            &mut store.journal,
+            &store.state,
+            Timestamp(BASE + now * SECOND),
+        )
+        .unwrap()
+    };
+    let short = StorageSettings { retention: Duration::from_secs(50), ..settings.clone() };
+    assert_eq!(run(&short, 40), retention::Retained::default());
+    assert_eq!(run(&short, 52).unlinked, 0, "the newest event of the oldest file is 50 s old");
+    assert_eq!(run(&short, 53), retention::Retained { unlinked: 1, carried: 1, too_large: false });
+    let small = StorageSettings { max_size: 1, ..settings.clone() };
+    assert_eq!(run(&small, 60), retention::Retained { unlinked: 1, carried: 1, too_large: true });
+    let reader = store.reader();
+    assert_eq!(reader.events(&EventQuery::default()).unwrap().events.len(), 1);
+    // The journal alone still makes the alerts, though the files are gone that raised them.
+    drop(store);
+    fs::remove_file(settings.path.join("state.db")).unwrap();
+    let opened = open(&settings);
+    assert_eq!(opened.alerts.iter().map(|alert| alert.id.0).collect::<Vec<_>>(), [1, 3]);
+    assert!(codes(&opened).contains(&"storage-rebuilt"));
+    // Ended alerts and undelivered rows go by age.
+    let mut state = opened.store.state;
+    let ended = change(record(3, 5, AlertState::Resolved, 1, 4), &["hook"]);
+    state.apply(&[Command::Changes(vec![ended])], 3, false, Timestamp(BASE)).unwrap();
+    let now = Timestamp(BASE + 100 * SECOND);
+    while state.prune(Timestamp(BASE + 10 * SECOND), now).unwrap().any() {}
+    let reader = Reader::new(opened.store.shared);
+    let (alerts, rows) = everything(&reader);
+    assert_eq!((alerts.len(), rows.len()), (1, 0));
+    assert_eq!(reader.dead_letters(None, None, 10).unwrap()[0].record.id, AlertId(3));
+}
