@@ -1,4 +1,5 @@
 //! From outside: the built program, net-snmp's `snmptrap` and a real Alertmanager, on free ports.
+#![allow(clippy::print_stderr, reason = "what is skipped or measured is said")]
 
 #[path = "common/peers.rs"]
 mod peers;

@@ -1,5 +1,6 @@
 //! Load on the built program: every datagram that the kernel took for sent is accounted for.
 //! The long run and its figures stand in docs/performance-load.md.
+#![allow(clippy::print_stderr, reason = "what is skipped or measured is said")]
 
 #[path = "common/nereus.rs"]
 mod program;

@@ -27,7 +27,8 @@ fn valid_notifications_are_accepted_where_they_may_be() {
 fn every_octet_of_a_valid_notification_may_be_wrong() {
     for datagram in valid() {
         for at in 0..datagram.len() {
-            for wrong in [0, 1, 0x7f, 0x80, 0x81, 0x84, 0xff, datagram[at] ^ 1, datagram[at].wrapping_add(1)] {
+            for wrong in [0, 1, 0x7f, 0x80, 0x81, 0x84, 0xff, datagram[at] ^ 1, datagram[at].wrapping_add(1)]
+            {
                 let mut faulty = datagram.clone();
                 faulty[at] = wrong;
                 process_oracle::check(&faulty);

@@ -1,5 +1,6 @@
 //! Hostile and captured datagrams at the socket of a running Nereus: it lives, counts each one with its
 //! reason, and stores every valid notification between them. Debian's snmptrapd beside it, where there is one.
+#![allow(clippy::print_stderr, reason = "what is skipped or measured is said")]
 
 #[path = "common/peers.rs"]
 mod peers;
