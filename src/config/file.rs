@@ -73,6 +73,12 @@ impl ContentHash {
     pub fn of(octets: &[u8]) -> Self {
         Self(Sha256::digest(octets).into())
     }
+
+    /// The octets of the hash, for hashing several into one. Not for showing: see the type.
+    #[must_use]
+    pub fn octets(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for ContentHash {
