@@ -5,6 +5,7 @@
 //! that everything accepted is committed before the program goes.
 
 mod logging;
+mod memory;
 mod source;
 
 use std::net::SocketAddr;
@@ -146,6 +147,8 @@ impl Server {
             .enable_all()
             .build()
             .map_err(environment)?;
+        let queues = (Arc::clone(&handoff), Arc::clone(&commands));
+        memory::watch(&runtime, move || queues.0.octets() + queues.1.octets() > memory::BUSY);
         let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
         let deliveries = Deliveries::start(
             runtime.handle().clone(),
