@@ -120,6 +120,10 @@ impl fmt::Display for EventId {
 
 /// What the pure processing says of one datagram.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it moves on into the handoff at once; a box costs an allocation an event"
+)]
 pub enum Verdict {
     /// It is an event.
     Accepted(Event),

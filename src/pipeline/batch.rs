@@ -5,7 +5,7 @@
 //! (nix#2813). No raw pointer outlives the call.
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, SO_RCVBUFFORCE and SO_MEMINFO have no safe wrapper; each block says why it is sound"
+    reason = "recvmmsg, SO_RCVBUFFORCE, SO_MEMINFO and malloc_trim have no safe wrapper; each block says why it is sound"
 )]
 
 use std::io;
@@ -188,6 +188,19 @@ fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::R
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Gives what is free in the allocator back to the system. Walks all free memory: milliseconds to tens of
+/// them for a large heap, during which an allocation of another thread may wait. Nothing where the
+/// allocator cannot be asked. It stands here since this is where unsafe calls are audited.
+#[cfg(target_env = "gnu")]
+pub(crate) fn give_back_memory() {
+    // SAFETY: takes a number and touches free chunks alone, under the allocator's own locks; any thread
+    // may call it at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back_memory() {}
 
 /// `SO_MEMINFO`'s array (linux/sock_diag.h) and the place of the drop counter in it.
 const MEMINFO_VARS: usize = 9;

@@ -182,10 +182,11 @@ impl Listeners {
         sum
     }
 
-    /// Lets each receiver take what its socket still holds, and waits for all.
+    /// Lets nothing more in, lets each receiver take what its socket still holds, and waits for all.
     pub fn stop(&self) {
         let mut groups = std::mem::take(&mut *self.groups.lock());
         for group in &groups {
+            group.close_entrance();
             group.stop.store(true, Ordering::Release);
         }
         groups.iter_mut().for_each(Group::join);
@@ -222,6 +223,16 @@ impl Group {
             gates.push(gate);
         }
         Ok(())
+    }
+
+    /// From here on the sockets only hold what had arrived, so that their receivers find an end.
+    fn close_entrance(&self) {
+        for socket in &self.sockets {
+            // Without the filter the receivers end all the same, once a bounded drain is over.
+            if let Err(error) = batch::let_nothing_in(&socket.socket) {
+                tracing::warn!(component = "listener", listener = %self.local, error = %error, "An address that ends cannot be filtered");
+            }
+        }
     }
 
     fn join(&mut self) {
@@ -312,12 +323,7 @@ impl Prepared for PreparedListeners {
         let mut groups = self.listeners.groups.lock();
         open_all(self.gates);
         for group in groups.extract_if(.., |group| self.removed.contains(&group.address)) {
-            for socket in &group.sockets {
-                // Without the filter the receivers end all the same, once a bounded drain is over.
-                if let Err(error) = batch::let_nothing_in(&socket.socket) {
-                    tracing::warn!(component = "listener", listener = %group.local, error = %error, "A removed address cannot be filtered");
-                }
-            }
+            group.close_entrance();
             // The threads end by themselves and close the sockets: nobody waits for them here.
             drop(group);
         }

@@ -15,8 +15,9 @@ use crate::metrics::{DropReason, Metrics};
 use crate::snapshot::{Snapshot, SnapshotReader};
 use crate::version::Version;
 
-/// How long a receiver that was told to stop goes on while datagrams still come.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long a receiver whose socket is closed to newcomers may take for what had arrived. A full receive
+/// buffer takes a second on a busy machine; the bound is for a socket that could not be closed.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// What one receiver thread owns.
 pub(super) struct Receiver {
@@ -98,8 +99,7 @@ impl Receiver {
         let mut end_by = None;
         let mut turn = 0usize;
         loop {
-            // What waits in the socket is taken before the end, but a sender that never pauses is no
-            // reason to go on for ever.
+            // What waits in the socket is taken before the end.
             let gone = working.as_ref().is_some_and(|(snapshot, _)| snapshot.generation() != newest);
             let ending = gone || self.stop.load(Ordering::Acquire);
             if ending && Instant::now() > *end_by.get_or_insert_with(|| Instant::now() + DRAIN) {

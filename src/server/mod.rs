@@ -6,6 +6,7 @@
 
 mod components;
 mod logging;
+mod memory;
 mod source;
 
 use std::net::SocketAddr;
@@ -142,6 +143,8 @@ impl Server {
             .enable_all()
             .build()
             .map_err(environment)?;
+        let queues = (Arc::clone(&handoff), Arc::clone(&commands));
+        memory::watch(&runtime, move || queues.0.octets() + queues.1.octets() > memory::BUSY);
         let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
         let deliveries = Arc::new(Deliveries::start(
             runtime.handle().clone(),

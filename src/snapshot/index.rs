@@ -13,12 +13,14 @@ use crate::oid::Oid;
 /// Rule numbers, ascending.
 type Numbers = Vec<u32>;
 
+type ByOid = HashMap<Box<[u32]>, Numbers>;
+
 /// From a notification's OID to the rules that may match it.
 #[derive(Debug, Default)]
 pub(super) struct TrapIndex {
-    exact: HashMap<Box<[u32]>, Numbers>,
+    exact: ByOid,
     /// By the prefix' length, longest first; each with its prefixes.
-    subtrees: Vec<(usize, HashMap<Box<[u32]>, Numbers>)>,
+    subtrees: Vec<(usize, ByOid)>,
     any: Numbers,
 }
 

@@ -10,8 +10,8 @@ use crate::mib::{LookupError, Mib, NodeId};
 /// A bound condition.
 #[derive(Debug)]
 pub(super) enum Predicate {
-    All(Box<[Predicate]>),
-    Any(Box<[Predicate]>),
+    All(Box<[Self]>),
+    Any(Box<[Self]>),
     Field { field: Field, test: BoundTest },
 }
 
@@ -19,13 +19,13 @@ pub(super) enum Predicate {
 pub(super) enum BoundTest {
     Equals(Constant),
     In(Box<[Constant]>),
-    Not(Box<BoundTest>),
+    Not(Box<Self>),
     Matches(Regex),
     Above(f64),
     Below(f64),
     Contains(Box<str>),
     Exists(bool),
-    All(Box<[BoundTest]>),
+    All(Box<[Self]>),
 }
 
 /// A constant, with its number where the field's syntax gives its text one.

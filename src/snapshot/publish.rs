@@ -295,7 +295,7 @@ mod tests {
         let mut retired = Vec::new();
         for _ in 0..publications {
             let snapshot = publisher.publish(candidate.clone());
-            if snapshot.generation().0 % 100 == 0 {
+            if snapshot.generation().0.is_multiple_of(100) {
                 retired.push(Arc::downgrade(&snapshot));
             }
         }

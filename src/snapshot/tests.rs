@@ -311,12 +311,12 @@ fn what_did_not_change_is_the_same_arc() {
 
 #[test]
 fn the_device_is_taken_from_whom_it_may_be() {
-    let mut settings = Settings::default();
-    settings.source = Arc::new(SourceSettings {
+    let source = SourceSettings {
         trusted_relays: vec!["10.0.0.5/32".parse().unwrap()],
         direct_agent_address: vec!["10.9.0.0/16".parse().unwrap()],
         ..SourceSettings::default()
-    });
+    };
+    let settings = Settings { source: Arc::new(source), ..Settings::default() };
     let snapshot = build(settings, Mib::builtin(), None).unwrap().into_snapshot(Generation(1));
     let (relay, direct, other) = ("10.0.0.5", "10.9.1.1", "10.7.0.1");
     let ask = |peer: &str, trap: Option<[u8; 4]>, agent: Option<[u8; 4]>| {

@@ -1,6 +1,11 @@
 //! A Nereus that runs as its user runs it: the built binary, its own folder, its own ports.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    reason = "each test file uses a part; a failed one shows the log"
+)]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
