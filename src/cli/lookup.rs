@@ -145,9 +145,7 @@ fn ask<'m>(mib: &'m Mib, query: &'m str) -> Result<Answer<'m>, NoAnswer<'m>> {
         return Err(NoAnswer { query, error, suggestions: Vec::new() });
     };
     let mut text = node.qualified_name();
-    for arc in target.instance() {
-        text += &format!(".{arc}");
-    }
+    mib.write_instance(node.id(), target.instance(), &mut text);
     Ok(Answer {
         query,
         text,
