@@ -88,7 +88,7 @@ fn instances_are_read_in_every_form() {
     let port = oid("portValue.0:1A:2b:3:4:ff.'abc'.10.0.0.1").unwrap();
     assert_eq!(port, [0, 26, 43, 3, 4, 255, 97, 98, 99, 10, 0, 0, 1]);
     // Where no INDEX is known the quotes tell, as net-snmp has it.
-    let plain = |text: &str| MIB.resolve(text).map(|target| target.oid.arcs()[7..].to_vec());
+    let plain = |text: &str| MIB.resolve(text).map(|target| target.oid.arcs()[6..].to_vec());
     assert_eq!(plain(r#"enterprises."ab".1"#), Ok(vec![2, 97, 98, 1]));
     assert_eq!(plain("enterprises.'ab'"), Ok(vec![97, 98]));
     for wrong in [
@@ -103,6 +103,7 @@ fn instances_are_read_in_every_form() {
     ] {
         let answer = oid(wrong);
         let is_refused = matches!(answer, Err(LookupError::BadSyntax | LookupError::NotFound { .. }));
+        assert!(is_refused, "{wrong}: {answer:?}");
     }
     assert_eq!(oid(&format!("kindValue.red.\"{}\"", "x".repeat(500))), Err(LookupError::BadSyntax));
 }
