@@ -5,6 +5,7 @@
 //! | `run` (or nothing at all), `check` | `run.rs` |
 //! | `send` | `send/` |
 //! | `mib lookup` | `lookup.rs` |
+//! | `mib tree`, `mib lint`, `mib stats` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
@@ -16,6 +17,7 @@
 mod client;
 mod failure;
 mod lookup;
+mod mib;
 mod names;
 mod output;
 mod query;
@@ -88,6 +90,12 @@ struct RunArgs {
 enum MibCommand {
     /// Say what names and OIDs stand for
     Lookup(lookup::LookupArgs),
+    /// Show what lies below a name
+    Tree(mib::TreeArgs),
+    /// Tell what is wrong with MIB files, and where
+    Lint(mib::LintArgs),
+    /// Count what the MIBs hold
+    Stats(mib::StatsArgs),
 }
 
 /// Runs the program with the process' arguments. Returns what the process exits with; what went wrong has
@@ -119,7 +127,12 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Run(args) => return run::run(args.config),
         Command::Check(args) => run::check(&args, out)?,
         Command::Send(args) => send::send(&args, out)?,
-        Command::Mib { command: MibCommand::Lookup(args) } => lookup::lookup(&args, out)?,
+        Command::Mib { command } => match command {
+            MibCommand::Lookup(args) => lookup::lookup(&args, out)?,
+            MibCommand::Tree(args) => mib::tree(&args, out)?,
+            MibCommand::Lint(args) => mib::lint(&args, out)?,
+            MibCommand::Stats(args) => mib::stats(&args, out)?,
+        },
         Command::Events(args) => query::events(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,

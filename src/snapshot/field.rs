@@ -398,8 +398,8 @@ fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {
         varbind.name.decode_into(&mut arcs);
         mib.write_name(arcs.arcs(), out);
         out.push_str(" = ");
-        let node = mib.lookup(arcs.arcs()).map(|found| found.node);
-        mib.write_value(node, &varbind.value, out);
+        let all = subject.notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
+        mib.write_varbind(arcs.arcs(), &varbind.value, all, out);
     }
 }
 
