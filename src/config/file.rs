@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::decode::{self, Collected, Context};
 use super::include;
 use super::lookup::LookupTable;
-use super::settings::Settings;
+use super::settings::{AdminSettings, Settings};
 use super::source::{Source, Sources, Span};
 use super::tree::{self, Language, Node, Problem};
 use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
@@ -184,6 +184,9 @@ pub struct Problems {
     pub diagnostics: Vec<Diagnostic>,
     /// What was read, so that the same content need not be tried again.
     pub inputs: Vec<Input>,
+    /// The `admin` section as far as it could be read: a Nereus that runs with an earlier state of the file can
+    /// still be asked there, above all for a reload that says why the new state is refused.
+    pub admin: Option<Arc<AdminSettings>>,
 }
 
 impl fmt::Display for Problems {
@@ -246,7 +249,7 @@ pub fn load_after(path: &Path, known: &[Arc<LookupTable>]) -> Result<Loaded, Pro
                 _ => diagnostic,
             };
             let input = Input { path: path.to_owned(), hash: None, secret: false };
-            Err(Problems { diagnostics: vec![diagnostic], inputs: vec![input] })
+            Err(Problems { diagnostics: vec![diagnostic], inputs: vec![input], admin: None })
         }
     }
 }
@@ -285,11 +288,11 @@ fn parse_path(
             collected.inputs.insert(0, own);
             let Collected { diagnostics, inputs } = collected;
             if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
-                return Err(Problems { diagnostics, inputs });
+                return Err(Problems { diagnostics, inputs, admin: Some(settings.admin) });
             }
             Ok(Loaded { settings, inputs, diagnostics })
         }
-        Err(diagnostics) => Err(Problems { diagnostics, inputs: vec![own] }),
+        Err(diagnostics) => Err(Problems { diagnostics, inputs: vec![own], admin: None }),
     }
 }
 

@@ -166,7 +166,8 @@ reload: {keep_generations: 3}
     assert_eq!(settings.unmatched, Unmatched::Store);
     let canonical = settings.source.canonical.as_ref().unwrap();
     assert_eq!((&*canonical.lookup, &*canonical.column), ("device", "name"));
-    let tables: Vec<_> = settings.lookups.iter().map(|table| (&**table.name(), table.by(), table.len())).collect();
+    let tables: Vec<_> =
+        settings.lookups.iter().map(|table| (&**table.name(), table.by(), table.len())).collect();
     assert_eq!(tables, [("device", "source", 2), ("circuit", "ifAlias", 2)]);
     let component = &settings.components["forwarder"];
     let expected = serde_json::json!({"targets": ["a", 1, 2.5, true, null], "deep": {"x": "y"}});
@@ -326,7 +327,9 @@ fn each_mistake_has_its_code() {
 #[test]
 fn help_is_something_to_do() {
     let with = |part: &str| {
-        format!("lookups: [{{name: device, file: a.csv, key: source}}]\nrules: [{{name: a, alert: b, {part}}}]")
+        format!(
+            "lookups: [{{name: device, file: a.csv, key: source}}]\nrules: [{{name: a, alert: b, {part}}}]"
+        )
     };
     for (text, help) in [
         ("rulez: []", "did you mean `rules`?"),
