@@ -12,7 +12,7 @@ fn raise(rule: &Arc<RuleAction>, key: u32) -> Handed {
 }
 
 fn clear(rule: &Arc<RuleAction>, key: u32) -> Handed {
-    Handed::Event(event(seconds(1), 0, [effect(rule, key, EffectKind::Clear)]))
+    Handed::Event(event(seconds(1), 0, [effect(rule, key, EffectKind::Clear(ClearedBy::Trap))]))
 }
 
 #[test]
