@@ -2,7 +2,9 @@
 //!
 //! Changes are applied in the order of their generations, each to the alerts whose identity is older than it
 //! ([`super::alert::Open::generation`]): so a step may be done again, and an alert that an event of the new
-//! generation has opened meanwhile is left alone. The walk goes from the last slot to the first. A removal moves
+//! generation has opened meanwhile is left alone. An event never meets an alert that has to leave its key under
+//! the event's generation: that one is brought up to it first. What is due together is applied together, and
+//! each alert goes straight to its last identity. The walk goes from the last slot to the first. A removal moves
 //! the last alert down, and an insertion adds at the end: neither brings an alert of the part that is still
 //! to come into the part that is done.
 
@@ -17,7 +19,6 @@ use super::rekey::{Fate, fate};
 use super::route::Routes;
 use super::state::{Correlator, change};
 use super::table::Slot;
-
 use crate::event::{
     AlertChange, AlertId, AlertRecord, Effect, EventId, Generation, RuleAction, RuleChange, RuleChanges,
     Timestamp,
@@ -25,7 +26,7 @@ use crate::event::{
 
 /// How many alerts one tick looks at.
 const TICK_ALERTS: usize = 4096;
-/// How many clears are remembered until all changes are applied.
+/// How many clears are remembered for each generation that is pending.
 const MAX_CLEARS: usize = 1 << 16;
 
 /// Changes of rules that wait, or are being applied, in the order of generations.
@@ -210,8 +211,8 @@ impl Correlator {
     /// - the rule that stands for it gives it the same key and labels: it goes on. Where that rule has another
     ///   name, a change tells it to the disk and to those who read the state; event webhooks hear nothing;
     /// - it gives it others, and the alert knows them: it ends (`reload`), and one under the new identity begins
-    ///   in the same command, with the severity, counts, times and annotations that it had, and with the rule's `notify`, window and expiry (one that
-    ///   nothing has repeated for so long ends as `expire` instead);
+    ///   in the same command, with the severity, counts, times and annotations that it had, and with the rule's
+    ///   `notify`, window and expiry (one that nothing has repeated for so long ends as `expire` instead);
     /// - only an event can tell what it is now: it ends (`reload`), and the next event opens it.
     ///
     /// An alert that finds another one open under its new key is one problem with it: the older of the two

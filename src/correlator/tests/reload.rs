@@ -742,7 +742,7 @@ impl Sim {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever changes: once all receivers have read the newest rules no open alert is an orphan, and the changes
     /// alone give the open set.
