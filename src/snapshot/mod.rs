@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use build::build;
-pub use changes::rule_changes;
+pub use changes::{rule_changes, start_changes};
 pub use component::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats};
 pub use field::Subject;
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};

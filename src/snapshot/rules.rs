@@ -14,7 +14,7 @@ use super::index::{Pattern, TrapIndex};
 use super::predicate::Predicate;
 use crate::config::lookup::LookupTable;
 use crate::config::settings::{MappedSeverity, RuleSettings, Unmatched, any_contains};
-use crate::event::{Effect, EffectKind, RuleAction};
+use crate::event::{ClearedBy, Effect, EffectKind, RuleAction};
 use crate::mib::Mib;
 use crate::severity::Severity;
 
@@ -129,7 +129,7 @@ impl CompiledRules {
                 Does::Raise { action, severity, key } => {
                     let kind = match severity.of(subject, &self.mib, &mut scratch.text) {
                         MappedSeverity::Severity(severity) => EffectKind::Raise(severity),
-                        MappedSeverity::Clear => EffectKind::Clear,
+                        MappedSeverity::Clear => EffectKind::Clear(ClearedBy::Severity),
                     };
                     let key = write_key(action, key, subject, &self.mib, scratch);
                     effects.push(Effect { rule: Arc::clone(action), kind, key });
@@ -159,7 +159,8 @@ impl CompiledRules {
             let key = write_key(action, &clear.key, subject, &self.mib, scratch);
             // Two rules may raise the same alert (a built-in and a user's): it ends once.
             if !effects.iter().any(|effect| effect.key == key) {
-                effects.push(Effect { rule: Arc::clone(action), kind: EffectKind::Clear, key });
+                let kind = EffectKind::Clear(ClearedBy::Trap);
+                effects.push(Effect { rule: Arc::clone(action), kind, key });
             }
         }
     }

@@ -86,9 +86,15 @@ impl AlertText for RuleText {
     }
 
     fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        let value = |name: &str| match name {
+            "alert" => Some(TemplateValue::Text(self.alert.to_string())),
+            "rule" => Some(TemplateValue::Text(self.rule.to_string())),
+            _ => None,
+        };
         let constant = |(name, template): &(Arc<str>, Template)| {
-            let text = template.variables().is_empty().then(|| template.render(&|_| None).ok())??;
-            Some((Arc::clone(name), text))
+            let known = template.variables().iter().all(|name| value(name).is_some());
+            let text = || template.render(&value).unwrap_or_else(|_| template.source().to_owned());
+            known.then(|| (Arc::clone(name), text()))
         };
         self.labels.iter().map(constant).collect()
     }
