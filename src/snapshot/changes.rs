@@ -20,6 +20,8 @@ pub fn rule_changes(old: &Snapshot, new: &Snapshot) -> RuleChanges {
     if Arc::ptr_eq(before, after) {
         return changes;
     }
+    // `source` is the device's address or its one name: what is open under the one has not the other's key.
+    let renamed_sources = old.settings().source.canonical != new.settings().source.canonical;
     let by_name: HashMap<&str, &Arc<Rule>> =
         after.rules.iter().map(|rule| (&*rule.settings.name, rule)).collect();
     let old_names: HashMap<&str, ()> = before.rules.iter().map(|rule| (&*rule.settings.name, ())).collect();
@@ -28,7 +30,11 @@ pub fn rule_changes(old: &Snapshot, new: &Snapshot) -> RuleChanges {
         let successor = match by_name.get(&*rule.settings.name) {
             Some(same) if Arc::ptr_eq(same, rule) => continue,
             Some(same) => match raised(same) {
-                Some(other) if identity(alert) == identity(other) => continue,
+                Some(other)
+                    if identity(alert) == identity(other) && !(renamed_sources && has_source(other)) =>
+                {
+                    continue;
+                }
                 Some(_) => action(same),
                 None => None,
             },
@@ -61,6 +67,11 @@ fn action(rule: &Arc<Rule>) -> Option<Arc<RuleAction>> {
 /// What of a rule stands in its alerts' labels.
 fn identity(alert: &AlertSettings) -> impl PartialEq + '_ {
     (&alert.alert, &alert.key, &alert.labels)
+}
+
+/// Whether `source` is part of its alerts' identity.
+fn has_source(alert: &AlertSettings) -> bool {
+    alert.key.iter().any(|part| part == "source") || alert.labels.values().any(|text| text.contains("source"))
 }
 
 fn is_renamed(old: &Rule, alert: &AlertSettings, new: &Rule) -> bool {

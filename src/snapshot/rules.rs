@@ -9,9 +9,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::field::{Field, Subject};
+use super::field::{Column, Field, Subject};
 use super::index::{Pattern, TrapIndex};
 use super::predicate::Predicate;
+use crate::config::lookup::LookupTable;
 use crate::config::settings::{MappedSeverity, RuleSettings, Unmatched, any_contains};
 use crate::event::{Effect, EffectKind, RuleAction};
 use crate::mib::Mib;
@@ -47,6 +48,8 @@ pub struct CompiledRules {
     pub(super) builtin_from: usize,
     pub(super) unmatched: Unmatched,
     pub(super) mib: Arc<Mib>,
+    /// What `source` stands for in place of the address.
+    pub(super) canonical: Option<Column>,
 }
 
 /// One compiled rule.
@@ -61,6 +64,8 @@ pub(super) struct Rule {
     pub(super) does: Does,
     pub(super) goes_on: bool,
     pub(super) cleared_by: Option<Clear>,
+    /// The tables that it names.
+    pub(super) lookups: Vec<Arc<LookupTable>>,
 }
 
 #[derive(Debug)]
