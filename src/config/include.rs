@@ -103,7 +103,13 @@ impl Reading {
     }
 
     /// The names in a folder, sorted, without hidden ones.
-    fn list(&mut self, cx: &mut Context<'_>, folder: &Path, wild: bool, span: &Span) -> Option<Vec<OsString>> {
+    fn list(
+        &mut self,
+        cx: &mut Context<'_>,
+        folder: &Path,
+        wild: bool,
+        span: &Span,
+    ) -> Option<Vec<OsString>> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         self.listed += 1;
         if self.listed > MAX_LISTED {
@@ -185,7 +191,12 @@ fn join(cx: &mut Context<'_>, root: &mut Node, included: Node) {
     if let Some(at) = entries.iter().position(|entry| entry.key == "include") {
         let entry = entries.remove(at);
         let help = "name the files in the file that includes this one";
-        cx.error("config-include", &entry.key_span, "an included file includes no further", Some(help.into()));
+        cx.error(
+            "config-include",
+            &entry.key_span,
+            "an included file includes no further",
+            Some(help.into()),
+        );
     }
     if let Data::Map(own) = &mut root.data {
         merge(cx, own, entries, &keys::ROOT);
@@ -250,7 +261,8 @@ fn twice(cx: &mut Context<'_>, name: Option<&str>, first: &Span, second: &Span) 
         Some(name) => format!("`{name}` is given twice"),
         None => "this is given twice".to_owned(),
     };
-    let help = format!("it stands in {}:{}:{} already; keep one of them", place.file, place.line, place.column);
+    let help =
+        format!("it stands in {}:{}:{} already; keep one of them", place.file, place.line, place.column);
     cx.error("config-duplicate-key", second, message, Some(help));
 }
 

@@ -298,7 +298,9 @@ static SOURCE: Section = Section {
 static CANONICAL: Section = Section {
     path: "source.canonical",
     keys: &[
-        key("lookup", Kind::Text, "The table, one that is asked by `source`.").required().example("\"device\""),
+        key("lookup", Kind::Text, "The table, one that is asked by `source`.")
+            .required()
+            .example("\"device\""),
         key("column", Kind::Text, "Its column with the name; where it has none, the address stays.")
             .required()
             .example("\"name\""),

@@ -44,7 +44,10 @@ enum Index {
         v6: Box<[Prefixes<u128>]>,
     },
     /// Rows in the order of their keys.
-    Texts { column: usize, rows: Box<[u32]> },
+    Texts {
+        column: usize,
+        rows: Box<[u32]>,
+    },
 }
 
 /// The networks of one prefix length. Tables hold few lengths, so that a search is one bisection for each.
@@ -237,7 +240,8 @@ impl Reading<'_> {
         while matches!(reader.read_record(&mut record), Ok(true)) {
             let start = self.start_of(&record);
             if starts.len() == MAX_ROWS {
-                let problem = Diagnostic::error("lookup-rows", format!("a table has at most {MAX_ROWS} rows"));
+                let problem =
+                    Diagnostic::error("lookup-rows", format!("a table has at most {MAX_ROWS} rows"));
                 self.tell(start, start, problem);
                 break;
             }
@@ -252,7 +256,8 @@ impl Reading<'_> {
             let own = record.get(key).unwrap_or_default();
             let row = starts.len() as u32;
             if own.is_empty() {
-                let problem = Diagnostic::warning("lookup-key", "this row has no key, so that nothing finds it");
+                let problem =
+                    Diagnostic::warning("lookup-key", "this row has no key, so that nothing finds it");
                 let (from, to) = self.field(start, key);
                 self.tell(from, to, problem);
                 continue;
@@ -327,7 +332,11 @@ impl Reading<'_> {
         for (at, name) in columns.iter().enumerate() {
             if columns[..at].contains(name) {
                 let (from, to) = self.field(start, at);
-                self.tell(from, to, Diagnostic::error("lookup-column", format!("two columns are called `{name}`")));
+                self.tell(
+                    from,
+                    to,
+                    Diagnostic::error("lookup-column", format!("two columns are called `{name}`")),
+                );
             }
         }
         let key = columns.iter().position(|name| **name == *words.key);
@@ -352,14 +361,16 @@ impl Reading<'_> {
         match own.parse::<IpNet>() {
             Ok(network) => {
                 if network.trunc() != network {
-                    let message = format!("`{own}` has bits beyond its prefix; `{}` is in force", network.trunc());
+                    let message =
+                        format!("`{own}` has bits beyond its prefix; `{}` is in force", network.trunc());
                     let (from, to) = self.field(start, key);
                     self.tell(from, to, Diagnostic::warning("lookup-key", message));
                 }
                 Some(network.trunc())
             }
             Err(_) => {
-                let message = format!("`{}` is neither an address nor a network", super::decode::shortened(own));
+                let message =
+                    format!("`{}` is neither an address nor a network", super::decode::shortened(own));
                 let help = format!(
                     "the table is asked by `{}`; `by: VARBIND` beside `key` asks by a varbind's text",
                     words.by
@@ -375,7 +386,8 @@ impl Reading<'_> {
         twice.sort_unstable_by_key(|(_, second)| *second);
         for (first, second) in twice {
             let own = super::decode::shortened(table.cell(Row(second), key));
-            let (Some(&earlier), Some(&start)) = (starts.get(first as usize), starts.get(second as usize)) else {
+            let (Some(&earlier), Some(&start)) = (starts.get(first as usize), starts.get(second as usize))
+            else {
                 continue;
             };
             let mut problem = Diagnostic::error("lookup-duplicate", format!("the key `{own}` stands twice"));
@@ -513,7 +525,10 @@ mod tests {
     fn texts_are_found_exactly() {
         let table = table("ifAlias", "circuit", "circuit,customer\nB-2,two\nA-1,\"o\"\"ne\"\n");
         let found = |text: &str| table.find_text(text).map(|row| table.cell(row, 1));
-        assert_eq!((found("A-1"), found("B-2"), found("a-1"), found("")), (Some("o\"ne"), Some("two"), None, None));
+        assert_eq!(
+            (found("A-1"), found("B-2"), found("a-1"), found("")),
+            (Some("o\"ne"), Some("two"), None, None)
+        );
     }
 
     #[test]

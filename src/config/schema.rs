@@ -91,13 +91,13 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
         Kind::Url => text("^https?://[^@\\s#]+$"),
-        Kind::Trap | Kind::Varbind => {
-            text(
-                "^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*\\.[A-Za-z_][A-Za-z0-9_]*)$",
-            )
-        }
+        Kind::Trap | Kind::Varbind => text(
+            "^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*\\.[A-Za-z_][A-Za-z0-9_]*)$",
+        ),
         Kind::Template => json!({"type": "string"}),
-        Kind::Text | Kind::Path | Kind::Pattern | Kind::Alias | Kind::Webhook => json!({"type": "string", "minLength": 1}),
+        Kind::Text | Kind::Path | Kind::Pattern | Kind::Alias | Kind::Webhook => {
+            json!({"type": "string", "minLength": 1})
+        }
         Kind::Secret => json!({"$ref": "#/$defs/secret"}),
         Kind::Condition => json!({"$ref": "#/$defs/condition"}),
         Kind::List(kind) => json!({"type": "array", "items": of(kind, path)}),

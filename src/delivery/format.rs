@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::event::{KEY_SEPARATOR, AlertRecord, AlertState, Timestamp};
+use crate::event::{AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
 
 /// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
 /// before a leading digit or stands for an empty name. Legal names stay as they are.

@@ -21,7 +21,9 @@ use super::samples::Samples;
 use crate::config::settings::Listener;
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
-use crate::snapshot::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, SnapshotHandle};
+use crate::snapshot::{
+    ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, SnapshotHandle,
+};
 
 /// How long an idle receiver waits before it looks at the Snapshot and at whether to stop.
 const TICK: Duration = Duration::from_millis(100);

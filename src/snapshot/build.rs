@@ -89,7 +89,9 @@ fn share_settings(new: &mut Settings, old: &Settings) {
 /// The old list if it has the very same parts in the same order.
 fn share_list<T>(new: &[Arc<T>], old: Option<&Arc<[Arc<T>]>>) -> Arc<[Arc<T>]> {
     match old {
-        Some(old) if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new)) => {
+        Some(old)
+            if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new)) =>
+        {
             Arc::clone(old)
         }
         _ => new.into(),

@@ -63,7 +63,10 @@ enum Kind {
     /// The first of these that is among the varbinds.
     Objects(Box<[Object]>),
     /// A column of the row that is found by this field.
-    Lookup { column: Column, by: Box<Field> },
+    Lookup {
+        column: Column,
+        by: Box<Field>,
+    },
 }
 
 /// A column of a lookup.

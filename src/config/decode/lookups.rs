@@ -15,7 +15,17 @@ use crate::diagnostic::Diagnostic;
 const MAX_TABLES: usize = 100;
 /// What stands for something else in templates and conditions.
 const TAKEN: [&str; 12] = [
-    "source", "peer", "version", "community", "trap", "trap_oid", "varbinds", "severity", "alert", "rule", "all",
+    "source",
+    "peer",
+    "version",
+    "community",
+    "trap",
+    "trap_oid",
+    "varbinds",
+    "severity",
+    "alert",
+    "rule",
+    "all",
     "any",
 ];
 
@@ -24,7 +34,12 @@ impl Context<'_> {
     pub(super) fn lookups(&mut self, node: &Node, section: &'static Section) -> Vec<Arc<LookupTable>> {
         let items = self.items(node, false, "lookups").unwrap_or_default();
         if let Some(beyond) = items.get(MAX_TABLES) {
-            self.error("config-range", &beyond.shown(), format!("at most {MAX_TABLES} tables are read"), None);
+            self.error(
+                "config-range",
+                &beyond.shown(),
+                format!("at most {MAX_TABLES} tables are read"),
+                None,
+            );
         }
         for item in items.iter().take(MAX_TABLES) {
             let Some(fields) = self.section(item, section) else { continue };
@@ -61,7 +76,9 @@ impl Context<'_> {
         let by = match fields.get(self, "by") {
             Some((node, _)) => {
                 let by = self.varbind(node);
-                if by.as_deref().is_some_and(|by| by.contains('.') && !by.starts_with(|c: char| c.is_ascii_digit()))
+                if by
+                    .as_deref()
+                    .is_some_and(|by| by.contains('.') && !by.starts_with(|c: char| c.is_ascii_digit()))
                 {
                     let message = "a lookup is not asked by another lookup";
                     self.error("config-conflict", &node.span, message, None);
@@ -157,7 +174,8 @@ impl Context<'_> {
             return self.column(lookup, column, &span());
         }
         let Some(lookup) = self.lookups.iter().find(|lookup| *lookup.name == *name) else { return true };
-        let column = lookup.table.as_ref().and_then(|table| table.columns().find(|column| is_identifier(column)));
+        let column =
+            lookup.table.as_ref().and_then(|table| table.columns().find(|column| is_identifier(column)));
         let help = format!("write `{name}.{}`", column.unwrap_or("COLUMN"));
         let message = format!("`{name}` is a lookup: a text needs one of its columns");
         let problem = Diagnostic::error("config-dangling", message);

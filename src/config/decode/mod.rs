@@ -125,7 +125,13 @@ impl<'a> Context<'a> {
         self.tell(Diagnostic::error(code, message), span, help);
     }
 
-    pub(super) fn warning(&mut self, code: &'static str, span: &Span, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn warning(
+        &mut self,
+        code: &'static str,
+        span: &Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.tell(Diagnostic::warning(code, message), span, help);
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::super::keys::{self, Kind};
 use super::super::settings::{
-    Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
-    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin,
-    SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener,
+    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret,
+    Settings, SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
@@ -179,8 +179,7 @@ fn canonical(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Canonical> {
         return None;
     }
     let (node, column) = column?;
-    cx.column(lookup, column, &node.span)
-        .then(|| Canonical { lookup: lookup.into(), column: column.into() })
+    cx.column(lookup, column, &node.span).then(|| Canonical { lookup: lookup.into(), column: column.into() })
 }
 
 /// The most values of one component.
@@ -228,7 +227,8 @@ fn free_form(node: &Node, left: &mut usize) -> Option<serde_json::Value> {
             Value::Array(items.iter().map(|item| free_form(item, left)).collect::<Option<_>>()?)
         }
         Data::Map(entries) => {
-            let entries = entries.iter().rev().map(|entry| Some((entry.key.clone(), free_form(&entry.value, left)?)));
+            let entries =
+                entries.iter().rev().map(|entry| Some((entry.key.clone(), free_form(&entry.value, left)?)));
             Value::Object(entries.collect::<Option<_>>()?)
         }
     })

@@ -166,7 +166,8 @@ reload: {keep_generations: 3}
     assert_eq!(settings.unmatched, Unmatched::Store);
     let canonical = settings.source.canonical.as_ref().unwrap();
     assert_eq!((&*canonical.lookup, &*canonical.column), ("device", "name"));
-    let tables: Vec<_> = settings.lookups.iter().map(|table| (&**table.name(), table.by(), table.len())).collect();
+    let tables: Vec<_> =
+        settings.lookups.iter().map(|table| (&**table.name(), table.by(), table.len())).collect();
     assert_eq!(tables, [("device", "source", 2), ("circuit", "ifAlias", 2)]);
     let component = &settings.components["forwarder"];
     let expected = serde_json::json!({"targets": ["a", 1, 2.5, true, null], "deep": {"x": "y"}});
@@ -301,7 +302,6 @@ fn each_mistake_has_its_code() {
         ("lookups: [{name: source, file: a.csv, key: source}]", "config-value"),
         ("lookups: [{name: a-b, file: a.csv, key: source}]", "config-value"),
         ("lookups: [{name: a, file: a.csv, key: sourec}]", "lookup-column"),
-        ("lookups: [{name: a, file: a.csv, key: name}]", "lookup-key"),
         ("lookups: [{name: a, file: a.csv, key: source, by: b.c}]", "config-dangling"),
         (
             "lookups: [{name: a, file: a.csv, key: source}, {name: a, file: b.csv, key: source}]",
@@ -326,7 +326,9 @@ fn each_mistake_has_its_code() {
 #[test]
 fn help_is_something_to_do() {
     let with = |part: &str| {
-        format!("lookups: [{{name: device, file: a.csv, key: source}}]\nrules: [{{name: a, alert: b, {part}}}]")
+        format!(
+            "lookups: [{{name: device, file: a.csv, key: source}}]\nrules: [{{name: a, alert: b, {part}}}]"
+        )
     };
     for (text, help) in [
         ("rulez: []", "did you mean `rules`?"),
@@ -340,6 +342,7 @@ fn help_is_something_to_do() {
         ("unmatched: Drop", "did you mean `drop`?"),
         ("admin: {token: {env: UNSET}}", "set `UNSET`"),
         ("<<: {}", "merge keys"),
+        ("lookups: [{name: a, file: a.csv, key: name}]", "`by: VARBIND` beside `key`"),
         (&with("key: [source, device.sit]"), "did you mean `device.site`?"),
         (&with("annotations: {a: \"{{ devise.name }}\"}"), "did you mean `device`?"),
         (&with("annotations: {a: \"{{ device }}\"}"), "write `device.source`"),
