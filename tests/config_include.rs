@@ -127,7 +127,7 @@ fn problems_stand_in_their_own_file() {
             "conf.d/a.yaml:5:3: error[config-duplicate-key]: `storage.path` is given twice (it stands in nereus.yaml:2:11 already; keep one of them)",
             "conf.d/b.toml:1:1: error[config-duplicate-key]: `unmatched` is given twice (it stands in nereus.yaml:3:1 already; keep one of them)",
             "conf.d/b.toml:2:1: error[config-include]: an included file includes no further (name the files in the file that includes this one)",
-            "conf.d/b.toml:4:1: error[config-duplicate-key]: this is given twice (it stands in nereus.yaml:4:14 already; keep one of them)",
+            "conf.d/b.toml:4:1: error[config-duplicate-key]: `components.a` is given twice (it stands in nereus.yaml:4:14 already; keep one of them)",
             "conf.d/b.toml:6:9: error[config-type]: expected a text, found a number (put the secret in quotes)",
         ]
     );
@@ -148,7 +148,7 @@ fn a_secret_of_an_included_file_is_masked() {
 
 #[test]
 fn what_cannot_be_read_is_told_and_nothing_is_guessed_about_the_rest() {
-    let main = "include: [gone.yaml, conf.d/*.yaml]\nrules: [{name: a, alert: A, notify: [b]}, {name: c, expre: 1h}]";
+    let main = "include: [gone.yaml, conf.d/*.yaml]\nrules: [{name: a, match: {trap: linkDown}, alert: A, notify: [b]}, {name: c, expre: 1h}]";
     let folder = Folder::new(&[("nereus.yaml", main)]);
     let told = folder.told();
     assert_eq!(told.len(), 3, "{told:#?}");
