@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` (or nothing at all), `check` | `run.rs` |
 //! | `send` | `send/` |
+//! | `config init`, `config schema` | `config.rs` |
 //! | `mib lookup` | `lookup.rs` |
 //! | `mib tree`, `mib lint`, `mib stats` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
@@ -15,6 +16,7 @@
 //! do it ([`failure::Failure`]).
 
 mod client;
+mod config;
 mod failure;
 mod lookup;
 mod mib;
@@ -52,6 +54,11 @@ enum Command {
     Run(RunArgs),
     /// Check a configuration and show every problem
     Check(run::CheckArgs),
+    /// Write a configuration to begin with, or its schema
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
     /// Ask the MIBs
@@ -126,6 +133,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => return run::run(args.config),
         Command::Check(args) => run::check(&args, out)?,
+        Command::Config { command } => config::config(&command, out)?,
         Command::Send(args) => send::send(&args, out)?,
         Command::Mib { command } => match command {
             MibCommand::Lookup(args) => lookup::lookup(&args, out)?,

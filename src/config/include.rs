@@ -83,15 +83,23 @@ impl Reading {
                     continue;
                 }
             };
-            if !name.contains(['*', '?', '[']) {
+            let literal = !name.contains(['*', '?', '[']);
+            if literal && !wild {
                 paths.iter_mut().for_each(|path| path.push(component));
                 continue;
             }
+            // Behind a `*` a name is one that may be there.
             let mut found = Vec::new();
             for folder in &paths {
                 let Some(names) = self.list(cx, folder, wild, span) else { continue };
-                let fitting = names.iter().filter(|own| matches(&name, &own.to_string_lossy()));
-                found.extend(fitting.map(|own| folder.join(own)));
+                let fits = |own: &OsString| {
+                    if literal {
+                        own == component.as_os_str()
+                    } else {
+                        matches(&name, &own.to_string_lossy())
+                    }
+                };
+                found.extend(names.iter().filter(|own| fits(own)).map(|own| folder.join(own)));
             }
             wild = true;
             paths = found;

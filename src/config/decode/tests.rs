@@ -302,7 +302,6 @@ fn each_mistake_has_its_code() {
         ("lookups: [{name: source, file: a.csv, key: source}]", "config-value"),
         ("lookups: [{name: a-b, file: a.csv, key: source}]", "config-value"),
         ("lookups: [{name: a, file: a.csv, key: sourec}]", "lookup-column"),
-        ("lookups: [{name: a, file: a.csv, key: name}]", "lookup-key"),
         ("lookups: [{name: a, file: a.csv, key: source, by: b.c}]", "config-dangling"),
         (
             "lookups: [{name: a, file: a.csv, key: source}, {name: a, file: b.csv, key: source}]",
@@ -343,6 +342,7 @@ fn help_is_something_to_do() {
         ("unmatched: Drop", "did you mean `drop`?"),
         ("admin: {token: {env: UNSET}}", "set `UNSET`"),
         ("<<: {}", "merge keys"),
+        ("lookups: [{name: a, file: a.csv, key: name}]", "`by: VARBIND` beside `key`"),
         (&with("key: [source, device.sit]"), "did you mean `device.site`?"),
         (&with("annotations: {a: \"{{ devise.name }}\"}"), "did you mean `device`?"),
         (&with("annotations: {a: \"{{ device }}\"}"), "write `device.source`"),
