@@ -100,7 +100,20 @@ impl Engine {
             if request.automatic && self.passed_over.as_ref().is_some_and(Seen::is_on_disk) {
                 continue;
             }
+            // A refused configuration may have waited for directories that the running one does not name.
+            let waited = request.automatic
+                && request.wanted == Wanted::Reload(ReloadType::Mib)
+                && self.passed_over.as_ref().is_some_and(|seen| {
+                    seen.mib_directories != self.publisher.current().settings().mib.directories
+                });
             let event = self.serve(&request, kind);
+            if waited {
+                let wanted = Wanted::Reload(ReloadType::Config);
+                let (force, automatic) = (false, true);
+                let again =
+                    Request { wanted, source: request.source.clone(), force, automatic, replies: Vec::new() };
+                self.shared.mailbox.post(again);
+            }
             // After a refusal too: its inputs are read again once they change.
             self.watch();
             self.shared.record(&event);
