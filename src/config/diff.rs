@@ -88,7 +88,10 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.key(Section::Storage, "storage.path", was.path == is.path);
     changes.key(Section::Storage, "storage.retention", was.retention == is.retention);
     changes.key(Section::Storage, "storage.max_size", was.max_size == is.max_size);
-    changes.section(Section::Admin, old.admin == new.admin);
+    let (was, is) = (&*old.admin, &*new.admin);
+    changes.key(Section::Admin, "admin.address", was.address == is.address);
+    let others = (&was.hosts, &was.token, &was.read_token) == (&is.hosts, &is.token, &is.read_token);
+    changes.section(Section::Admin, others);
     changes.section(Section::Logging, old.logging == new.logging);
     changes.section(Section::Reload, old.reload == new.reload);
     changes.0
@@ -218,9 +221,14 @@ mod tests {
     #[test]
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
-        let new = settings("{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}}");
+        let new = settings(
+            "{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+        );
         let changes = diff(&old, &new);
-        assert_eq!(restart_needed(&changes), ["listener[].receivers of 0.0.0.0:1162", "storage.path"]);
+        assert_eq!(
+            restart_needed(&changes),
+            ["listener[].receivers of 0.0.0.0:1162", "storage.path", "admin.address"]
+        );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
         for path in RESTART_ONLY.iter().filter(|path| !crate::config::keys::NOT_YET.contains(path)) {
             assert!(found.contains(path), "{path}");

@@ -309,13 +309,14 @@ fn spawn_correlator(
     metrics: &Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (handoff, commands, metrics) = (Arc::clone(handoff), Arc::clone(commands), Arc::clone(metrics));
-    let mut snapshot = snapshot.reader();
+    let snapshot = snapshot.clone();
     thread::Builder::new().name("correlator".into()).spawn(move || {
         let mut known = (Generation(0), Arc::new(Routes::default()));
         let routes = || {
-            let snapshot = snapshot.load();
+            // Let go at once: a reader would pin the old generation until the next event or second.
+            let snapshot = snapshot.current();
             if known.0 != snapshot.generation() {
-                known = (snapshot.generation(), Arc::new(routes(snapshot)));
+                known = (snapshot.generation(), Arc::new(routes(&snapshot)));
             }
             Arc::clone(&known.1)
         };
