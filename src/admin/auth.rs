@@ -14,8 +14,10 @@ use crate::config::settings::{AdminSettings, Secret};
 pub(super) enum Refusal {
     /// Host is missing, doubled or not one of ours.
     Host,
-    /// Origin names another site.
+    /// Origin or Sec-Fetch-Site names another site.
     Origin,
+    /// A change that an HTML form could have sent.
+    Form,
     /// No token, or a wrong one.
     Token,
     /// A token that is only for reading.
@@ -28,6 +30,7 @@ impl Refusal {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin | Self::ReadOnly => StatusCode::FORBIDDEN,
             Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Form => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
 
@@ -35,6 +38,7 @@ impl Refusal {
         match self {
             Self::Host => "the Host header names none of this program's names; add it to admin.hosts",
             Self::Origin => "requests from other sites are refused",
+            Self::Form => "a form's content type is refused: send no body, or application/json",
             Self::Token => "a bearer token is needed: Authorization: Bearer …",
             Self::ReadOnly => "this token is for reading alone",
         }
@@ -76,7 +80,17 @@ pub(super) fn admit(settings: &AdminSettings, headers: &HeaderMap, need: Need) -
             return Err(Refusal::Origin);
         }
     }
-    // A loopback address needs no token; the settings make sure that any other has one.
+    if let Some(site) = headers.get("sec-fetch-site")
+        && !matches!(site.as_bytes(), b"same-origin" | b"none")
+    {
+        return Err(Refusal::Origin);
+    }
+    // What a page can send without asking us first: not every browser names the Origin of a form.
+    if need == Need::Change && headers.get_all(header::CONTENT_TYPE).iter().any(of_a_form) {
+        return Err(Refusal::Form);
+    }
+    // A loopback address needs no token; the settings make sure that any other has one, and that it stays is
+    // a restart's matter.
     if settings.token.is_none() && settings.address.ip().is_loopback() {
         return Ok(());
     }
@@ -96,6 +110,14 @@ fn with_token(settings: &AdminSettings, headers: &HeaderMap, need: Need) -> Resu
         (_, true, _) => Err(Refusal::ReadOnly),
         _ => Err(Refusal::Token),
     }
+}
+
+/// Whether a cross-site form or script can send this content type unasked.
+fn of_a_form(value: &header::HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return true };
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    let forms = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""];
+    forms.iter().any(|form| kind.eq_ignore_ascii_case(form))
 }
 
 /// The value of a header that stands there exactly once, as text.
@@ -175,6 +197,29 @@ mod tests {
         {
             assert_eq!(ask(origin), Err(Refusal::Origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn what_a_form_could_send_changes_nothing() {
+        let settings = AdminSettings::default();
+        let ask = |name: &'static str, value: &str, need| {
+            admit(&settings, &headers(&[("host", "localhost"), (name, value)]), need)
+        };
+        for kind in [
+            "text/plain",
+            "TEXT/plain; charset=utf-8",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+        ] {
+            assert_eq!(ask("content-type", kind, Need::Change), Err(Refusal::Form), "{kind}");
+            assert_eq!(ask("content-type", kind, Need::Read), Ok(()));
+        }
+        assert_eq!(ask("content-type", "application/json", Need::Change), Ok(()));
+        for site in ["cross-site", "same-site", "", "SAME-ORIGIN"] {
+            assert_eq!(ask("sec-fetch-site", site, Need::Read), Err(Refusal::Origin), "{site}");
+        }
+        assert_eq!(ask("sec-fetch-site", "same-origin", Need::Change), Ok(()));
     }
 
     #[test]

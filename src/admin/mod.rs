@@ -8,24 +8,29 @@ mod auth;
 mod reload;
 mod routes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
 use crate::store::Reader;
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once. One more takes the place of the one that has been without a request for longest.
 const CONNECTIONS: usize = 256;
+/// How soon it is looked again for a place if every connection has a request.
+const CROWDED: Duration = Duration::from_millis(20);
 /// A client that has not sent its request's head by then is cut off, an idle one too.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -77,9 +82,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let router = routes::router(admin);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Arc::new(Connections::default());
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -88,7 +92,23 @@ pub async fn serve(
             },
             () = stopped(&mut stop) => return Ok(()),
         };
-        let service = TowerToHyperService::new(router.clone());
+        let place = loop {
+            match connections.enter() {
+                Some(place) => break place,
+                None => tokio::time::sleep(CROWDED).await,
+            }
+        };
+        let (busy, cut) = (Arc::clone(&place.busy), Arc::clone(&place.cut));
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request| {
+            busy.store(true, Ordering::Relaxed);
+            let (answer, busy) = (router.call(request), Arc::clone(&busy));
+            async move {
+                let answer = answer.await;
+                busy.store(false, Ordering::Relaxed);
+                answer
+            }
+        });
         let mut stop = stop.clone();
         tokio::spawn(async move {
             let _place = place;
@@ -98,12 +118,61 @@ pub async fn serve(
             tokio::pin!(connection);
             tokio::select! {
                 _ = &mut connection => {}
+                // Its place is another one's now.
+                () = cut.notified() => {}
                 () = stopped(&mut stop) => {
                     connection.as_mut().graceful_shutdown();
                     let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
                 }
             }
         });
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<BTreeMap<u64, Open>>,
+    next: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Open {
+    /// A request is being answered.
+    busy: Arc<AtomicBool>,
+    cut: Arc<Notify>,
+}
+
+/// One connection's place; dropped, it is free.
+struct ConnectionPlace {
+    connections: Arc<Connections>,
+    number: u64,
+    busy: Arc<AtomicBool>,
+    cut: Arc<Notify>,
+}
+
+impl Connections {
+    /// A place, if need be that of the oldest connection without a request; slow clients thus cost each other
+    /// their places. `None` if all have one.
+    fn enter(self: &Arc<Self>) -> Option<ConnectionPlace> {
+        let mut open = self.open.lock();
+        if open.len() >= CONNECTIONS {
+            let idle = open.iter().find(|(_, open)| !open.busy.load(Ordering::Relaxed));
+            let number = idle.map(|(number, _)| *number)?;
+            if let Some(oldest) = open.remove(&number) {
+                oldest.cut.notify_one();
+            }
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let place = Open { busy: Arc::default(), cut: Arc::default() };
+        open.insert(number, place.clone());
+        Some(ConnectionPlace { connections: Arc::clone(self), number, busy: place.busy, cut: place.cut })
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.connections.open.lock().remove(&self.number);
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Section {
     Source,
     Access,
     Mib,
+    Components,
+    Lookups,
     Unmatched,
     Rules,
     Webhooks,
@@ -32,6 +34,8 @@ impl fmt::Display for Section {
             Self::Source => "source",
             Self::Access => "access",
             Self::Mib => "mib",
+            Self::Components => "components",
+            Self::Lookups => "lookups",
             Self::Unmatched => "unmatched",
             Self::Rules => "rules",
             Self::Webhooks => "webhooks",
@@ -66,6 +70,15 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.section(Section::Source, old.source == new.source);
     changes.section(Section::Access, old.access == new.access);
     changes.section(Section::Mib, old.mib == new.mib);
+    for (name, component) in &new.components {
+        let equal = old.components.get(name) == Some(component);
+        changes.key(Section::Components, &format!("components.{name}"), equal);
+    }
+    for name in old.components.keys().filter(|name| !new.components.contains_key(*name)) {
+        changes.key(Section::Components, &format!("components.{name}"), false);
+    }
+    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
+    changes.named(Section::Lookups, &named(&old.lookups), &named(&new.lookups), |table| table.name());
     changes.section(Section::Unmatched, old.unmatched == new.unmatched);
     let named = |list: &[std::sync::Arc<_>]| list.to_vec();
     changes.named(Section::Rules, &named(&old.rules), &named(&new.rules), |rule| &rule.name);
@@ -75,7 +88,10 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.key(Section::Storage, "storage.path", was.path == is.path);
     changes.key(Section::Storage, "storage.retention", was.retention == is.retention);
     changes.key(Section::Storage, "storage.max_size", was.max_size == is.max_size);
-    changes.section(Section::Admin, old.admin == new.admin);
+    let (was, is) = (&*old.admin, &*new.admin);
+    changes.key(Section::Admin, "admin.address", was.address == is.address);
+    let others = (&was.hosts, &was.token, &was.read_token) == (&is.hosts, &is.token, &is.read_token);
+    changes.section(Section::Admin, others);
     changes.section(Section::Logging, old.logging == new.logging);
     changes.section(Section::Reload, old.reload == new.reload);
     changes.0
@@ -205,9 +221,14 @@ mod tests {
     #[test]
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
-        let new = settings("{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}}");
+        let new = settings(
+            "{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+        );
         let changes = diff(&old, &new);
-        assert_eq!(restart_needed(&changes), ["listener[].receivers of 0.0.0.0:1162", "storage.path"]);
+        assert_eq!(
+            restart_needed(&changes),
+            ["listener[].receivers of 0.0.0.0:1162", "storage.path", "admin.address"]
+        );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
         for path in RESTART_ONLY.iter().filter(|path| !crate::config::keys::NOT_YET.contains(path)) {
             assert!(found.contains(path), "{path}");

@@ -3,6 +3,7 @@
 //! Whatever fails before the publication changes nothing: no generation, no socket, no worker. After it
 //! nothing can fail.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -13,24 +14,24 @@ use super::guard::{Rehearsal, rehearse};
 use super::history::{
     GenerationInfo, MAX_DIAGNOSTICS, MibReport, Phases, Receipt, ReloadEvent, ReloadOutcome, human,
 };
-use super::plan::{Attempt, Built, Failure, Plan};
+use super::plan::{Attempt, Built, Failure, Plan, Seen};
 use super::trigger::{ReloadType, Request, Wanted};
 use super::watch::{Targets, Timing, Watcher};
 use super::{Automatic, Shared};
-use crate::config::{ContentHash, Input};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::event::{Generation, Timestamp};
-use crate::snapshot::{Candidate, Prepared, Publisher, Snapshot};
+use crate::snapshot::{Candidate, PrepareError, Prepared, Publisher, Snapshot};
 
 /// The longest pause before a transient failure is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How soon a build is left behind when the program ends.
+const LOOK_WHETHER_CLOSED: Duration = Duration::from_millis(50);
 
 /// The engine's own state. It owns the Publisher: nobody else publishes.
 pub(super) struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) publisher: Publisher,
     pub(super) plan: Arc<Plan>,
-    pub(super) watcher: Option<Watcher>,
     /// What the files held when they were last read, taken or refused.
     pub(super) seen: Seen,
     /// Inputs that file events do not bring again: refused ones, and all after a rollback.
@@ -38,13 +39,6 @@ pub(super) struct Engine {
     /// A build that ran out of time and still has to notice.
     pub(super) cancelled: Option<JoinHandle<()>>,
     pub(super) traps_at_publish: u64,
-}
-
-/// The inputs as they were read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Seen {
-    pub(super) inputs: Vec<Input>,
-    pub(super) mibs: Option<ContentHash>,
 }
 
 /// What one attempt came to.
@@ -58,6 +52,8 @@ struct Attempted {
     phases: Phases,
     mib: Option<MibReport>,
     rehearsal: Option<Rehearsal>,
+    /// What the old generation had accepted when it was replaced.
+    old_traps: u64,
 }
 
 impl Attempted {
@@ -72,6 +68,7 @@ impl Attempted {
             phases: Phases::default(),
             mib: None,
             rehearsal: None,
+            old_traps: 0,
         }
     }
 
@@ -99,18 +96,32 @@ impl Engine {
                 Wanted::Reload(kind) => kind.as_str(),
                 Wanted::Rollback(_) => "rollback",
             };
-            if request.automatic && self.is_passed_over() {
+            // What was refused already, or was there when somebody rolled back.
+            if request.automatic && self.passed_over.as_ref().is_some_and(Seen::is_on_disk) {
                 continue;
             }
+            // A refused configuration may have waited for directories that the running one does not name.
+            let waited = request.automatic
+                && request.wanted == Wanted::Reload(ReloadType::Mib)
+                && self.passed_over.as_ref().is_some_and(|seen| {
+                    seen.mib_directories != self.publisher.current().settings().mib.directories
+                });
             let event = self.serve(&request, kind);
+            if waited {
+                let wanted = Wanted::Reload(ReloadType::Config);
+                let (force, automatic) = (false, true);
+                let again =
+                    Request { wanted, source: request.source.clone(), force, automatic, replies: Vec::new() };
+                self.shared.mailbox.post(again);
+            }
+            // After a refusal too: its inputs are read again once they change.
+            self.watch();
             self.shared.record(&event);
             for reply in request.replies {
                 // Who asked may be gone.
                 let _ = reply.try_send(event.clone());
             }
         }
-        // The watcher's thread posts to the mailbox, which is closed: it ends without waiting.
-        drop(self.watcher.take());
     }
 
     fn serve(&mut self, request: &Request, kind: &'static str) -> ReloadEvent {
@@ -137,11 +148,7 @@ impl Engine {
         let published = attempted.outcome == ReloadOutcome::Published;
         let traps = self.shared.metrics.traps_processed.get();
         let receipt = Receipt {
-            old_generation_traps: if published {
-                self.shared.traps_of(previous)
-            } else {
-                traps - self.traps_at_publish
-            },
+            old_generation_traps: if published { attempted.old_traps } else { traps - self.traps_at_publish },
             new_generation_traps: if published { traps - self.traps_at_publish } else { 0 },
             traps_during_reload: traps - traps_before,
             kernel_drops: (self.shared.kernel_drops)().saturating_sub(drops_before),
@@ -172,23 +179,14 @@ impl Engine {
         }
     }
 
-    /// Whether the files are what was refused already, or what was there when somebody rolled back.
-    fn is_passed_over(&self) -> bool {
-        let Some(passed_over) = &self.passed_over else { return false };
-        let read_again = |input: &Input| {
-            let hash = std::fs::read(&input.path).ok().map(|octets| ContentHash::of(&octets));
-            hash == input.hash
-        };
-        passed_over.inputs.iter().all(read_again) && passed_over.mibs == self.plan.mib_state()
-    }
-
     fn reload(&mut self, kind: ReloadType, request: &Request) -> Attempted {
         let mut attempted = Attempted::new();
         let mut built = match self.build(kind) {
             Ok(built) => built,
-            Err(failure) => {
-                self.passed_over = Some(self.seen.clone());
-                self.watch();
+            Err((failure, seen)) => {
+                // One that was left behind has told nothing of what it read: it may be tried again.
+                self.passed_over.clone_from(&seen);
+                self.seen = seen.unwrap_or_else(|| std::mem::take(&mut self.seen));
                 return attempted.rejected(failure);
             }
         };
@@ -198,16 +196,16 @@ impl Engine {
         attempted.changes = std::mem::take(&mut built.changes);
         attempted.pending = std::mem::take(&mut built.pending);
         attempted.diagnostics = std::mem::take(&mut built.diagnostics);
-        self.shared.note_mib_problems(built.mib, &built.mib_problems);
         if built.mib.is_some_and(|mib| !mib.unchanged) {
-            attempted.changes.push("mib".to_owned());
-            let told = built.mib_problems.into_iter().filter(|problem| problem.level > Level::Note);
-            attempted.diagnostics.extend(told.take(MAX_DIAGNOSTICS));
+            if !attempted.changes.iter().any(|change| change == "mib") {
+                attempted.changes.push("mib".to_owned());
+            }
+            let told = built.mib_problems.iter().filter(|problem| problem.level > Level::Note);
+            attempted.diagnostics.extend(told.take(MAX_DIAGNOSTICS).cloned());
         }
         if built.candidate.is(self.publisher.current()) {
             self.plan = Arc::new(built.plan);
             self.passed_over = None;
-            self.watch();
             attempted.outcome = ReloadOutcome::Unchanged;
             return attempted;
         }
@@ -219,7 +217,11 @@ impl Engine {
             force: request.force,
         };
         let attempted = self.put_in_force(change, attempted);
-        self.passed_over = (attempted.outcome == ReloadOutcome::Rejected).then(|| self.seen.clone());
+        let rejected = attempted.outcome == ReloadOutcome::Rejected;
+        self.passed_over = rejected.then(|| self.seen.clone());
+        if !rejected {
+            self.shared.note_mib_problems(built.mib, &built.mib_problems);
+        }
         attempted
     }
 
@@ -247,47 +249,62 @@ impl Engine {
         let attempted = self.put_in_force(change, attempted);
         if attempted.outcome == ReloadOutcome::Published {
             // What is on the disk now was just undone: file events bring it back only once it differs.
-            self.seen.mibs = self.plan.mib_state();
+            self.seen.look_again();
             self.passed_over = Some(self.seen.clone());
         }
         attempted
     }
 
-    /// Reads and builds on a thread of its own, so that an attempt past `reload_timeout` can be left behind.
-    fn build(&mut self, kind: ReloadType) -> Result<Built, Failure> {
+    /// Reads and builds on a thread of its own, so that an attempt past `reload_timeout` can be left behind. A
+    /// failure comes with what it was found in, as far as that was told.
+    fn build(&mut self, kind: ReloadType) -> Result<Built, (Failure, Option<Seen>)> {
+        let lasting = |error: String| (Failure::lasting(error), None);
         let current = Arc::clone(self.publisher.current());
         let timeout = current.settings().reload.reload_timeout;
         if let Some(old) = self.cancelled.take()
             && !finished_within(&old, timeout)
         {
             self.cancelled = Some(old);
-            return Err(Failure::lasting("the reload that ran out of time before is still being cancelled"));
+            return Err(lasting(
+                "the reload that ran out of time before is still being cancelled".to_owned(),
+            ));
         }
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, answer) = sync_channel(1);
         let worker = {
             let (plan, cancel) = (Arc::clone(&self.plan), Arc::clone(&cancel));
+            let mut seen = self.seen.clone();
             thread::Builder::new().name("reload-build".into()).spawn(move || {
-                let mut inputs = Vec::new();
-                let built = plan.read(&Attempt { kind, current: &current, cancel: &cancel }, &mut inputs);
+                let built = plan.read(&Attempt { kind, current: &current, cancel: &cancel }, &mut seen);
+                // Who waits for the outcome may count on it that nothing holds the old generation.
+                drop((current, plan));
                 // Nobody waits any more for one that took too long.
-                let _ = sender.send((built, inputs));
+                let _ = sender.send((built, seen));
             })
         };
-        let worker = worker.map_err(|error| Failure::lasting(format!("no thread for the build: {error}")))?;
-        match answer.recv_timeout(timeout) {
-            Ok((built, inputs)) => {
-                self.seen = Seen { inputs, mibs: self.plan.mib_state() };
-                built
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                cancel.store(true, Ordering::Relaxed);
-                self.cancelled = Some(worker);
-                let error = format!("the reload took longer than reload_timeout ({})", human(timeout));
-                Err(Failure::lasting(error))
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Failure::lasting("the build has panicked; the log says where"))
+        let worker = worker.map_err(|error| lasting(format!("no thread for the build: {error}")))?;
+        let until = Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match answer.recv_timeout(left.min(LOOK_WHETHER_CLOSED)) {
+                Ok((Ok(built), seen)) => {
+                    self.seen = seen;
+                    return Ok(built);
+                }
+                Ok((Err(failure), seen)) => return Err((failure, Some(seen))),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.shared.mailbox.is_closed() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    cancel.store(true, Ordering::Relaxed);
+                    self.cancelled = Some(worker);
+                    return Err(lasting(if left.is_zero() {
+                        format!("the reload took longer than reload_timeout ({})", human(timeout))
+                    } else {
+                        "Nereus is being stopped".to_owned()
+                    }));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(lasting("the build has panicked; the log says where".to_owned()));
+                }
             }
         }
     }
@@ -302,7 +319,11 @@ impl Engine {
             let mut samples = self.shared.samples.recent();
             let surplus = samples.len().saturating_sub(reload.guard.samples);
             samples.drain(..surplus);
-            let found = rehearse(&old, staged.snapshot(), &samples);
+            let found = caught(|| rehearse(&old, staged.snapshot(), &samples));
+            let Some(found) = found else {
+                return attempted
+                    .rejected(Failure::lasting("the rehearsal has panicked; the log says where"));
+            };
             attempted.phases.rehearse = started.elapsed().as_secs_f64();
             attempted.rehearsal = Some(found);
             let increase = found.unresolved_increase();
@@ -315,20 +336,30 @@ impl Engine {
             }
         }
         let started = Instant::now();
-        let prepared = match self.prepare(&old, staged.snapshot()) {
+        let mut prepared = match self.prepare(&old, staged.snapshot()) {
             Ok(prepared) => prepared,
             Err(failure) => return attempted.rejected(failure),
         };
         attempted.phases.prepare = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let traps_of_old = self.shared.metrics.traps_processed.get() - self.traps_at_publish;
+        for (_, component) in &mut prepared {
+            component.about_to_publish();
+        }
         let snapshot = self.publisher.publish_staged(staged);
         attempted.phases.publish = started.elapsed().as_secs_f64();
         self.traps_at_publish = self.shared.metrics.traps_processed.get();
         let started = Instant::now();
         for (name, component) in prepared {
-            component.commit();
-            attempted.components.push(name.to_string());
+            match caught(|| component.commit()) {
+                Some(()) => attempted.components.push(name.to_string()),
+                // The generation is in force: there is no way back, and the others have to follow.
+                None => tracing::error!(
+                    component = "reload",
+                    name = &*name,
+                    "A component has panicked in its commit"
+                ),
+            }
         }
         attempted.phases.commit = started.elapsed().as_secs_f64();
         self.publisher.keep(snapshot.settings().reload.keep_generations);
@@ -339,7 +370,7 @@ impl Engine {
         let info = GenerationInfo::new(&snapshot, change.kind, change.source);
         self.shared.published(old.generation(), traps_of_old, info, &kept);
         self.shared.samples.set_limit(snapshot.settings().reload.guard.samples);
-        self.watch();
+        attempted.old_traps = traps_of_old;
         attempted.outcome = ReloadOutcome::Published;
         attempted
     }
@@ -348,7 +379,9 @@ impl Engine {
     fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Vec<(Arc<str>, Box<dyn Prepared>)>, Failure> {
         let mut prepared = Vec::new();
         for (name, component) in self.shared.registered() {
-            match component.prepare(old, new) {
+            let ready = caught(|| component.prepare(old, new))
+                .unwrap_or_else(|| Err(PrepareError::lasting("it has panicked; the log says where")));
+            match ready {
                 Ok(Some(ready)) => prepared.push((name, ready)),
                 Ok(None) => {}
                 Err(error) => {
@@ -365,7 +398,8 @@ impl Engine {
 
     /// Watches what the running settings and the last reading name.
     fn watch(&mut self) {
-        let settings = &self.publisher.current().settings().reload;
+        let current = self.publisher.current().settings();
+        let settings = &current.reload;
         let mut targets = Targets::default();
         if settings.enabled && settings.watch_config_file {
             // A refused file may name others than the running one: both count.
@@ -377,24 +411,46 @@ impl Engine {
             }
         }
         if settings.enabled && settings.watch_mib_directories {
-            targets.mib_directories = self.publisher.current().settings().mib.directories.clone();
+            targets.mib_directories.clone_from(&current.mib.directories);
+            for path in &self.seen.mib_directories {
+                if !targets.mib_directories.contains(path) {
+                    targets.mib_directories.push(path.clone());
+                }
+            }
         }
         let timing = Timing { delay: settings.reload_delay, sweep: self.shared.sweep };
+        let mut watcher = self.shared.watcher.lock();
         if targets.files.is_empty() && targets.mib_directories.is_empty() {
-            self.watcher = None;
+            *watcher = None;
             return;
         }
-        match &self.watcher {
+        match &*watcher {
             Some(watcher) => watcher.update(targets, timing),
             None => {
                 let post = Automatic { shared: Arc::downgrade(&self.shared) };
-                let since = self.shared.started;
-                self.watcher =
+                // When exactly a program read its settings before it started Nereus, nobody knows: if they
+                // are others on the disk, everything is new to us.
+                let since = if self.seen.inputs_are_on_disk() { self.shared.begun } else { UNIX_EPOCH };
+                *watcher =
                     Some(Watcher::start_since(targets, timing, since, move |change| post.post(change)));
             }
         }
-        *self.shared.watching.lock() = self.watcher.as_ref().map(Watcher::problems).unwrap_or_default();
     }
+}
+
+impl Drop for Engine {
+    /// Also if a panic ends it, or it never started: nobody waits for an answer that does not come.
+    fn drop(&mut self) {
+        self.shared.mailbox.close();
+        // The watcher's thread posts to the mailbox, which is closed: it ends without waiting.
+        let watcher = self.shared.watcher.lock().take();
+        drop(watcher);
+    }
+}
+
+/// `None` after a panic, which the panic hook has told.
+fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(act)).ok()
 }
 
 fn finished_within(thread: &JoinHandle<()>, patience: Duration) -> bool {

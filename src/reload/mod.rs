@@ -26,6 +26,7 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
@@ -46,17 +47,19 @@ use crate::event::Generation;
 use crate::metrics::Metrics;
 use crate::pipeline::Samples;
 use crate::snapshot::{Candidate, ComponentReloader, Publisher, ReloadStats, SnapshotHandle};
-use engine::{Engine, Seen, unix_seconds};
+use engine::{Engine, unix_seconds};
 use history::History;
 use plan::Plan;
 use trigger::{Mailbox, Request, Wanted};
-use watch::{Change, Changed, WatchProblem};
+use watch::{Change, Changed, WatchProblem, Watcher};
 
 /// The settings of a start and where they come from, with their MIBs compiled and their rules bound: what
 /// `check` validates, and what a [`ReloadManager`] begins with.
 pub struct FirstPlan {
     candidate: Candidate,
     plan: Plan,
+    /// Before anything of it was read: what changes later is not part of it.
+    begun: SystemTime,
 }
 
 impl FirstPlan {
@@ -67,8 +70,9 @@ impl FirstPlan {
         inputs: Vec<Input>,
         settings: Settings,
     ) -> (Result<Self, Vec<Diagnostic>>, Vec<Diagnostic>) {
+        let begun = SystemTime::now();
         let (built, mib_problems) = Plan::first(origin, inputs, settings);
-        (built.map(|(candidate, plan)| Self { candidate, plan }), mib_problems)
+        (built.map(|(candidate, plan)| Self { candidate, plan, begun }), mib_problems)
     }
 
     /// The settings.
@@ -143,13 +147,14 @@ struct Shared {
     components: RwLock<Vec<(Arc<str>, Arc<dyn ComponentReloader>)>>,
     generations: Mutex<BTreeMap<Generation, GenerationInfo>>,
     mib_problems: Mutex<Arc<[Diagnostic]>>,
-    watching: Mutex<Vec<WatchProblem>>,
+    watcher: Mutex<Option<Watcher>>,
     snapshot: SnapshotHandle,
     metrics: Arc<Metrics>,
     samples: Arc<Samples>,
     kernel_drops: Box<dyn Fn() -> u64 + Send + Sync>,
     sweep: Duration,
-    started: SystemTime,
+    /// When the reading for generation 1 began.
+    begun: SystemTime,
 }
 
 impl ReloadManager {
@@ -163,7 +168,7 @@ impl ReloadManager {
         mib_problems: &[Diagnostic],
         wiring: Wiring,
     ) -> io::Result<(Self, NotStarted)> {
-        let FirstPlan { candidate, plan } = first;
+        let FirstPlan { candidate, plan, begun } = first;
         let reload = Arc::clone(&candidate.settings().reload);
         wiring.samples.set_limit(reload.guard.samples);
         let publisher = Publisher::new(candidate, reload.keep_generations)?;
@@ -173,23 +178,22 @@ impl ReloadManager {
             components: RwLock::default(),
             generations: Mutex::default(),
             mib_problems: Mutex::new(Arc::new([])),
-            watching: Mutex::default(),
+            watcher: Mutex::default(),
             snapshot: publisher.handle(),
             metrics: wiring.metrics,
             samples: wiring.samples,
             kernel_drops: wiring.kernel_drops,
             sweep: wiring.sweep,
-            started: SystemTime::now(),
+            begun,
         });
         shared.note_mib_problems(Some(plan.mib_report()), mib_problems);
         let info = GenerationInfo::new(publisher.current(), "start", plan.describe());
         shared.published(Generation(0), 0, info, &[Generation(1)]);
-        let seen = Seen { inputs: plan.inputs.clone(), mibs: plan.mib_state() };
+        let seen = plan.seen();
         let engine = Engine {
             shared: Arc::clone(&shared),
             publisher,
             plan: Arc::new(plan),
-            watcher: None,
             seen,
             passed_over: None,
             cancelled: None,
@@ -199,7 +203,9 @@ impl ReloadManager {
     }
 
     /// Registers a component: from the next reload on it prepares and commits with the others, in the order of
-    /// registration. Another one of that name is replaced.
+    /// registration. Another one of that name is replaced. One that panics fails the reload (in *prepare*) or is
+    /// told in the log (in *commit*, where nothing can be undone); neither may wait for another reload, which
+    /// would wait for it.
     pub fn register_component(&self, name: &str, component: Arc<dyn ComponentReloader>) {
         let mut components = self.shared.components.write();
         components.retain(|(known, _)| **known != *name);
@@ -209,7 +215,8 @@ impl ReloadManager {
     /// Asks for a reload and waits for its outcome. `source` says who asks, in the event and the log.
     ///
     /// # Errors
-    /// [`ReloadError::Rejected`] with the event; nothing has changed then.
+    /// [`ReloadError::Rejected`] with the event; nothing has changed then. [`ReloadError::Unavailable`] once the
+    /// engine has ended.
     pub fn trigger_reload(&self, kind: ReloadType, source: &str) -> Result<ReloadEvent, ReloadError> {
         self.ask(Wanted::Reload(kind), source, false)
     }
@@ -289,7 +296,8 @@ impl ReloadManager {
     #[must_use]
     pub fn components(&self) -> Vec<ComponentReport> {
         let report = |(name, component): (Arc<str>, Arc<dyn ComponentReloader>)| {
-            let ReloadStats { reload_count, last_reload, config_version } = component.reload_stats();
+            let stats = catch_unwind(AssertUnwindSafe(|| component.reload_stats()));
+            let ReloadStats { reload_count, last_reload, config_version } = stats.unwrap_or_default();
             ComponentReport {
                 component: name,
                 reload_count,
@@ -306,10 +314,10 @@ impl ReloadManager {
         Arc::clone(&self.shared.mib_problems.lock())
     }
 
-    /// What keeps file events from working, as of the last reload.
+    /// What keeps file events from working now; the sweep goes on meanwhile.
     #[must_use]
     pub fn watch_problems(&self) -> Vec<WatchProblem> {
-        self.shared.watching.lock().clone()
+        self.shared.watcher.lock().as_ref().map(Watcher::problems).unwrap_or_default()
     }
 
     /// Makes readers of the current Snapshot.
@@ -389,10 +397,6 @@ impl Shared {
         self.metrics.snapshot_generation.set(snapshot.generation().0 as i64);
         self.metrics.mib_modules.set(snapshot.mib().modules().count() as i64);
         self.metrics.mib_nodes.set(snapshot.mib().nodes().len() as i64);
-    }
-
-    fn traps_of(&self, generation: Generation) -> u64 {
-        self.generations.lock().get(&generation).map_or(0, |info| info.traps)
     }
 
     /// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
@@ -477,14 +481,16 @@ impl Shared {
             metrics.config_last_reload_success_timestamp.set(unix_seconds(SystemTime::now()));
         }
         let phases = &event.phases;
-        for (phase, seconds) in [
+        let ran = [
             ("read", phases.read),
             ("build", phases.build),
             ("rehearse", phases.rehearse),
             ("prepare", phases.prepare),
             ("publish", phases.publish),
             ("commit", phases.commit),
-        ] {
+        ];
+        // One that was not come to takes no time at all.
+        for (phase, seconds) in ran.into_iter().filter(|(_, seconds)| *seconds > 0.0) {
             metrics.reload_phase.with_label_values(&[phase]).observe(seconds);
         }
         for component in &event.components {

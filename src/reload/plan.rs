@@ -4,11 +4,12 @@
 //! which replaces it once the attempt was published.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use super::history::MibReport;
 use super::trigger::ReloadType;
@@ -48,7 +49,7 @@ pub(super) struct Plan {
 #[derive(Debug, Clone)]
 struct Mibs {
     directories: Vec<PathBuf>,
-    /// Over path, device, inode, size, mtime and ctime of every file.
+    /// Their [`Stat`], if it tells every later change.
     stat: Option<ContentHash>,
     /// Over path and contents of every file.
     content: Option<ContentHash>,
@@ -73,6 +74,36 @@ pub(super) struct Built {
     pub(super) build_seconds: f64,
 }
 
+/// The inputs as they were read, taken or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    pub(super) inputs: Vec<Input>,
+    pub(super) mib_directories: Vec<PathBuf>,
+    /// The directories' stat before they were read: what changes while they are read makes a difference.
+    pub(super) mibs: Option<ContentHash>,
+}
+
+impl Seen {
+    /// Whether the files on the disk are these, by content; the MIB files by their stat.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.inputs_are_on_disk()
+            && self.mibs == stat_directories(&self.mib_directories).ok().map(|stat| stat.hash)
+    }
+
+    /// Whether the configuration and what it names are these on the disk.
+    pub(super) fn inputs_are_on_disk(&self) -> bool {
+        self.inputs.iter().all(|input| hash_of(&input.path) == input.hash)
+    }
+
+    /// Takes what is on the disk now for seen.
+    pub(super) fn look_again(&mut self) {
+        for input in &mut self.inputs {
+            input.hash = hash_of(&input.path);
+        }
+        self.mibs = stat_directories(&self.mib_directories).ok().map(|stat| stat.hash);
+    }
+}
+
 /// What an attempt is asked to read.
 pub(super) struct Attempt<'a> {
     pub(super) kind: ReloadType,
@@ -95,8 +126,9 @@ impl Plan {
 
     /// Reads what `attempt` asks for and builds a Candidate of it. No side effects.
     ///
-    /// `noted` is given what was read as soon as it is known, also where it is refused.
-    pub(super) fn read(&self, attempt: &Attempt<'_>, noted: &mut Vec<Input>) -> Result<Built, Failure> {
+    /// `seen`, which holds what was read before, is given what is read now as soon as it is known, also where
+    /// it is refused.
+    pub(super) fn read(&self, attempt: &Attempt<'_>, seen: &mut Seen) -> Result<Built, Failure> {
         let started = std::time::Instant::now();
         let current = attempt.current;
         let mut plan = self.clone();
@@ -104,7 +136,7 @@ impl Plan {
         let mut settings = Settings::clone(current.settings());
         let mut pending = Vec::new();
         if let (true, Some(origin)) = (attempt.kind.reads_config(), &self.origin) {
-            let loaded = load(origin, noted)?;
+            let loaded = load(origin, &mut seen.inputs)?;
             plan.inputs.clone_from(&loaded.inputs);
             diagnostics = loaded.diagnostics;
             if attempt.kind == ReloadType::Webhook {
@@ -114,8 +146,6 @@ impl Plan {
             } else {
                 settings = loaded.settings;
             }
-        } else {
-            noted.clone_from(&self.inputs);
         }
         let changes = diff(current.settings(), &settings);
         let restart = restart_needed(&changes);
@@ -129,11 +159,14 @@ impl Plan {
         let mut mib = Arc::clone(current.mib());
         let mut mib_report = None;
         let mut mib_problems = Vec::new();
-        if attempt.kind.reads_mibs() || *directories != self.mibs.directories {
+        // By the running settings: after a rollback the directories that were read last are others.
+        if attempt.kind.reads_mibs() || *directories != current.settings().mib.directories {
+            seen.mib_directories.clone_from(directories);
+            seen.mibs = stat_directories(directories).ok().map(|stat| stat.hash);
             missing(directories)?;
             let (mibs, problems) = Mibs::read(directories, Some(&self.mibs));
             mib = Arc::clone(&mibs.mib);
-            mib_report = Some(mibs.report);
+            mib_report = Some(MibReport { unchanged: Arc::ptr_eq(&mib, current.mib()), ..mibs.report });
             mib_problems = problems;
             plan.mibs = mibs;
         }
@@ -161,9 +194,10 @@ impl Plan {
         })
     }
 
-    /// What tells these inputs from others: the configuration's files and the MIB directories' stat.
-    pub(super) fn mib_state(&self) -> Option<ContentHash> {
-        stat_directories(&self.mibs.directories).ok()
+    /// What was seen when this was read. Costs a stat of every MIB file.
+    pub(super) fn seen(&self) -> Seen {
+        let mib_directories = self.mibs.directories.clone();
+        Seen { inputs: self.inputs.clone(), mib_directories, mibs: self.mibs.stat }
     }
 
     /// Where the settings come from, for people.
@@ -275,13 +309,14 @@ impl Mibs {
         }
         let before = before.filter(|before| before.directories == directories);
         // Taken before the reading: what changes meanwhile differs the next time.
-        let stat = stat_directories(directories).ok();
-        if let Some(before) = before
-            && stat.is_some()
-            && before.stat == stat
+        let found = stat_directories(directories).ok();
+        if let (Some(before), Some(found)) = (before, &found)
+            && before.stat == Some(found.hash)
         {
             return (before.again(), Vec::new());
         }
+        // A file that was written just now may be written once more without another stamp.
+        let stat = found.filter(|found| found.settled).map(|found| found.hash);
         let (files, mut problems) = mib::read_directories(directories);
         let content = content_of(&files);
         if let Some(before) = before
@@ -322,8 +357,22 @@ fn content_of(files: &[mib::SourceFile]) -> ContentHash {
 /// How deep directories may lie in each other, as for reading them.
 const DEEPEST: usize = 64;
 
-/// Device, inode, size, mtime and ctime of every file below `directories`.
-fn stat_directories(directories: &[PathBuf]) -> io::Result<ContentHash> {
+/// How old a change must be for its stamp to tell it from a later one: file systems count in ticks of 10 ms, in
+/// seconds, or in two of them.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// The files of directories, by their stat alone.
+struct Stat {
+    /// Over path, device, inode, size, mtime and ctime of every file.
+    hash: ContentHash,
+    /// Whether no file changed just now.
+    settled: bool,
+}
+
+fn stat_directories(directories: &[PathBuf]) -> io::Result<Stat> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let limit = now.saturating_sub(SETTLED).as_secs() as i64;
+    let mut settled = true;
     let mut seen = std::collections::HashSet::new();
     let mut text = Vec::new();
     let mut stack: Vec<(PathBuf, usize)> = directories.iter().map(|path| (path.clone(), 0)).collect();
@@ -342,6 +391,7 @@ fn stat_directories(directories: &[PathBuf]) -> io::Result<ContentHash> {
             }
             continue;
         }
+        settled &= metadata.ctime() < limit;
         text.extend(path.as_os_str().as_encoded_bytes());
         text.push(0);
         for number in [
@@ -356,5 +406,29 @@ fn stat_directories(directories: &[PathBuf]) -> io::Result<ContentHash> {
             text.extend(number.to_le_bytes());
         }
     }
-    Ok(ContentHash::of(&text))
+    Ok(Stat { hash: ContentHash::of(&text), settled })
+}
+
+/// A larger file is none that the configuration reads.
+const LARGEST: u64 = 256 << 20;
+
+/// What reading a path again gives for [`Input::hash`]: of a directory, the list of its names.
+fn hash_of(path: &Path) -> Option<ContentHash> {
+    // A FIFO in the file's place would hold a blocking open for ever.
+    let mut file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if metadata.is_dir() {
+        let names = fs::read_dir(path).ok()?.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = names.collect::<io::Result<Vec<_>>>().ok()?;
+        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+        names.sort_unstable();
+        let ended = names.iter().flat_map(|name| name.as_encoded_bytes().iter().chain(&[0])).copied();
+        return Some(ContentHash::of(&ended.collect::<Vec<u8>>()));
+    }
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return None;
+    }
+    let mut octets = zeroize::Zeroizing::new(Vec::new());
+    file.by_ref().take(LARGEST).read_to_end(&mut octets).ok()?;
+    Some(ContentHash::of(&octets))
 }

@@ -51,6 +51,12 @@ impl ReloadType {
         }
     }
 
+    /// Whether one reload may stand for both. Webhooks alone and the MIBs alone may not: together they would be
+    /// everything, and whoever asks for the webhooks wants the rest of the file to wait.
+    fn joins(self, other: Self) -> bool {
+        !matches!((self, other), (Self::Webhook, Self::Mib) | (Self::Mib, Self::Webhook))
+    }
+
     /// Whether the configuration is read.
     #[must_use]
     pub fn reads_config(self) -> bool {
@@ -125,10 +131,20 @@ impl Mailbox {
         if inner.closed {
             return false;
         }
-        if let Some(pending) = inner.waiting.back_mut()
-            && let (Wanted::Reload(before), Wanted::Reload(now)) = (&pending.wanted, &request.wanted)
-        {
-            pending.wanted = Wanted::Reload(before.and(*now));
+        // Back to the last rollback: what is asked after it must not happen before it.
+        let reloads = inner.waiting.iter_mut().rev().map_while(|pending| match pending.wanted {
+            Wanted::Reload(kind) => Some((kind, pending)),
+            Wanted::Rollback(_) => None,
+        });
+        let found = match request.wanted {
+            Wanted::Reload(now) => {
+                let mut joinable = reloads.filter(|(before, _)| before.joins(now));
+                joinable.next().map(|(before, pending)| (before.and(now), pending))
+            }
+            Wanted::Rollback(_) => None,
+        };
+        if let Some((kind, pending)) = found {
+            pending.wanted = Wanted::Reload(kind);
             pending.force |= request.force;
             // Who asks by hand wants an answer even if file events asked before.
             if pending.automatic && !request.automatic {
@@ -160,7 +176,7 @@ impl Mailbox {
         }
     }
 
-    /// Ends the engine; what waits is let go, and its askers hear that.
+    /// Ends the engine; what waits is let go, and its askers hear that. What is posted later is refused.
     pub(super) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
@@ -209,6 +225,31 @@ mod tests {
         mailbox.close();
         assert!(mailbox.next().is_none());
         assert!(!mailbox.post(request(Wanted::Rollback(None), false)));
+    }
+
+    #[test]
+    fn webhooks_and_mibs_wait_apart_and_join_whatever_covers_them() {
+        use ReloadType::{All, Config, Mib, Webhook};
+        let mailbox = Mailbox::default();
+        for _ in 0..10 {
+            assert!(mailbox.post(request(Wanted::Reload(Webhook), false)));
+            assert!(mailbox.post(request(Wanted::Reload(Mib), true)));
+        }
+        let both = [mailbox.next(), mailbox.next()].map(|next| next.unwrap().wanted);
+        assert_eq!(
+            both,
+            [Wanted::Reload(Webhook), Wanted::Reload(Mib)],
+            "the rest of the file was not asked for"
+        );
+        assert!(mailbox.post(request(Wanted::Reload(Mib), true)));
+        assert!(mailbox.post(request(Wanted::Reload(Config), false)));
+        assert_eq!(mailbox.next().unwrap().wanted, Wanted::Reload(All));
+        // What comes after a rollback stays behind it.
+        assert!(mailbox.post(request(Wanted::Reload(Mib), false)));
+        assert!(mailbox.post(request(Wanted::Rollback(None), false)));
+        assert!(mailbox.post(request(Wanted::Reload(Mib), false)));
+        let order: Vec<_> = (0..3).map(|_| mailbox.next().unwrap().wanted).collect();
+        assert_eq!(order, [Wanted::Reload(Mib), Wanted::Rollback(None), Wanted::Reload(Mib)]);
     }
 
     #[test]

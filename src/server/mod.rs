@@ -125,13 +125,16 @@ impl Server {
         let commands = Arc::new(Queue::new(WRITER_OCTETS));
         let reader = opened.store.reader();
         let (applied, applied_changes) = watch::channel(opened.last_change);
+        // Rules may have changed while Nereus was not running.
+        let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
         let restored = Restored {
             open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
         };
-        let correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
+        let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
+        correlator.reconcile(changes);
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;
@@ -306,13 +309,14 @@ fn spawn_correlator(
     metrics: &Arc<Metrics>,
 ) -> std::io::Result<JoinHandle<()>> {
     let (handoff, commands, metrics) = (Arc::clone(handoff), Arc::clone(commands), Arc::clone(metrics));
-    let mut snapshot = snapshot.reader();
+    let snapshot = snapshot.clone();
     thread::Builder::new().name("correlator".into()).spawn(move || {
         let mut known = (Generation(0), Arc::new(Routes::default()));
         let routes = || {
-            let snapshot = snapshot.load();
+            // Let go at once: a reader would pin the old generation until the next event or second.
+            let snapshot = snapshot.current();
             if known.0 != snapshot.generation() {
-                known = (snapshot.generation(), Arc::new(routes(snapshot)));
+                known = (snapshot.generation(), Arc::new(routes(&snapshot)));
             }
             Arc::clone(&known.1)
         };
