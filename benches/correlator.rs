@@ -9,7 +9,8 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nereus::correlator::{Correlator, Limits, Restored, Routes};
 use nereus::event::{
-    AlertText, Effect, EffectKind, Event, Generation, KEY_SEPARATOR, Rendered, RuleAction, Timestamp, Version,
+    AlertText, ClearedBy, Effect, EffectKind, Event, Generation, KEY_SEPARATOR, Rendered, RuleAction,
+    Timestamp, Version,
 };
 use nereus::oid::Oid;
 use nereus::severity::Severity;
@@ -90,7 +91,7 @@ fn correlator(bench: &mut Criterion) {
     });
     bench.bench_function("correlator/open_and_clear", |bencher| {
         bencher.iter_batched(
-            || (event(&rule, OPEN, RAISE, now), event(&rule, OPEN, EffectKind::Clear, now)),
+            || (event(&rule, OPEN, RAISE, now), event(&rule, OPEN, EffectKind::Clear(ClearedBy::Trap), now)),
             |(raise, clear)| {
                 out.clear();
                 core.event(black_box(raise), now, &routes, &mut out);

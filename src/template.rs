@@ -8,13 +8,14 @@
 //! device left out must not lose an alert. `{{ device.name or source }}` and `default("…")` say what stands
 //! in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use parking_lot::Mutex;
 
 /// The longest template, in octets.
 pub const MAX_SOURCE: usize = 64 << 10;
@@ -138,7 +139,8 @@ impl Template {
     /// Compiles `text`; `name` is what errors of rendering call it.
     ///
     /// A text without `{{`, `{%` and `{#` is a constant and costs nothing later. Any other is rendered three
-    /// times with made-up values, so that an unknown filter or a wrong number of arguments is told now.
+    /// times with made-up values, so that an unknown filter or a wrong number of arguments is told now; while
+    /// such a template is held, an equal text costs one look-up.
     ///
     /// # Errors
     /// [`TemplateError`], with the octets to blame where they are known.
@@ -149,16 +151,21 @@ impl Template {
         if !["{{", "{%", "{#"].iter().any(|opening| text.contains(opening)) {
             return Ok(Self { text: text.into(), compiled: None });
         }
+        static COMPILED: Shared<Compiled> = Shared::new();
+        let compiled = COMPILED.get_or_make(text, || Self::made(text))?;
+        Ok(Self { text: text.into(), compiled: Some(compiled) })
+    }
+
+    fn made(text: &str) -> Result<Compiled, TemplateError> {
         let mut environment = environment().clone();
         environment.add_template_owned(NAME, text.to_owned()).map_err(|error| TemplateError::of(&error))?;
         check_words(text)?;
         let template = environment.get_template(NAME).map_err(|error| TemplateError::of(&error))?;
         let mut variables: Vec<String> = template.undeclared_variables(true).into_iter().collect();
         variables.sort_unstable();
-        let template =
-            Self { text: text.into(), compiled: Some(Arc::new(Compiled { environment, variables })) };
-        template.rehearse()?;
-        Ok(template)
+        let compiled = Compiled { environment, variables };
+        compiled.rehearse()?;
+        Ok(compiled)
     }
 
     /// The names that it uses, sorted; `device.name` for an attribute. Branches not taken count as well.
@@ -182,18 +189,20 @@ impl Template {
     /// A caller that must not fail takes [`source`](Self::source) in place.
     pub fn render(&self, lookup: &Lookup<'_>) -> Result<String, TemplateError> {
         let Some(compiled) = &self.compiled else { return Ok(self.text.to_string()) };
-        self.rendered(compiled, lookup).map_err(|error| TemplateError::of(&error))
+        compiled.rendered(lookup).map_err(|error| TemplateError::of(&error))
     }
+}
 
-    fn rendered(&self, compiled: &Compiled, lookup: &Lookup<'_>) -> Result<String, Error> {
+impl Compiled {
+    fn rendered(&self, lookup: &Lookup<'_>) -> Result<String, Error> {
         let mut context = Branch::default();
-        for name in &compiled.variables {
+        for name in &self.variables {
             if let Some(value) = lookup(name) {
                 context.insert(name, value.into());
             }
         }
-        let template = compiled.environment.get_template(NAME)?;
-        let mut output = Bounded(Vec::with_capacity(self.text.len()));
+        let template = self.environment.get_template(NAME)?;
+        let mut output = Bounded(Vec::with_capacity(128));
         template.render_captured_to(context.into_value(), &mut output)?;
         String::from_utf8(output.0)
             .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the output is not UTF-8"))
@@ -202,13 +211,12 @@ impl Template {
     /// Renders with nothing, with texts and with numbers. Unknown names fail in any; what depends on the
     /// values (`ifIndex + 1`) must pass in one.
     fn rehearse(&self) -> Result<(), TemplateError> {
-        let Some(compiled) = &self.compiled else { return Ok(()) };
         let worlds: [&Lookup<'_>; 3] =
             [&|_| None, &|_| Some("text".into()), &|_| Some(TemplateValue::Integer(1))];
         let mut failure = None;
         let mut passed = false;
         for world in worlds {
-            match self.rendered(compiled, world) {
+            match self.rendered(world) {
                 Ok(_) => passed = true,
                 Err(error) => {
                     let of_any_value = matches!(
@@ -247,6 +255,51 @@ impl Eq for Template {}
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Template").field(&self.text).finish()
+    }
+}
+
+/// Values that are made of a text: equal texts share one while somebody holds it. What nobody holds is freed;
+/// of such a one the text stays until the next purge, which comes when the map has doubled.
+pub(crate) struct Shared<T> {
+    made: Mutex<Option<Made<T>>>,
+}
+
+struct Made<T> {
+    by_text: HashMap<Box<str>, Weak<T>>,
+    purge_at: usize,
+}
+
+impl<T> Shared<T> {
+    /// The map is never smaller than this before a purge.
+    const LEAST: usize = 1024;
+
+    pub(crate) const fn new() -> Self {
+        Self { made: Mutex::new(None) }
+    }
+
+    /// The value of `text`, made by `make` if nobody holds it. Two threads may make the same one; the first
+    /// one counts.
+    pub(crate) fn get_or_make<E>(
+        &self,
+        text: &str,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let held = |made: &Option<Made<T>>| made.as_ref()?.by_text.get(text)?.upgrade();
+        if let Some(value) = held(&self.made.lock()) {
+            return Ok(value);
+        }
+        let value = Arc::new(make()?);
+        let mut made = self.made.lock();
+        if let Some(value) = held(&made) {
+            return Ok(value);
+        }
+        let made = made.get_or_insert_with(|| Made { by_text: HashMap::new(), purge_at: Self::LEAST });
+        if made.by_text.len() >= made.purge_at {
+            made.by_text.retain(|_, value| value.strong_count() > 0);
+            made.purge_at = Self::LEAST.max(2 * made.by_text.len());
+        }
+        made.by_text.insert(text.into(), Arc::downgrade(&value));
+        Ok(value)
     }
 }
 
@@ -578,6 +631,27 @@ mod tests {
         let long = Template::compile("t", "{{ a }}").unwrap();
         let error = long.render(&|_| Some("x".repeat(MAX_OUTPUT + 1).into())).unwrap_err();
         assert!(error.to_string().contains("more than"), "{error}");
+    }
+
+    #[test]
+    fn equal_texts_share_while_one_is_held() {
+        let made = std::cell::Cell::new(0);
+        let shared: Shared<usize> = Shared::new();
+        let get = |text: &str| {
+            shared.get_or_make(text, || {
+                made.set(made.get() + 1);
+                if text == "bad" { Err("bad") } else { Ok(made.get()) }
+            })
+        };
+        let first = get("a").unwrap();
+        assert!(Arc::ptr_eq(&first, &get("a").unwrap()));
+        assert_eq!((get("bad"), made.get()), (Err("bad"), 2));
+        drop(first);
+        assert_eq!(*get("a").unwrap(), 3, "nobody held it");
+        for number in 0..5_000 {
+            get(&format!("n{number}")).unwrap();
+        }
+        assert!(shared.made.lock().as_ref().unwrap().by_text.len() <= Shared::<usize>::LEAST);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use nereus::correlator::{Correlator, Limits, Restored, Routes};
 use nereus::event::{
-    AlertText, Command, Effect, EffectKind, Event, Generation, KEY_SEPARATOR, Rendered, RuleAction,
-    Timestamp, Version,
+    AlertText, ClearedBy, Command, Effect, EffectKind, Event, Generation, KEY_SEPARATOR, Rendered,
+    RuleAction, Timestamp, Version,
 };
 use nereus::oid::Oid;
 use nereus::severity::Severity;
@@ -118,7 +118,12 @@ fn repeats_allocate_nothing_and_open_alerts_are_small() {
 
     for key in 0..ALERTS {
         time.0 += 1;
-        correlator.event(event(&rule, key, EffectKind::Clear, time), time, &routes, &mut out);
+        correlator.event(
+            event(&rule, key, EffectKind::Clear(ClearedBy::Trap), time),
+            time,
+            &routes,
+            &mut out,
+        );
         out.clear();
     }
     for _ in 0..2 {

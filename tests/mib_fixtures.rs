@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stderr, reason = "a test that skips says so, and a measurement prints")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -104,8 +104,8 @@ fn valid_files_have_nothing_to_tell() {
     let compiled = Mib::compile(&fixtures("valid"));
     let told: Vec<String> = compiled.diagnostics.iter().map(render).collect();
     assert!(told.is_empty(), "{}", told.join("\n"));
-    assert_eq!(compiled.stats.files, 2);
-    assert_eq!(compiled.stats.modules, 2);
+    assert_eq!(compiled.stats.files, 3);
+    assert_eq!(compiled.stats.modules, 3);
 }
 
 #[test]
@@ -356,4 +356,79 @@ fn the_base_modules_compile_without_an_error() {
             assert!(own.labels().all(|(number, label)| theirs.label(number) == Some(label)), "{node:?}");
         }
     }
+}
+
+/// Every `mib-…` in a text.
+fn codes_in(text: &str, quotes: [&str; 2], codes: &mut BTreeSet<String>) {
+    for part in text.split(&format!("{}mib-", quotes[0])).skip(1) {
+        let end = part.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(part.len());
+        if part[end..].starts_with(quotes[1]) {
+            codes.insert(format!("mib-{}", &part[..end]));
+        }
+    }
+}
+
+fn codes_of_sources(folder: &Path, codes: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            codes_of_sources(&path, codes);
+        } else {
+            codes_in(&fs::read_to_string(path).unwrap(), ["\"", "\""], codes);
+        }
+    }
+}
+
+/// What the fixtures are told of, and what files are that no repository should hold.
+fn codes_of_fixtures() -> BTreeSet<String> {
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    let mut tell = |files: &[SourceFile]| {
+        told.extend(Mib::compile(files).diagnostics.iter().map(|told| told.code.to_owned()));
+    };
+    for file in fixtures("problems") {
+        tell(&[file]);
+    }
+    tell(&[SourceFile::new("large.mib", vec![b' '; nereus::mib::LARGEST_FILE as usize + 1])]);
+    let many: String =
+        (0..2000).map(|n| format!("a_{n} OBJECT IDENTIFIER ::= {{ enterprises {n} }}\n")).collect();
+    tell(&[SourceFile::new("many.mib", format!("M DEFINITIONS ::= BEGIN\n{many}END").into_bytes())]);
+    let (_, unread) = read_directories(&["/nonexistent".into()]);
+    told.extend(unread.iter().map(|told| told.code.to_owned()));
+    told
+}
+
+#[test]
+fn every_code_is_documented_and_has_a_fixture() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut sources, mut documented) = (BTreeSet::new(), BTreeSet::new());
+    codes_of_sources(&root.join("src/mib"), &mut sources);
+    let text = fs::read_to_string(root.join("docs/mibs.md")).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `mib-")).collect();
+    for row in &rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        codes_in(cells[1], ["`", "`"], &mut documented);
+        for fixture in cells[4].split(", ").filter(|cell| !cell.contains("generated")) {
+            let path = folder("problems").join(format!("{}.mib", fixture.trim_matches('`')));
+            let told = Mib::compile(&[fixture_of(&path)]).diagnostics;
+            let level =
+                told.iter().find(|told| cells[1] == format!("`{}`", told.code)).map(|told| told.level);
+            assert!(level.is_some_and(|level| cells[2].contains(&level.to_string())), "{row}: {level:?}");
+        }
+    }
+    assert_eq!(rows.len(), documented.len(), "a code stands twice");
+    assert_eq!(sources, documented, "left: of the sources; right: of docs/mibs.md");
+    let fixtures = codes_of_fixtures();
+    assert_eq!(sources, fixtures, "left: of the sources; right: of the fixtures");
+    for file in fixtures_names() {
+        assert!(text.contains(&format!("`{file}`")), "docs/mibs.md does not name the fixture {file}");
+    }
+}
+
+fn fixture_of(path: &Path) -> SourceFile {
+    assert!(path.exists(), "{} is no fixture", path.display());
+    fixture(path)
+}
+
+fn fixtures_names() -> Vec<String> {
+    fixtures("problems").iter().map(|file| file.path.trim_end_matches(".mib").to_owned()).collect()
 }

@@ -56,8 +56,8 @@ impl AdminArgs {
     /// # Errors
     /// [`Failure::Usage`] for an address that is none, [`Failure::Unable`] for a token that cannot be read.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        let settings = self.config.as_deref().map(super::run::settings).transpose()?;
-        let settings = settings.as_ref().map(|settings| &*settings.admin);
+        let settings = self.config.as_deref().map(super::run::admin).transpose()?;
+        let settings = settings.as_deref();
         let base = match (&self.admin, settings) {
             (Some(admin), _) => base(admin)?,
             (None, Some(settings)) => format!("http://{}", reachable(settings.address)),

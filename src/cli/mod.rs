@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `run` (or nothing at all), `check` | `run.rs` |
 //! | `send` | `send/` |
+//! | `config init`, `config schema` | `config.rs` |
 //! | `mib lookup` | `lookup.rs` |
+//! | `mib tree`, `mib lint`, `mib stats` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
@@ -14,8 +16,10 @@
 //! do it ([`failure::Failure`]).
 
 mod client;
+mod config;
 mod failure;
 mod lookup;
+mod mib;
 mod names;
 mod output;
 mod query;
@@ -50,6 +54,11 @@ enum Command {
     Run(RunArgs),
     /// Check a configuration and show every problem
     Check(run::CheckArgs),
+    /// Write a configuration to begin with, or its schema
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
     /// Ask the MIBs
@@ -88,6 +97,12 @@ struct RunArgs {
 enum MibCommand {
     /// Say what names and OIDs stand for
     Lookup(lookup::LookupArgs),
+    /// Show what lies below a name
+    Tree(mib::TreeArgs),
+    /// Tell what is wrong with MIB files, and where
+    Lint(mib::LintArgs),
+    /// Count what the MIBs hold
+    Stats(mib::StatsArgs),
 }
 
 /// Runs the program with the process' arguments. Returns what the process exits with; what went wrong has
@@ -118,8 +133,14 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => return run::run(args.config),
         Command::Check(args) => run::check(&args, out)?,
+        Command::Config { command } => config::config(&command, out)?,
         Command::Send(args) => send::send(&args, out)?,
-        Command::Mib { command: MibCommand::Lookup(args) } => lookup::lookup(&args, out)?,
+        Command::Mib { command } => match command {
+            MibCommand::Lookup(args) => lookup::lookup(&args, out)?,
+            MibCommand::Tree(args) => mib::tree(&args, out)?,
+            MibCommand::Lint(args) => mib::lint(&args, out)?,
+            MibCommand::Stats(args) => mib::stats(&args, out)?,
+        },
         Command::Events(args) => query::events(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::failure::{Failure, note};
-use crate::diagnostic::Level;
-use crate::mib::{LookupError, Mib, Target, read_directories};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::mib::{CompileStats, LookupError, Mib, SourceFile, Target, read_directories};
 
 /// Where names come from.
 #[derive(Args)]
@@ -15,39 +15,69 @@ pub(super) struct NameArgs {
     /// A folder of MIB files, read recursively; may be given more than once
     #[arg(long, value_name = "DIR")]
     mibs: Vec<PathBuf>,
-    /// A configuration file, for the folders that its `mib.directories` names
+    /// Take the folders that this configuration file names
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// The compiled MIBs with all that is known of them.
+pub(super) struct Loaded {
+    pub(super) mib: Arc<Mib>,
+    pub(super) problems: Vec<Diagnostic>,
+    pub(super) stats: CompileStats,
+    /// All octets of the files.
+    pub(super) octets: u64,
 }
 
 impl NameArgs {
     /// The built-in names alone, or the folders' over them.
     ///
     /// # Errors
-    /// [`Failure::Unable`] where a folder cannot be read, [`Failure::Undone`] where the configuration has errors.
+    /// [`Failure::Unable`] where a folder cannot be read, or the configuration is invalid.
     pub(super) fn load(&self) -> Result<Arc<Mib>, Failure> {
+        let loaded = self.load_all()?;
+        let errors = loaded.problems.iter().filter(|problem| problem.level == Level::Error).count();
+        if errors > 0 {
+            note(&format!(
+                "{errors} definitions of the MIB files are not in force; their names are missing here (see \
+                 `nereus mib lint`)"
+            ));
+        }
+        Ok(loaded.mib)
+    }
+
+    /// As [`load`](Self::load), with the problems.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn load_all(&self) -> Result<Loaded, Failure> {
+        let (files, mut problems) = self.files()?;
+        if files.is_empty() {
+            let mib = Mib::builtin();
+            let stats = CompileStats { nodes: mib.nodes().len(), ..CompileStats::default() };
+            return Ok(Loaded { mib, problems, stats, octets: 0 });
+        }
+        let octets = files.iter().map(|file| file.bytes.len() as u64).sum();
+        let compiled = Mib::compile(&files);
+        problems.extend(compiled.diagnostics);
+        Ok(Loaded { mib: Arc::new(compiled.mib), problems, stats: compiled.stats, octets })
+    }
+
+    /// The files of the folders.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn files(&self) -> Result<(Vec<SourceFile>, Vec<Diagnostic>), Failure> {
         let mut folders = self.mibs.clone();
         if let Some(path) = &self.config {
             folders.extend_from_slice(&super::run::settings(path)?.mib.directories);
-        }
-        if folders.is_empty() {
-            return Ok(Mib::builtin());
         }
         for folder in &folders {
             std::fs::read_dir(folder).map_err(|error| {
                 Failure::Unable(format!("cannot read the folder {}: {error}", folder.display()))
             })?;
         }
-        let (files, mut problems) = read_directories(&folders);
-        let compiled = Mib::compile(&files);
-        problems.extend(compiled.diagnostics);
-        let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
-        if errors > 0 {
-            note(&format!(
-                "{errors} definitions of the MIB files are not in force; their names are missing here"
-            ));
-        }
-        Ok(Arc::new(compiled.mib))
+        Ok(read_directories(&folders))
     }
 }
 

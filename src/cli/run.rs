@@ -3,13 +3,15 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::output::Out;
-use crate::config::{self, Settings};
+use crate::config::settings::AdminSettings;
+use crate::config::{self, Problems, Settings};
 use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
 use crate::reload::FirstPlan;
 use crate::server::{Server, StartError};
@@ -106,6 +108,22 @@ pub(super) fn settings(path: &Path) -> Result<Settings, Failure> {
         tell(&problems.diagnostics);
         Failure::Undone
     })
+}
+
+/// Where a running Nereus of this file is asked. A file that was broken since it was started does for that, as
+/// long as its `admin` section can be read.
+///
+/// # Errors
+/// [`Failure::Undone`], with every problem told.
+pub(super) fn admin(path: &Path) -> Result<Arc<AdminSettings>, Failure> {
+    match config::load(path) {
+        Ok(loaded) => Ok(loaded.settings.admin),
+        Err(Problems { admin: Some(admin), .. }) => Ok(admin),
+        Err(problems) => {
+            tell(&problems.diagnostics);
+            Err(Failure::Undone)
+        }
+    }
 }
 
 /// The settings of a file; its warnings are told.

@@ -16,6 +16,8 @@ pub enum Section {
     Source,
     Access,
     Mib,
+    Components,
+    Lookups,
     Unmatched,
     Rules,
     Webhooks,
@@ -32,6 +34,8 @@ impl fmt::Display for Section {
             Self::Source => "source",
             Self::Access => "access",
             Self::Mib => "mib",
+            Self::Components => "components",
+            Self::Lookups => "lookups",
             Self::Unmatched => "unmatched",
             Self::Rules => "rules",
             Self::Webhooks => "webhooks",
@@ -66,6 +70,15 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.section(Section::Source, old.source == new.source);
     changes.section(Section::Access, old.access == new.access);
     changes.section(Section::Mib, old.mib == new.mib);
+    for (name, component) in &new.components {
+        let equal = old.components.get(name) == Some(component);
+        changes.key(Section::Components, &format!("components.{name}"), equal);
+    }
+    for name in old.components.keys().filter(|name| !new.components.contains_key(*name)) {
+        changes.key(Section::Components, &format!("components.{name}"), false);
+    }
+    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
+    changes.named(Section::Lookups, &named(&old.lookups), &named(&new.lookups), |table| table.name());
     changes.section(Section::Unmatched, old.unmatched == new.unmatched);
     let named = |list: &[std::sync::Arc<_>]| list.to_vec();
     changes.named(Section::Rules, &named(&old.rules), &named(&new.rules), |rule| &rule.name);

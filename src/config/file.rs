@@ -1,25 +1,32 @@
 //! From a file to checked settings: finding it, reading it, everything that it reads besides.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::decode::{self, Collected, Context};
-use super::settings::Settings;
-use super::source::{Source, Span};
-use super::tree::{self, Language, Problem};
+use super::include;
+use super::lookup::LookupTable;
+use super::settings::{AdminSettings, Settings};
+use super::source::{Source, Sources, Span};
+use super::tree::{self, Language, Node, Problem};
 use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
 
 /// The largest configuration that is read.
-const MAX_FILE: u64 = 16 << 20;
+pub(super) const MAX_FILE: u64 = 16 << 20;
 /// The most syntax errors that are shown.
 const MAX_SYNTAX: usize = 20;
 /// The largest secret that is read from a file.
 const MAX_SECRET: u64 = 64 << 10;
+/// The most names of a directory.
+const MAX_NAMES: usize = 100_000;
 
-/// Where a configuration's secrets come from. [`System`] is the real one; tests bring their own.
+/// Where a configuration's secrets, includes and tables come from. [`System`] is the real one; tests bring
+/// their own.
 pub trait Inputs {
     /// The value of an environment variable; not the empty text for one that is not set.
     fn env(&self, name: &str) -> Option<Vec<u8>>;
@@ -29,6 +36,30 @@ pub trait Inputs {
     /// # Errors
     /// What reading gave; a file beyond any sensible size is an error as well.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// An included file or a lookup's table, whole. Without an own answer there is none.
+    ///
+    /// # Errors
+    /// What reading gave; a file of more than `limit` octets is [`io::ErrorKind::FileTooLarge`].
+    fn read_part(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let _ = (path, limit);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// What listing gave.
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The permission bits of a file, for the warning that they are too wide; `None` where they are not known.
+    fn mode(&self, path: &Path) -> Option<u32> {
+        let _ = path;
+        None
+    }
 }
 
 /// The process's environment and file system.
@@ -45,6 +76,41 @@ impl Inputs for System {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         read_bounded(path, MAX_SECRET)
     }
+
+    fn read_part(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        read_bounded(path, limit)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            if names.len() == MAX_NAMES {
+                let message = format!("more than {MAX_NAMES} names stand in it");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+            }
+            names.push(entry?.file_name());
+        }
+        Ok(names)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().ok().map(|metadata| metadata.mode() & 0o7777)
+    }
+}
+
+/// A warning for a file that its group may change, or others may do anything with.
+pub(super) fn permissions(path: &Path, mode: Option<u32>) -> Option<Diagnostic> {
+    let mode = mode.filter(|mode| mode & 0o027 != 0)?;
+    let what = match (mode & 0o022, mode & 0o004) {
+        (0, _) => "others than its owner and group can read it",
+        (_, 0) => "others than its owner can change it",
+        (_, _) => "others than its owner can read and change it",
+    };
+    let path = path.display();
+    let message = format!("the permissions of `{path}` are too wide ({:03o}): {what}", mode & 0o777);
+    let remedy = format!("chmod {:03o} {path}", mode & 0o640);
+    Some(Diagnostic::warning("config-permissions", message).help(remedy))
 }
 
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -87,14 +153,15 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// A file that the settings were made from: its change is a change.
+/// A file that the settings were made from: its change is a change. A directory stands for the list of its
+/// names, hidden ones left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// The path as the configuration says it.
+    /// The path as the configuration says it, from where Nereus was started.
     pub path: PathBuf,
     /// What it held when it was read; `None` where it could not be read.
     pub hash: Option<ContentHash>,
-    /// Whether it holds a secret; the configuration itself counts as none.
+    /// Whether it holds a secret alone; the configuration itself counts as none.
     pub secret: bool,
 }
 
@@ -103,7 +170,8 @@ pub struct Input {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// The configuration itself first, then each secret's file once.
+    /// The configuration itself first, then each file that it includes, each directory that was listed for an
+    /// `include`, each table and each secret's file, once.
     pub inputs: Vec<Input>,
     /// Warnings and notes, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
@@ -116,6 +184,9 @@ pub struct Problems {
     pub diagnostics: Vec<Diagnostic>,
     /// What was read, so that the same content need not be tried again.
     pub inputs: Vec<Input>,
+    /// The `admin` section as far as it could be read: a Nereus that runs with an earlier state of the file can
+    /// still be asked there, above all for a reload that says why the new state is refused.
+    pub admin: Option<Arc<AdminSettings>>,
 }
 
 impl fmt::Display for Problems {
@@ -149,16 +220,22 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
 /// # Errors
 /// [`Problems`] with every problem of the file, or the one that it could not be read.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_after(path, &[])
+}
+
+/// As [`load`]. Tables whose files did not change since they were read as `known` are taken over.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(path: &Path, known: &[Arc<LookupTable>]) -> Result<Loaded, Problems> {
     match read_bounded(path, MAX_FILE) {
         Ok(octets) => {
-            let mut outcome = parse(&path.to_string_lossy(), &octets, &System);
-            let inputs = match &mut outcome {
-                Ok(loaded) => &mut loaded.inputs,
-                Err(problems) => &mut problems.inputs,
-            };
-            // The name that is shown may have lost what is not UTF-8.
-            if let Some(own) = inputs.first_mut() {
-                own.path = path.to_owned();
+            let mut outcome = parse_path(path, &octets, &System, known);
+            if let Some(problem) = permissions(path, System.mode(path)) {
+                match &mut outcome {
+                    Ok(loaded) => loaded.diagnostics.insert(0, problem),
+                    Err(problems) => problems.diagnostics.push(problem),
+                }
             }
             outcome
         }
@@ -172,35 +249,84 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
                 _ => diagnostic,
             };
             let input = Input { path: path.to_owned(), hash: None, secret: false };
-            Err(Problems { diagnostics: vec![diagnostic], inputs: vec![input] })
+            Err(Problems { diagnostics: vec![diagnostic], inputs: vec![input], admin: None })
         }
     }
 }
 
-/// Checks a text whose language is the extension of `name`. Reads nothing but through `inputs`.
+/// Checks a text whose language is the extension of `name`. Reads nothing but through `inputs`; relative
+/// includes and tables count from the folder of `name`.
 ///
 /// # Errors
 /// [`Problems`] with every problem of the text.
 pub fn parse(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<Loaded, Problems> {
-    let own = Input { path: name.into(), hash: Some(ContentHash::of(octets)), secret: false };
-    match decode(name, octets, inputs) {
+    parse_path(Path::new(name), octets, inputs, &[])
+}
+
+/// As [`parse`]. Tables whose files did not change since they were read as `known` are taken over.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_after(
+    name: &str,
+    octets: &[u8],
+    inputs: &dyn Inputs,
+    known: &[Arc<LookupTable>],
+) -> Result<Loaded, Problems> {
+    parse_path(Path::new(name), octets, inputs, known)
+}
+
+fn parse_path(
+    path: &Path,
+    octets: &[u8],
+    inputs: &dyn Inputs,
+    known: &[Arc<LookupTable>],
+) -> Result<Loaded, Problems> {
+    let own = Input { path: path.to_owned(), hash: Some(ContentHash::of(octets)), secret: false };
+    match decode(path, octets, inputs, known) {
         Ok((settings, mut collected)) => {
             collected.inputs.insert(0, own);
             let Collected { diagnostics, inputs } = collected;
             if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
-                return Err(Problems { diagnostics, inputs });
+                return Err(Problems { diagnostics, inputs, admin: Some(settings.admin) });
             }
             Ok(Loaded { settings, inputs, diagnostics })
         }
-        Err(diagnostics) => Err(Problems { diagnostics, inputs: vec![own] }),
+        Err(diagnostics) => Err(Problems { diagnostics, inputs: vec![own], admin: None }),
     }
 }
 
 /// The diagnostics of `Err` mean that there is no tree.
-fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, Collected), Vec<Diagnostic>> {
-    let language = language(name).map_err(|diagnostic| vec![diagnostic])?;
-    let text = text(name, octets).map_err(|diagnostic| vec![diagnostic])?;
-    let mut source = Source::new(name, text);
+fn decode(
+    path: &Path,
+    octets: &[u8],
+    inputs: &dyn Inputs,
+    known: &[Arc<LookupTable>],
+) -> Result<(Settings, Collected), Vec<Diagnostic>> {
+    let Opened { source, mut root, twice } = open(path, octets)?;
+    let mut context = Context::new(Sources::new(source), inputs, known);
+    for problem in twice {
+        context.error(problem.code, &problem.span, problem.message, problem.help);
+    }
+    include::resolve(&mut context, &mut root, path);
+    let settings = decode::settings(&mut context, &root);
+    Ok((settings, context.finish()))
+}
+
+/// A text that has a tree, its secrets masked.
+pub(super) struct Opened {
+    pub(super) source: Source,
+    pub(super) root: Node,
+    /// Keys that stand twice.
+    pub(super) twice: Vec<Problem>,
+}
+
+/// From octets to a tree; the diagnostics have their places.
+pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>> {
+    let name = path.to_string_lossy();
+    let language = language(&name).map_err(|diagnostic| vec![diagnostic])?;
+    let text = text(&name, octets).map_err(|diagnostic| vec![diagnostic])?;
+    let mut source = Source::new(path, text);
     let (root, twice) = tree::read(language, &source.text).map_err(|problems| {
         let told = |problem: Problem| Diagnostic {
             level: Level::Error,
@@ -221,12 +347,7 @@ fn decode(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<(Settings, C
     let secrets = decode::secret_spans(&root, &source);
     let comments = decode::comments(&root, &source.text);
     source.mask(secrets, comments);
-    let mut context = Context::new(&source, inputs);
-    for problem in twice {
-        context.error(problem.code, &problem.span, problem.message, problem.help);
-    }
-    let settings = decode::settings(&mut context, &root);
-    Ok((settings, context.finish()))
+    Ok(Opened { source, root, twice })
 }
 
 fn language(name: &str) -> Result<Language, Diagnostic> {
@@ -242,7 +363,8 @@ fn language(name: &str) -> Result<Language, Diagnostic> {
     }
 }
 
-fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
+/// The text of a file: UTF-8 without its byte order mark and without NUL.
+pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
     let file = || name.into();
     // The line before the first octet that is wrong may hold a secret, so that it is not shown.
     let place = |good: &str| {

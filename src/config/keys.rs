@@ -7,11 +7,7 @@
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
 pub(super) const NOT_YET: &[&str] = &[
-    "include",
-    "lookups",
-    "components",
     "listener[].realm",
-    "source.canonical",
     "access.users",
     "access.engine_id",
     "mib.cache",
@@ -19,15 +15,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "rules[].flapping",
     "webhooks[].rate_limit",
     "webhooks[].addresses",
-    "reload.enabled",
-    "reload.watch_config_file",
-    "reload.watch_mib_directories",
-    "reload.reload_delay",
-    "reload.max_reload_attempts",
-    "reload.reload_timeout",
-    "reload.preserve_state",
-    "reload.validate_before_reload",
-    "reload.guard",
 ];
 
 /// Values of choices that this version does not know yet, by the path of their key.
@@ -59,6 +46,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A path of the file system.
     Path,
+    /// A path whose names may have `*`, `?` and `[…]`, relative to the file that it stands in.
+    Pattern,
     /// `0.0.0.0:1162`.
     Address,
     /// `10.0.0.0/8`, or an address alone.
@@ -89,6 +78,8 @@ pub(super) enum Kind {
     Either(&'static [Self]),
     /// Keys of this table.
     Section(&'static Section),
+    /// Anything at all; never shown, since nobody knows what is secret in it.
+    Any,
     /// What a later version reads.
     Later,
 }
@@ -193,7 +184,7 @@ impl Kind {
     /// Whether a secret may stand in it.
     pub(super) fn holds_secrets(&self) -> bool {
         match self {
-            Self::Secret | Self::Url => true,
+            Self::Secret | Self::Url | Self::Any => true,
             Self::List(kind) | Self::Many(kind) | Self::Map(kind) => kind.holds_secrets(),
             Self::Either(kinds) => kinds.iter().any(Self::holds_secrets),
             Self::Section(section) => section.keys.iter().any(|key| key.kind.holds_secrets()),
@@ -216,7 +207,12 @@ const MAPPED: Kind = Kind::Choice(&["critical", "major", "minor", "warning", "in
 pub(super) static ROOT: Section = Section {
     path: "",
     keys: &[
-        key("include", Kind::Later, "More files whose sections are added."),
+        key(
+            "include",
+            Kind::Many(&Kind::Pattern),
+            "More files, relative to this one, by name: lists are appended, sections merged; what has one value has it once.",
+        )
+        .example(r#"["conf.d/*.yaml"]"#),
         key(
             "listener",
             Kind::Many(&Kind::Section(&LISTENER)),
@@ -225,8 +221,17 @@ pub(super) static ROOT: Section = Section {
         key("source", Kind::Section(&SOURCE), "Which address stands for the device that a trap is about."),
         key("access", Kind::Section(&ACCESS), "Who may send."),
         key("mib", Kind::Section(&MIB_SECTION), "Where MIB files are. The usual notifications have names without any."),
-        key("components", Kind::Later, "Settings of registered components."),
-        key("lookups", Kind::Later, "Tables that add what is known about a device."),
+        key(
+            "components",
+            Kind::Map(&Kind::Any),
+            "Settings of components that a program has registered, by their names; each checks its own.",
+        )
+        .default("{}"),
+        key(
+            "lookups",
+            Kind::List(&Kind::Section(&LOOKUP)),
+            "Tables that add what is known about a device: `device.site` in rules is the column `site` of the table `device`.",
+        ),
         key(
             "unmatched",
             Kind::Choice(&["builtin", "store", "drop"]),
@@ -282,7 +287,42 @@ static SOURCE: Section = Section {
             "Networks whose v1 agent-addr is believed though they send directly.",
         )
         .default("[]"),
-        key("canonical", Kind::Later, "One name for a device with several addresses."),
+        key(
+            "canonical",
+            Kind::Section(&CANONICAL),
+            "One name for a device with several addresses: stands for `source` in keys, labels and texts.",
+        ),
+    ],
+};
+
+static CANONICAL: Section = Section {
+    path: "source.canonical",
+    keys: &[
+        key("lookup", Kind::Text, "The table, one that is asked by `source`.")
+            .required()
+            .example("\"device\""),
+        key("column", Kind::Text, "Its column with the name; where it has none, the address stays.")
+            .required()
+            .example("\"name\""),
+    ],
+};
+
+static LOOKUP: Section = Section {
+    path: "lookups[]",
+    keys: &[
+        key("name", Kind::Text, "What rules call it.").required().example("\"device\""),
+        key("file", Kind::Path, "A CSV file, relative to this one; its first line names the columns.")
+            .required()
+            .example("\"devices.csv\""),
+        key(
+            "key",
+            Kind::Text,
+            "The column to search: addresses and networks, of which the longest prefix wins, or exact texts.",
+        )
+        .required()
+        .example("\"source\""),
+        key("by", Kind::Varbind, "What is searched for: `source`, `peer`, or a varbind's text.")
+            .default("\"source\""),
     ],
 };
 

@@ -1,7 +1,7 @@
 //! Configuration: from a file's text to validated [`Settings`], every problem told with its place.
 //!
 //! ```text
-//! text ─ tree (YAML or TOML, one shape, with spans) ─ decode (by the table of keys) ─▶ Settings
+//! text ─ tree (YAML or TOML, one shape, with spans) ─ include (more trees) ─ decode (by the table of keys) ─▶ Settings
 //!                                                        └─ every problem, secrets masked ─▶ Diagnostic
 //! ```
 //!
@@ -14,14 +14,20 @@
 mod decode;
 pub mod diff;
 mod file;
+mod include;
 mod keys;
+pub mod lookup;
+mod pattern;
 mod sample;
 mod schema;
 pub mod settings;
 mod source;
 mod tree;
 
-pub use file::{ContentHash, Input, Inputs, Loaded, Problems, System, find, load, parse};
+pub use file::{
+    ContentHash, Input, Inputs, Loaded, Problems, System, find, load, load_after, parse, parse_after,
+};
+pub(crate) use pattern::regex;
 pub use sample::{sample_toml, sample_yaml};
 pub use schema::schema;
 pub use settings::Settings;

@@ -12,7 +12,7 @@ use super::tree::{self, Data, Language, Node};
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
 const ALTERNATIVES: &[&str] = &["webhooks[].url"];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["rules", "webhooks"];
+const EXAMPLES: &[&str] = &["lookups", "rules", "webhooks"];
 
 /// The commented sample as YAML.
 #[must_use]
@@ -218,6 +218,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
         explain(out, section, key, indent, example, toml_inline);
         match &key.kind {
             Kind::Section(inner) => {
+                let mark = if counts(inner) { mark } else { "#" };
                 indent.line(out, mark, &format!("[{path}]"));
                 toml_section(out, inner, &path, example);
             }
@@ -233,6 +234,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
 fn toml_inline(node: &Node) -> String {
     match &node.data {
         Data::List(items) => format!("[{}]", items.iter().map(toml_inline).collect::<Vec<_>>().join(", ")),
+        Data::Map(entries) if entries.is_empty() => "{}".to_owned(),
         Data::Map(entries) => {
             let entries =
                 entries.iter().map(|entry| format!("{} = {}", entry.key, toml_inline(&entry.value)));

@@ -91,11 +91,13 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
         Kind::Url => text("^https?://[^@\\s#]+$"),
-        Kind::Trap | Kind::Varbind => {
-            text("^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*)$")
-        }
+        Kind::Trap | Kind::Varbind => text(
+            "^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*\\.[A-Za-z_][A-Za-z0-9_]*)$",
+        ),
         Kind::Template => json!({"type": "string"}),
-        Kind::Text | Kind::Path | Kind::Alias | Kind::Webhook => json!({"type": "string", "minLength": 1}),
+        Kind::Text | Kind::Path | Kind::Pattern | Kind::Alias | Kind::Webhook => {
+            json!({"type": "string", "minLength": 1})
+        }
         Kind::Secret => json!({"$ref": "#/$defs/secret"}),
         Kind::Condition => json!({"$ref": "#/$defs/condition"}),
         Kind::List(kind) => json!({"type": "array", "items": of(kind, path)}),
@@ -103,6 +105,7 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Map(kind) => json!({"type": "object", "additionalProperties": of(kind, path)}),
         Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(|kind| of(kind, path)).collect::<Vec<_>>()}),
         Kind::Section(inner) => section(inner),
+        Kind::Any => json!({}),
         // Never among the known keys.
         Kind::Later => json!(false),
     }

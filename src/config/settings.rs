@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::lookup::LookupTable;
 use crate::severity::Severity;
 
 /// Everything that a configuration file says, checked, with its defaults filled in.
@@ -25,6 +26,10 @@ pub struct Settings {
     pub access: Arc<Access>,
     /// Where MIB files are.
     pub mib: Arc<MibSettings>,
+    /// What registered components are to do, by their names; each checks its own.
+    pub components: BTreeMap<Arc<str>, Component>,
+    /// The lookup tables, read; names are unique.
+    pub lookups: Vec<Arc<LookupTable>>,
     /// What happens to a notification that no rule matches.
     pub unmatched: Unmatched,
     /// The rules, in their order.
@@ -50,6 +55,8 @@ impl Default for Settings {
             source: Arc::default(),
             access: Arc::default(),
             mib: Arc::default(),
+            components: BTreeMap::new(),
+            lookups: Vec::new(),
             unmatched: Unmatched::Builtin,
             rules: Vec::new(),
             webhooks: Vec::new(),
@@ -105,6 +112,22 @@ pub struct SourceSettings {
     pub trusted_relays: Vec<IpNet>,
     /// Networks whose v1 agent-addr is believed though they send directly.
     pub direct_agent_address: Vec<IpNet>,
+    /// Where a device's one name is found.
+    pub canonical: Option<Canonical>,
+}
+
+/// Where a device's one name is found. It stands for the address wherever rules say `source` (keys, labels,
+/// conditions, templates); an event keeps the address, and `match.source` compares that. An alert whose key has
+/// no `source` shows the address of its first event as the label of that name.
+///
+/// A row that changes gives its device another key from then on: what is open under the old one ends by
+/// `expire` or by hand. That `canonical` itself changes ends the alerts whose identity it is part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canonical {
+    /// A table that is asked by `source`.
+    pub lookup: Arc<str>,
+    /// Its column. Where it says nothing of a device, the address stays.
+    pub column: Arc<str>,
 }
 
 impl Default for SourceSettings {
@@ -113,6 +136,7 @@ impl Default for SourceSettings {
             order: vec![SourceOrigin::TrapAddress, SourceOrigin::AgentAddress, SourceOrigin::Packet],
             trusted_relays: Vec::new(),
             direct_agent_address: Vec::new(),
+            canonical: None,
         }
     }
 }
@@ -138,6 +162,17 @@ pub struct Community {
 pub struct MibSettings {
     /// Directories, read recursively, in order of preference.
     pub directories: Vec<PathBuf>,
+}
+
+/// What a registered component is to do, in the component's own words. Nobody but the component knows what of
+/// it is secret, so that it prints as nothing but its type.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Component(pub serde_json::Value);
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Component(..)")
+    }
 }
 
 /// What happens to a notification that no rule matches.

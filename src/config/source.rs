@@ -6,13 +6,14 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::keys;
 use crate::diagnostic::Place;
 
 /// A line of more octets is not shown, only its number and column.
-const MAX_LINE: usize = 4 << 10;
+pub(super) const MAX_LINE: usize = 4 << 10;
 
 /// Octets `start..end` of the text.
 pub(super) type Span = Range<usize>;
@@ -57,6 +58,8 @@ pub(super) fn tells_secret(word: &str) -> bool {
 pub(super) struct Source {
     /// The name that diagnostics show.
     pub(super) file: Arc<str>,
+    /// The file itself: the name may have lost what is not UTF-8.
+    path: PathBuf,
     /// The text as it was parsed: UTF-8, without a byte order mark.
     pub(super) text: String,
     /// `text` with stars for secrets; line by line it has as many characters as `text`.
@@ -68,6 +71,66 @@ pub(super) struct Source {
     near_secrets: OnceCell<Vec<bool>>,
 }
 
+/// The texts of a configuration: the file itself and those that it includes, one behind the other. A span of a
+/// later file is moved by what stands before it ([`Sources::add`]), so that it tells its file.
+pub(super) struct Sources {
+    /// Where each text begins, ascending.
+    files: Vec<(usize, Source)>,
+}
+
+impl Sources {
+    pub(super) fn new(source: Source) -> Self {
+        Self { files: vec![(0, source)] }
+    }
+
+    /// Gives how far the spans of `source` must be moved.
+    pub(super) fn add(&mut self, source: Source) -> usize {
+        let base = self.end();
+        self.files.push((base, source));
+        base
+    }
+
+    /// Behind everything: where the next text would begin.
+    pub(super) fn end(&self) -> usize {
+        // One octet between two texts: the end of one is not the beginning of the next.
+        self.files.last().map_or(0, |(base, source)| base + source.text.len() + 1)
+    }
+
+    fn of(&self, span: &Span) -> (&Source, Span) {
+        let at = self.files.partition_point(|(base, _)| *base <= span.start).saturating_sub(1);
+        let (base, source) = &self.files[at];
+        (source, span.start - base..span.end.saturating_sub(*base))
+    }
+
+    /// See [`Source::place`].
+    pub(super) fn place(&self, span: &Span) -> Place {
+        let (source, span) = self.of(span);
+        source.place(&span)
+    }
+
+    /// See [`Source::quote`].
+    pub(super) fn quote(&self, span: &Span) -> Option<String> {
+        let (source, span) = self.of(span);
+        source.quote(&span)
+    }
+
+    /// The text of a span, secrets and all.
+    pub(super) fn raw(&self, span: &Span) -> Option<&str> {
+        let (source, span) = self.of(span);
+        source.text.get(span)
+    }
+
+    /// The file of a span, as diagnostics show it.
+    pub(super) fn file(&self, span: &Span) -> &str {
+        &self.of(span).0.file
+    }
+
+    /// The folder that relative paths of a span's file count from.
+    pub(super) fn folder(&self, span: &Span) -> &Path {
+        self.of(span).0.folder()
+    }
+}
+
 fn line_starts(text: &str) -> Vec<usize> {
     std::iter::once(0)
         .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1))
@@ -76,10 +139,12 @@ fn line_starts(text: &str) -> Vec<usize> {
 
 impl Source {
     /// Nothing is masked yet.
-    pub(super) fn new(file: &str, text: String) -> Self {
+    pub(super) fn new(path: impl Into<PathBuf>, text: String) -> Self {
         let starts = line_starts(&text);
+        let path = path.into();
         Self {
-            file: file.into(),
+            file: path.to_string_lossy().into(),
+            path,
             masked: text.clone(),
             masked_starts: starts.clone(),
             starts,
@@ -106,6 +171,10 @@ impl Source {
         }
         self.masked_starts = line_starts(&masked);
         self.masked = masked;
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
     }
 
     fn line_of(&self, at: usize) -> usize {

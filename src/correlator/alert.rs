@@ -2,26 +2,29 @@
 
 use std::sync::Arc;
 
-use crate::event::{AlertId, AlertRecord, EventId, Timestamp};
+use crate::event::{AlertId, AlertRecord, EventId, Generation, Timestamp};
 
 /// What ends an alert: `resolved_by`, and the label of `nereus_alerts_resolved_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     /// A clearing notification.
     Trap,
-    /// It was raised with another severity; a new alert goes on from there.
+    /// The severity map said `clear`; or it was raised with another severity, and a new alert goes on from
+    /// there.
     Severity,
     /// It was raised with other labels; a new alert goes on from there.
     Labels,
     /// Nothing repeated it for the rule's `expire`.
     Expire,
-    /// Another open alert with the same key was restored beside it.
+    /// Another open alert with the same key was restored beside it, or has come to it by a reload.
     Superseded,
+    /// Its rule is gone or gives it another identity, under which a new alert may go on.
+    Reload,
 }
 
 impl How {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Trap, Self::Severity, Self::Labels, Self::Expire, Self::Superseded];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Trap, Self::Severity, Self::Labels, Self::Expire, Self::Superseded, Self::Reload];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +33,7 @@ impl How {
             Self::Labels => "labels",
             Self::Expire => "expire",
             Self::Superseded => "superseded",
+            Self::Reload => "reload",
         }
     }
 }
@@ -45,6 +49,9 @@ pub(super) struct Open {
     pub(super) last_event: EventId,
     /// Set by [`super::table::OpenAlerts::expire_at`] alone.
     pub(super) expires_at: Option<Timestamp>,
+    /// The newest generation whose rule is known to give it the key and the labels that it has; 0 after a
+    /// restart.
+    pub(super) generation: Generation,
     /// Its place among the table's timers. The table's own.
     pub(super) timer: u32,
     /// What it weighs against the table's bound. The table's own.
@@ -60,6 +67,7 @@ impl Open {
             last_seen: record.last_seen,
             last_event: record.last_event,
             expires_at: record.expires_at,
+            generation: Generation::default(),
             timer: super::table::NO_TIMER,
             octets: 0,
             uncounted: false,

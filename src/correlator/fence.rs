@@ -28,9 +28,9 @@ impl Fence {
         self.seen.remove(&receiver);
     }
 
-    /// Every receiver has read this generation or a newer one.
+    /// Every receiver has read this generation or a newer one: where there is none, any.
     pub(super) fn lowest(&self) -> Generation {
-        self.seen.values().copied().min().unwrap_or_default()
+        self.seen.values().copied().min().unwrap_or(Generation(u64::MAX))
     }
 }
 
@@ -55,5 +55,7 @@ mod tests {
         fence.mark(3, Generation(2));
         fence.leave(3);
         assert_eq!(fence.lowest(), Generation(3), "who has left holds nothing up");
+        (0..3).for_each(|receiver| fence.leave(receiver));
+        assert_eq!(fence.lowest(), Generation(u64::MAX), "nobody is left who could hand over anything");
     }
 }

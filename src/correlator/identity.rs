@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::severity::Severity;
 
 /// Goes before a label's name where the name is taken, as Prometheus does it.
-const EXPORTED: &str = "exported_";
+pub(super) const EXPORTED: &str = "exported_";
 
 /// The names of the labels that every alert has; one allocation each for all alerts.
 #[derive(Debug)]
@@ -59,6 +59,16 @@ impl LabelNames {
     /// where the key does not hold it and another device repeats the alert.
     pub(super) fn source<'a>(&self, labels: &'a Labels) -> &'a str {
         labels.iter().find(|(name, _)| *name == self.source).map_or("", |(_, value)| value)
+    }
+
+    /// Whether `name` is that of the label that [`Self::source`] reads.
+    pub(super) fn is_source(&self, name: &Arc<str>) -> bool {
+        *name == self.source
+    }
+
+    /// Whether no key part and no rule can have `name` for its label.
+    pub(super) fn is_own(&self, name: &Arc<str>) -> bool {
+        *name == self.alertname || *name == self.severity
     }
 
     /// The same label set with another severity.

@@ -15,17 +15,21 @@
 //! | `number` | numbers of events, alerts and changes |
 //! | `route` | who hears of a change |
 //! | `fence` | which generation every receiver has read |
+//! | `reload` | changed rules, applied to open alerts once the fence is passed |
+//! | `rekey` | what a changed rule makes of one alert |
 //! | `run` | the thread |
 //!
 //! Still to come, each as a file beside these and a step in `state`: `flapping` (counters of changes a key, in
 //! `raise` and `clear`, released in `tick`), storm control (before `begin`), mutes (in `route`, when a change
-//! is queued), heartbeats (timers beside the table's) and re-keying after a reload (behind `fence`).
+//! is queued) and heartbeats (timers beside the table's).
 
 mod alert;
 mod deduplicate;
 mod fence;
 mod identity;
 mod number;
+mod rekey;
+mod reload;
 mod route;
 mod run;
 mod state;

@@ -154,6 +154,13 @@ impl Counters {
         let tally = correlator.take_tally();
         self.fired.inc_by(tally.fired);
         self.refused.inc_by(tally.refused);
+        if tally.forgotten > 0 {
+            tracing::warn!(
+                component = "correlator",
+                clears = tally.forgotten,
+                "Too many alerts were cleared while a reload was applied: some that it moves may stay open until they are cleared again or expire"
+            );
+        }
         for (counter, number) in self.resolved.iter().zip(tally.resolved) {
             counter.inc_by(number);
         }

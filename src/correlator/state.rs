@@ -8,11 +8,12 @@ use super::deduplicate::{is_quiet, quiet_until};
 use super::fence::Fence;
 use super::identity::{LabelNames, Labels};
 use super::number::Numbers;
+use super::reload::{Cleared, Reloads};
 use super::route::Routes;
 use super::table::{MAX_ALERTS, OpenAlerts, Slot};
 use crate::event::{
-    AlertChange, AlertId, AlertRecord, AlertState, Command, Decided, Effect, EffectKind, Event, EventId,
-    Generation, Rendered, Timestamp,
+    AlertChange, AlertId, AlertRecord, AlertState, ClearedBy, Command, Decided, Effect, EffectKind, Event,
+    EventId, Generation, Rendered, Timestamp,
 };
 use crate::severity::Severity;
 
@@ -61,6 +62,8 @@ pub struct Restored {
 pub(super) struct Tally {
     pub(super) fired: u64,
     pub(super) refused: u64,
+    /// Clears that a reload under way should have remembered and could not.
+    pub(super) forgotten: u64,
     /// In the order of [`How::ALL`].
     pub(super) resolved: [u64; How::ALL.len()],
 }
@@ -76,7 +79,9 @@ pub(super) struct Tally {
 ///   `deduplicate` each repeat is such a change.
 ///
 /// So labels are frozen for a window, and a label template that depends on the event is looked at once a
-/// window. Rule, `notify` and source stay those of the opening, so that whoever heard of an alert's
+/// window, not at each repeat: else a label made of a varbind that never stands still would end and begin an
+/// alert with every event, and the window would bound nothing, neither what webhooks are sent nor what a flood
+/// of repeats costs. Rule, `notify` and source stay those of the opening, so that whoever heard of an alert's
 /// beginning hears of its end. An event raises an alert once: of several effects with one key the first
 /// counts. A clear keeps the annotations of the last raise: the clearing notification seldom has the
 /// varbinds that they speak of.
@@ -84,24 +89,26 @@ pub(super) struct Tally {
 /// `first_seen`, `last_seen`, `resolved_at` and the window follow [`Event::time`]; numbers and expiry follow
 /// `now`. Times may go back: numbers rise all the same, and `resolved_at` is never before `first_seen`.
 ///
-/// Acknowledging, flapping, storms, mutes, heartbeats and re-keying after a reload (for which
-/// [`Self::fence`] is kept) belong here and come later.
+/// Alerts whose rule a reload has changed are ended or go on under their new identity: [`Self::reloaded`].
+///
+/// Acknowledging, flapping, storms, mutes and heartbeats belong here and come later.
 #[derive(Debug)]
 pub struct Correlator {
     limits: Limits,
-    open: OpenAlerts,
+    pub(super) open: OpenAlerts,
     /// Restored alerts whose key another one has as well; ended by the next ticks.
     superseded: Vec<Open>,
     events: Numbers,
-    alerts: Numbers,
-    changes: Numbers,
-    names: LabelNames,
+    pub(super) alerts: Numbers,
+    pub(super) changes: Numbers,
+    pub(super) names: LabelNames,
     hows: [Arc<str>; How::ALL.len()],
     flush_at: Option<Timestamp>,
     /// How far the flush that is under way has come.
     flushed: Option<usize>,
-    tally: Tally,
+    pub(super) tally: Tally,
     fence: Fence,
+    pub(super) reloads: Reloads,
 }
 
 /// What an effect needs of its event.
@@ -155,6 +162,7 @@ impl Correlator {
             flushed: None,
             tally: Tally::default(),
             fence: Fence::new(receivers),
+            reloads: Reloads::default(),
         }
     }
 
@@ -165,9 +173,10 @@ impl Correlator {
         let here = Here { event: &event, id, now, routes };
         let mut decision = Decision { row: true, alert: None, changes: Vec::new() };
         for effect in &event.effects {
+            self.catch_up(&effect.key, event.generation, now, routes, &mut decision.changes);
             let alert = match effect.kind {
                 EffectKind::Raise(severity) => self.raise(effect, severity, here, &mut decision.changes),
-                EffectKind::Clear => self.clear(effect, here, &mut decision.changes),
+                EffectKind::Clear(by) => self.clear(effect, by, here, &mut decision.changes),
                 EffectKind::Store => None,
             };
             decision.alert = decision.alert.or(alert);
@@ -176,11 +185,12 @@ impl Correlator {
         out.push(Command::Event(Box::new(Decided { id, event, row, alert, changes })));
     }
 
-    /// Ends what has expired and, every 30 s, tells the counts of what was repeated silently. The work of one
+    /// Applies reloads that are due, ends what has expired and, every 30 s, tells the counts of what was repeated silently. The work of one
     /// call is bounded; returns whether more is due now.
     pub fn tick(&mut self, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) -> bool {
         let mut changes = Vec::new();
         let mut budget = TICK_TIMERS;
+        let reloading = self.apply_reloads(now, routes, TICK_CHANGES, &mut changes);
         while changes.len() < TICK_CHANGES {
             if let Some(open) = self.superseded.pop() {
                 changes.push(self.resolve(open, How::Superseded, now, now, routes));
@@ -191,7 +201,7 @@ impl Correlator {
                 break;
             }
         }
-        let more = budget == 0 || changes.len() == TICK_CHANGES;
+        let more = reloading || budget == 0 || changes.len() >= TICK_CHANGES;
         if !changes.is_empty() {
             out.push(Command::Changes(changes));
         }
@@ -210,6 +220,9 @@ impl Correlator {
     /// When [`Self::tick`] has something to do at the latest; `None` is not before the next event.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
+        if self.reloads.due(self.fence()) > 0 {
+            return Some(Timestamp(i64::MIN));
+        }
         let flush = self.flush_at.filter(|_| self.open.uncounted() > 0);
         match (flush, self.open.earliest()) {
             (Some(flush), Some(expiry)) => Some(flush.min(expiry)),
@@ -222,17 +235,13 @@ impl Correlator {
         self.fence.mark(receiver, generation);
     }
 
-    /// A generation was published whose rules differ.
-    pub fn reloaded(&mut self, changes: Arc<crate::event::RuleChanges>) {
-        let _ = changes;
-    }
-
     /// A receiver has ended.
     pub fn leave(&mut self, receiver: u32) {
         self.fence.leave(receiver);
     }
 
-    /// No event of an older generation than this one can still come.
+    /// No event of an older generation than this one can still come. Without receivers that is any: the largest
+    /// number.
     #[must_use]
     pub fn fence(&self) -> Generation {
         self.fence.lowest()
@@ -315,10 +324,23 @@ impl Correlator {
         self.begin(effect, severity, labels, record.annotations.clone(), here, changes)
     }
 
-    fn clear(&mut self, effect: &Effect, here: Here<'_>, changes: &mut Vec<AlertChange>) -> Option<AlertId> {
+    fn clear(
+        &mut self,
+        effect: &Effect,
+        by: ClearedBy,
+        here: Here<'_>,
+        changes: &mut Vec<AlertChange>,
+    ) -> Option<AlertId> {
+        let how = match by {
+            ClearedBy::Trap => How::Trap,
+            ClearedBy::Severity => How::Severity,
+        };
+        let Event { time, generation, .. } = *here.event;
+        let cleared = Cleared { how, event: here.id, time, generation };
+        self.tally.forgotten += u64::from(!self.reloads.cleared(effect, cleared));
         let slot = self.open.find(&effect.key)?;
         let id = self.open.get(slot).record.id;
-        self.end(slot, How::Trap, here, changes);
+        self.end(slot, how, here, changes);
         Some(id)
     }
 
@@ -345,7 +367,7 @@ impl Correlator {
         let (rule, time) = (&effect.rule, here.event.time);
         let id = AlertId(self.alerts.next(here.now));
         annotations.shrink_to_fit();
-        let open = Open::new(AlertRecord {
+        let mut open = Open::new(AlertRecord {
             id,
             change: self.changes.next(here.now),
             alert: Arc::clone(&rule.alert),
@@ -365,6 +387,7 @@ impl Correlator {
             expires_at: rule.expire.map(|expire| here.now.after(expire)),
             notify: rule.notify.clone(),
         });
+        open.generation = here.event.generation;
         self.tally.fired += 1;
         changes.push(change(&open.record, here.routes));
         self.open.insert(open);
@@ -394,7 +417,12 @@ impl Correlator {
     ) -> AlertId {
         let id = self.repeat(slot, effect, here);
         let number = self.changes.next(here.now);
-        let record = self.open.get_mut(slot).fold();
+        let open = self.open.get_mut(slot);
+        // Another rule that raises the same alert says nothing of this alert's own.
+        if annotations.is_some() && open.record.rule == effect.rule.rule {
+            open.generation = open.generation.max(here.event.generation);
+        }
+        let record = open.fold();
         record.change = number;
         record.quiet_until = quiet_until(here.event.time, effect.rule.deduplicate);
         if let Some(mut annotations) = annotations {
@@ -416,7 +444,7 @@ impl Correlator {
     }
 
     /// The last change of an alert that has left the table.
-    fn resolve(
+    pub(super) fn resolve(
         &mut self,
         mut open: Open,
         how: How,
@@ -486,6 +514,6 @@ impl Correlator {
     }
 }
 
-fn change(record: &Arc<AlertRecord>, routes: &Routes) -> AlertChange {
+pub(super) fn change(record: &Arc<AlertRecord>, routes: &Routes) -> AlertChange {
     AlertChange { record: Arc::clone(record), queue_for: routes.queue_for(record.notify.as_deref()) }
 }

@@ -77,7 +77,7 @@ pub struct AlertRecord {
     pub last_event: EventId,
     /// When it ended.
     pub resolved_at: Option<Timestamp>,
-    /// What ended it: `trap`, `severity`, `expire`, `operator`, `reload`…
+    /// What ended it: `trap`, `severity`, `labels`, `expire`, `superseded`, `reload`, `operator`…
     pub resolved_by: Option<Arc<str>>,
     /// Repeats before this time send nothing.
     pub quiet_until: Option<Timestamp>,

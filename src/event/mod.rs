@@ -225,9 +225,18 @@ pub enum EffectKind {
     /// The alert is there, with this severity.
     Raise(Severity),
     /// The alert, if any, has ended.
-    Clear,
+    Clear(ClearedBy),
     /// No alert: the rule wants the event stored.
     Store,
+}
+
+/// What of a rule makes a notification the end of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClearedBy {
+    /// It is one that the rule names in `cleared_by`.
+    Trap,
+    /// The rule's severity map says `clear` for what it carries.
+    Severity,
 }
 
 /// The part of a compiled rule that an event carries with it: all that is needed once the rule has matched.
@@ -289,6 +298,11 @@ pub struct RuleChanges {
 pub struct RuleChange {
     /// Its name in the generation before.
     pub rule: Arc<str>,
+    /// The names of its key's parts in the generation before, in order. `None` where they are not known any
+    /// more (at a start): then only what the alerts' labels leave no doubt about is taken from them.
+    pub key_names: Option<Box<[Arc<str>]>>,
+    /// Whether the templates of its labels are known to be those of `successor`.
+    pub same_labels: bool,
     /// The rule that stands for it now: of the same name, or a renamed one. `None`: it is gone, and its
     /// alerts end.
     pub successor: Option<Arc<RuleAction>>,

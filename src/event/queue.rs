@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+/// Buffers of up to so many entries are kept, whatever is used of them.
+const KEEP: usize = 1024;
+
 /// What an entry weighs against the queue's bound.
 pub trait Weight {
     /// Its octets in memory, roughly.
@@ -114,11 +117,17 @@ impl<T: Weight> Queue<T> {
                 break;
             }
         }
+        // The consumer's buffer becomes the queue's: one that a burst has made large goes, once it comes
+        // round nearly empty. It is freed after the lock.
+        let used = inner.entries.len();
+        let large = into.capacity() > KEEP.max(used.saturating_mul(4));
+        let outgrown = if large { std::mem::take(into) } else { Vec::new() };
         std::mem::swap(&mut inner.entries, into);
         inner.octets = 0;
         let open = !(inner.closed && into.is_empty());
         drop(inner);
         self.drained.notify_all();
+        drop(outgrown);
         open
     }
 
@@ -190,6 +199,19 @@ mod tests {
         }
         thread.join().unwrap();
         assert_eq!(seen, 1000);
+    }
+
+    #[test]
+    fn what_a_burst_made_large_is_not_kept() {
+        let queue = Queue::new(usize::MAX);
+        let mut taken = Vec::new();
+        queue.offer(&mut (0..100_000).map(Entry).collect());
+        for _ in 0..3 {
+            assert!(queue.take_all(&mut taken, Duration::ZERO));
+            taken.clear();
+            queue.push(Entry(0)).unwrap();
+        }
+        assert!(taken.capacity() <= KEEP && queue.inner.lock().entries.capacity() <= KEEP);
     }
 
     #[test]

@@ -591,7 +591,16 @@ impl<'a> Syntax<'a> {
         Some(self.mib.word(labels[at].name))
     }
 
-    /// The number of a label.
+    /// The label of a number, unless a lesser number has it too.
+    pub(super) fn only_label(self, number: i64) -> Option<&'a str> {
+        let labels = self.label_records();
+        let at = labels.binary_search_by_key(&number, |label| label.number).ok()?;
+        // Equal words are one symbol.
+        let name = labels[at].name;
+        (!labels[..at].iter().any(|label| label.name == name)).then(|| self.mib.word(name))
+    }
+
+    /// The number of a label; the least, where several have it.
     #[must_use]
     pub fn number(self, label: &str) -> Option<i64> {
         self.labels().find(|&(_, name)| name == label).map(|(number, _)| number)

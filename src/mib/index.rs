@@ -1,9 +1,8 @@
 //! Instances: what stands behind an object's OID, read by the INDEX of its row (RFC 2578 section 7.7).
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::display::Renderer;
+use super::display::{Renderer, push_number};
 use super::image::{ANONYMOUS, BaseType, IMPLIED, Mib, NodeId};
 use crate::oid::MAX_ARCS;
 use crate::value::Value;
@@ -29,7 +28,7 @@ pub enum IndexKind {
 
 impl IndexKind {
     /// How many arcs of `suffix` the part takes, and how many of those are its length.
-    fn extent(self, suffix: &[u32]) -> Option<(usize, usize)> {
+    pub(super) fn extent(self, suffix: &[u32]) -> Option<(usize, usize)> {
         let (head, len) = match self {
             Self::Integer => (0, 1),
             Self::IpAddress => (0, 4),
@@ -138,32 +137,35 @@ impl Mib {
         if references.is_empty() {
             return None;
         }
-        let kinds = references.iter().map(|&reference| {
-            let implied = reference & IMPLIED != 0;
-            let node = reference & !IMPLIED;
-            if node == ANONYMOUS {
-                return Some(IndexKind::Integer);
-            }
-            let syntax = self.node(NodeId(node)).syntax()?;
-            let octets = || match syntax.size() {
-                Some((least, greatest)) if least == greatest => IndexKind::FixedOctets(least),
-                _ if implied => IndexKind::ImpliedOctets,
-                _ => IndexKind::Octets,
-            };
-            Some(match syntax.base() {
-                BaseType::Integer
-                | BaseType::Counter32
-                | BaseType::Unsigned32
-                | BaseType::TimeTicks
-                | BaseType::Counter64 => IndexKind::Integer,
-                BaseType::IpAddress => IndexKind::IpAddress,
-                BaseType::Octets | BaseType::Bits | BaseType::Opaque => octets(),
-                BaseType::ObjectIdentifier if implied => IndexKind::ImpliedOid,
-                BaseType::ObjectIdentifier => IndexKind::Oid,
-                BaseType::Unknown | BaseType::Sequence => return None,
-            })
-        });
+        let kinds = references.iter().map(|&reference| self.index_kind(reference));
         kinds.collect::<Option<Arc<[IndexKind]>>>().map(IndexDecoder)
+    }
+
+    /// How the part that a reference of an INDEX names is laid out. `None` where its type is not known.
+    pub(super) fn index_kind(&self, reference: u32) -> Option<IndexKind> {
+        let implied = reference & IMPLIED != 0;
+        let node = reference & !IMPLIED;
+        if node == ANONYMOUS {
+            return Some(IndexKind::Integer);
+        }
+        let syntax = self.node(NodeId(node)).syntax()?;
+        let octets = || match syntax.size() {
+            Some((least, greatest)) if least == greatest && least > 0 => IndexKind::FixedOctets(least),
+            _ if implied => IndexKind::ImpliedOctets,
+            _ => IndexKind::Octets,
+        };
+        Some(match syntax.base() {
+            BaseType::Integer
+            | BaseType::Counter32
+            | BaseType::Unsigned32
+            | BaseType::TimeTicks
+            | BaseType::Counter64 => IndexKind::Integer,
+            BaseType::IpAddress => IndexKind::IpAddress,
+            BaseType::Octets | BaseType::Bits | BaseType::Opaque => octets(),
+            BaseType::ObjectIdentifier if implied => IndexKind::ImpliedOid,
+            BaseType::ObjectIdentifier => IndexKind::Oid,
+            BaseType::Unknown | BaseType::Sequence => return None,
+        })
     }
 
     /// The named parts of an instance of `node` (a column or a row): each object of the INDEX with its arcs.
@@ -178,8 +180,10 @@ impl Mib {
         decoder.fits(instance).then(|| self.node(node).index().zip(decoder.parts(instance)).collect())
     }
 
-    /// Appends `MODULE::name.instance` for the longest known prefix of `arcs`, or all of it as dotted decimal
-    /// where nothing is known.
+    /// Appends `MODULE::name.instance` for the longest known prefix of `arcs`, with the instance by INDEX
+    /// ([`write_instance`](Self::write_instance)), or all of it as dotted decimal where nothing is known.
+    ///
+    /// [`resolve`](Self::resolve) reads it back to `arcs`, unless the module gives one name to several OIDs.
     pub fn write_name(&self, arcs: &[u32], out: &mut String) {
         self.write_name_in(None, arcs, out);
     }
@@ -196,10 +200,7 @@ impl Mib {
         out.push_str(node.module().name());
         out.push_str("::");
         out.push_str(node.name());
-        if found.matched < arcs.len() {
-            out.push('.');
-            write_arcs(&arcs[found.matched..], out);
-        }
+        self.write_instance(node.id(), &arcs[found.matched..], out);
     }
 }
 
@@ -209,8 +210,7 @@ pub(crate) fn write_arcs(arcs: &[u32], out: &mut String) {
         if at > 0 {
             out.push('.');
         }
-        // Writing to a String does not fail.
-        let _ = write!(out, "{arc}");
+        push_number(u64::from(*arc), out);
     }
 }
 

@@ -40,6 +40,9 @@ keywords! {
     WRITE_SYNTAX "WRITE-SYNTAX"
 }
 
+// Sets of clauses are kept as bits of a u128.
+const _: () = assert!(WORDS.len() <= 128);
+
 /// Whether a symbol of a file is a word of the SMI.
 pub(crate) fn is_keyword(symbol: Symbol) -> bool {
     (symbol as usize) < WORDS.len()
@@ -92,6 +95,22 @@ pub(crate) enum Complaint {
     Illegal { start: u32, end: u32 },
     /// The quote at this offset is never closed; the text was ended at a likely place.
     Unterminated { start: u32, end: u32 },
+    /// NUL or ^Z.
+    Control { start: u32, end: u32 },
+    /// Text behind the `--` that closes a comment, taken as comment too.
+    CommentTail { start: u32, end: u32 },
+}
+
+impl Complaint {
+    /// The stretch that it is about.
+    pub(crate) fn extent(self) -> (u32, u32) {
+        match self {
+            Self::Illegal { start, end }
+            | Self::Unterminated { start, end }
+            | Self::Control { start, end }
+            | Self::CommentTail { start, end } => (start, end),
+        }
+    }
 }
 
 /// All tokens of `text`, appended to `tokens` (emptied before). Time is linear in the octets.
@@ -124,13 +143,45 @@ fn is_word(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
 }
 
+/// Whether what stands behind a closing `--` is of the language: a mark, a label with its number, `name … ::=`,
+/// or a clause.
+fn reads_as_code(text: &[u8]) -> bool {
+    const CLAUSES: [&[u8]; 10] = [
+        b"SYNTAX",
+        b"ACCESS",
+        b"MAX-ACCESS",
+        b"STATUS",
+        b"DESCRIPTION",
+        b"OBJECT IDENTIFIER",
+        b"OBJECT-TYPE",
+        b"INTEGER",
+        b"OCTET STRING",
+        b"FROM",
+    ];
+    let word = text.iter().take_while(|&&octet| is_word(octet)).count();
+    let (word, behind) = text.split_at(word);
+    let behind = behind.trim_ascii_start();
+    match (word, behind) {
+        ([], [b'{' | b'}' | b'(' | b')' | b',' | b';', ..] | [b':', b':', b'=', ..]) => true,
+        ([], _) => false,
+        (_, [b'(', digit, ..]) if digit.is_ascii_digit() => true,
+        _ => {
+            let clause = CLAUSES.iter().any(|clause| {
+                text.starts_with(clause) && !text.get(clause.len()).is_some_and(|&octet| is_word(octet))
+            });
+            clause || behind.windows(3).any(|three| three == b"::=") || behind.starts_with(b"OBJECT-TYPE")
+        }
+    }
+}
+
 impl Lexer<'_> {
     /// To the end; `false` when a text was still open there.
     fn run(&mut self) -> bool {
         let mut whole = true;
         while let Some(&octet) = self.text.get(self.at) {
             match octet {
-                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0 | 0x1a => self.at += 1,
+                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
+                0 | 0x1a => self.control(),
                 b'"' => whole &= self.text_token(),
                 b'-' if self.text.get(self.at + 1) == Some(&b'-') => self.comment(),
                 b'-' if self.text.get(self.at + 1).is_some_and(u8::is_ascii_digit) => self.number(),
@@ -214,11 +265,41 @@ impl Lexer<'_> {
         self.push(TokenKind::Mark(b':'), NONE, start);
     }
 
-    /// To the end of the line. RFC 2578 would let `--` end it sooner; vendors' rows of dashes do not.
+    /// To the end of the line, or to a closing `--` that code follows.
+    ///
+    /// RFC 2578 section 3 lets the next `--` end a comment. Vendors write rows of dashes, and a second `--` as a mark
+    /// within the comment, more often than code behind one: so what follows decides.
     fn comment(&mut self) {
         let rest = &self.text[self.at..];
-        let end = rest.iter().position(|&octet| octet == b'\n' || octet == b'\r');
-        self.at = end.map_or(self.text.len(), |end| self.at + end);
+        let len = rest.iter().position(|&octet| octet == b'\n' || octet == b'\r').unwrap_or(rest.len());
+        let line = &rest[..len];
+        let dashes = |text: &[u8]| text.iter().take_while(|&&octet| octet == b'-').count();
+        let opening = dashes(line);
+        let closing = if opening == 2 { line[2..].windows(2).position(|pair| pair == b"--") } else { None };
+        if let Some(close) = closing {
+            let close = opening + close;
+            let tail = close + dashes(&line[close..]);
+            let blank = line[tail..].iter().take_while(|octet| octet.is_ascii_whitespace()).count();
+            let tail = tail + blank;
+            if reads_as_code(&line[tail..]) {
+                self.at += tail;
+                return;
+            }
+            if tail < len {
+                let (start, end) = ((self.at + tail) as u32, (self.at + len) as u32);
+                self.complaints.push(Complaint::CommentTail { start, end });
+            }
+        }
+        self.at += len;
+    }
+
+    /// A stretch of NUL or ^Z, which separates as a blank does.
+    fn control(&mut self) {
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(|octet| matches!(octet, 0 | 0x1a)) {
+            self.at += 1;
+        }
+        self.complaints.push(Complaint::Control { start: start as u32, end: self.at as u32 });
     }
 
     /// `'…'H` or `'…'B` on one line; `false` when it is nothing of the kind.
@@ -392,6 +473,30 @@ mod tests {
     #[test]
     fn rows_of_dashes_are_comments() {
         assert_eq!(tokens("-----------\na\r--- text ---\rb"), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_comment_ends_at_its_second_dashes_where_code_follows() {
+        for (text, expected) in [
+            ("a -- x -- OBJECT IDENTIFIER", &["a", "OBJECT", "IDENTIFIER"][..]),
+            ("a -- x -- ::= b", &["a", "::=", "b"]),
+            ("{ one(1), -- first -- two(2) }", &["{", "one", "(", "1", ")", ",", "two", "(", "2", ")", "}"]),
+            ("a -- x -- , b -- y --, c", &["a", ",", "b", ",", "c"]),
+            ("a -- x -- b OBJECT-TYPE", &["a", "b", "OBJECT-TYPE"]),
+            ("---- x -- y ----\na", &["a"]),
+        ] {
+            assert_eq!(
+                lexed(text),
+                (expected.iter().map(|&word| word.to_owned()).collect(), Vec::new()),
+                "{text}"
+            );
+        }
+        let (tokens, complaints) = lexed("a -- x -- so it is\n-- TODO -- later\nb");
+        assert_eq!(tokens, ["a", "b"]);
+        assert!(
+            matches!(complaints[..], [Complaint::CommentTail { start: 10, end: 18 }, _]),
+            "{complaints:?}"
+        );
     }
 
     #[test]

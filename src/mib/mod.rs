@@ -8,15 +8,17 @@
 //! # What a [`Mib`] answers
 //! * OID to name: [`Mib::lookup`], [`Mib::write_name`];
 //! * name to OID: [`Mib::resolve`], and for rules [`Mib::resolve_object`];
-//! * values and instances: [`Mib::write_value`], [`Mib::index_parts`], and detached from the [`Mib`]
-//!   [`Renderer`] and [`IndexDecoder`].
+//! * values and instances: [`Mib::write_value`], [`Mib::write_varbind`], [`Mib::write_instance`],
+//!   [`Mib::index_parts`], and detached from the [`Mib`] [`Renderer`] and [`IndexDecoder`].
 //!
 //! The built-in names (`prelude`) lie under everything: [`Mib::builtin`] is a `Mib` of them alone.
 
+mod address;
 mod ast;
 mod display;
 mod image;
 mod index;
+mod instance;
 mod lexer;
 mod names;
 mod parser;
@@ -70,6 +72,15 @@ impl Mib {
     pub fn builtin() -> Arc<Self> {
         static BUILTIN: OnceLock<Arc<Mib>> = OnceLock::new();
         Arc::clone(BUILTIN.get_or_init(|| Arc::new(resolve::link(&[builtin_input()]).mib)))
+    }
+
+    /// Lexes and parses `files` and drops what they say: how many definitions there are. What
+    /// [`compile`](Self::compile) does first, apart, so that it can be measured.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn parse_only(files: &[SourceFile]) -> usize {
+        let mut parser = parser::Parser::default();
+        files.iter().map(|file| parser.parse(&file.bytes).definitions.len()).sum()
     }
 
     /// Compiles `files` over the built-in names; a module of theirs goes before the built-in one of its name.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::image::{Kind, Mib, NodeId};
 use super::index::IndexDecoder;
-use crate::oid::Oid;
+use super::instance::{self, Piece};
+use crate::oid::{MAX_ARCS, Oid};
 
 /// What a text stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,13 +81,15 @@ pub enum Bound {
 
 impl Mib {
     /// What `text` stands for: `IF-MIB::linkDown`, `linkDown`, `ifDescr.3`, `enterprises.9.9`,
-    /// `iso.org.dod`, `1.3.6.1` or `.1.3.6.1`.
+    /// `iso.org.dod`, `1.3.6.1` or `.1.3.6.1`; and every instance that [`write_instance`](Self::write_instance)
+    /// writes, as `fanState.4."east"`, or in arcs.
     ///
     /// # Errors
     /// [`LookupError`]. A numeric OID is always found.
     pub fn resolve(&self, text: &str) -> Result<Target, LookupError> {
         let text = text.trim();
-        let (module, name) = match text.split_once("::") {
+        let is_module = |text: &str| !text.contains(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
+        let (module, name) = match text.split_once("::").filter(|(module, _)| is_module(module)) {
             Some((module, name)) => (Some(module), name),
             None => (None, text.strip_prefix('.').unwrap_or(text)),
         };
@@ -99,33 +102,41 @@ impl Mib {
             let matched = found.map_or(0, |found| found.matched);
             return Ok(Target { oid, node: found.map(|found| found.node), matched });
         }
-        let mut parts = name.split('.');
-        let first = parts.next().unwrap_or_default();
-        if first.is_empty() || module.is_some_and(str::is_empty) {
+        let mut rest = name;
+        let Some(Piece::Word(first)) = instance::piece(&mut rest).filter(|_| module != Some("")) else {
             return Err(LookupError::BadSyntax);
-        }
+        };
         let node = self.unique(module, first)?;
-        self.descend(node, parts)
+        self.descend(node, rest)
     }
 
-    /// From a node on by names of children, then by numbers.
-    fn descend<'t>(&self, node: NodeId, parts: impl Iterator<Item = &'t str>) -> Result<Target, LookupError> {
+    /// From a node on by names of children, then by the parts of an instance.
+    fn descend(&self, node: NodeId, mut rest: &str) -> Result<Target, LookupError> {
         let mut node = node;
         let mut arcs = self.node(node).oid().arcs().to_vec();
         let mut matched = arcs.len();
-        for part in parts {
-            if part.bytes().all(|octet| octet.is_ascii_digit()) {
-                arcs.push(part.parse().map_err(|_| LookupError::BadSyntax)?);
-                continue;
+        while !rest.is_empty() {
+            match instance::piece(&mut rest).ok_or(LookupError::BadSyntax)? {
+                Piece::Number(arc) => arcs.push(arc),
+                Piece::Quoted(quote, text) => {
+                    if !self.read_quoted(node, (quote, &text), matched, &mut arcs) {
+                        return Err(LookupError::BadSyntax);
+                    }
+                }
+                Piece::Word(word) if self.read_word(node, word, matched, &mut arcs) => {}
+                Piece::Word(_) if arcs.len() > matched => return Err(LookupError::BadSyntax),
+                Piece::Word(word) => {
+                    let below = self.children(node).flat_map(|child| self.same_oid(child.id()));
+                    let child = below.into_iter().find(|&child| self.node(child).name() == word);
+                    node = child.ok_or(LookupError::NotFound { suggestions: Vec::new() })?;
+                    arcs = self.node(node).oid().arcs().to_vec();
+                    matched = arcs.len();
+                }
             }
-            if arcs.len() > matched {
+            // Each piece may be a long text; no OID has so many arcs.
+            if arcs.len() > MAX_ARCS {
                 return Err(LookupError::BadSyntax);
             }
-            let below = self.children(node).flat_map(|child| self.same_oid(child.id()));
-            let child = below.into_iter().find(|&child| self.node(child).name() == part);
-            node = child.ok_or(LookupError::NotFound { suggestions: Vec::new() })?;
-            arcs = self.node(node).oid().arcs().to_vec();
-            matched = arcs.len();
         }
         let oid = Oid::new(arcs).map_err(|_| LookupError::BadSyntax)?;
         // `enterprises.9` is named as far as numbers lead to names.

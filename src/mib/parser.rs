@@ -49,7 +49,10 @@ impl Parser {
             at: 0,
             record: FileRecord::new(symbols),
             lines: Lines::new(&text),
+            language: Language::default(),
+            scratch: Vec::new(),
         };
+        file.encoding(bytes);
         let extents = file.modules();
         file.complain(&complaints, &extents);
         let mut record = file.record;
@@ -65,7 +68,28 @@ struct File<'a> {
     at: usize,
     record: FileRecord,
     lines: Lines<'a>,
+    language: Language,
+    /// For the labels of one type at a time.
+    scratch: Vec<(i64, Symbol)>,
 }
+
+/// What of either version of the SMI the module at hand has.
+#[derive(Default)]
+struct Language {
+    /// The module defines macros by right: it is one of the SMI's own.
+    of_smi: bool,
+    identities: usize,
+    /// The first of each.
+    access: Option<Token>,
+    max_access: Option<Token>,
+    trap: Option<Token>,
+}
+
+/// The modules that define the SMI's macros.
+const SMI: [&str; 8] =
+    ["RFC-1212", "RFC-1215", "RFC1155-SMI", "RFC1212", "RFC1215", "SNMPv2-CONF", "SNMPv2-SMI", "SNMPv2-TC"];
+/// The longest name by RFC 2578 section 3.1.
+const LONGEST_NAME: usize = 64;
 
 /// The macro that a keyword names.
 fn macro_kind(symbol: Symbol) -> Option<DefinitionKind> {
@@ -173,14 +197,23 @@ impl File<'_> {
     /// All modules; returns where each begins and ends.
     fn modules(&mut self) -> Vec<(u32, u32)> {
         let mut extents = Vec::new();
+        let mut outside = None;
         while self.peek().kind != TokenKind::End {
             if let Some(body) = self.header(self.at) {
                 let start = self.peek().start;
                 self.module(body);
                 extents.push((start, self.token(self.at.saturating_sub(1)).end));
             } else {
+                // A lone mark, as a full stop behind END, is not worth a word.
+                if matches!(self.peek().kind, TokenKind::Word | TokenKind::Text) {
+                    outside.get_or_insert(self.peek());
+                }
                 self.at += 1;
             }
+        }
+        if let Some(first) = outside.filter(|_| !extents.is_empty()) {
+            let message = "text stands outside of any module".to_owned();
+            self.problem(Level::Note, "mib-outside-text", first, message, Some("it is passed over"));
         }
         if extents.is_empty() {
             let message = "there is no module in this file".to_owned();
@@ -216,8 +249,54 @@ impl File<'_> {
         (assigned || begun).then_some(next + usize::from(begun))
     }
 
+    /// What the octets are, where they are not plain UTF-8.
+    fn encoding(&mut self, bytes: &[u8]) {
+        let (at, message) = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => (0, "this file is UTF-16"),
+            [0xef, 0xbb, 0xbf, ..] => (0, "this file begins with a byte order mark"),
+            _ => match std::str::from_utf8(self.text) {
+                Ok(_) => return,
+                Err(error) => (error.valid_up_to() as u32, "this file is not UTF-8"),
+            },
+        };
+        let help = Some("it is read; SMI modules are ASCII");
+        self.problem_at(Level::Note, "mib-encoding", (at, at + 1), message.to_owned(), help);
+    }
+
+    /// A header with more or less than `NAME DEFINITIONS ::= BEGIN`.
+    fn check_header(&mut self, name: Token, body: usize) {
+        if body != self.at + 4 || self.symbol(self.at + 1) != keyword::DEFINITIONS {
+            let message = "a module of the SMI begins with: NAME DEFINITIONS ::= BEGIN".to_owned();
+            let last = self.token(body - 1);
+            let help = Some("an OID and TAGS mean nothing here; what is missing is taken as said");
+            self.problem_at(Level::Note, "mib-header", (name.start, last.end), message, help);
+        }
+    }
+
+    /// Words of one version of the SMI in a module of the other: once for each word.
+    fn tell_mixture(&mut self) {
+        let second = self.language.identities > 0;
+        let told = [
+            (self.language.access.filter(|_| second), "ACCESS is of SMIv1, and MODULE-IDENTITY of SMIv2"),
+            (self.language.trap.filter(|_| second), "TRAP-TYPE is of SMIv1, and MODULE-IDENTITY of SMIv2"),
+            (
+                self.language.max_access.filter(|_| !second),
+                "MAX-ACCESS is of SMIv2, and this module has no MODULE-IDENTITY",
+            ),
+        ];
+        for (token, message) in told {
+            if let Some(token) = token {
+                let help = Some("both versions are understood in every module");
+                self.problem(Level::Note, "mib-smi-mixture", token, message.to_owned(), help);
+            }
+        }
+    }
+
     fn module(&mut self, body: usize) {
         let name = self.peek();
+        self.check_header(name, body);
+        self.language =
+            Language { of_smi: SMI.contains(&self.record.symbols.text(name.symbol)), ..Language::default() };
         let line = self.lines.locate(name.start as usize).0;
         let definitions = self.record.definitions.len();
         let imports = self.record.imports.len();
@@ -231,6 +310,7 @@ impl File<'_> {
         });
         self.at = body;
         self.body(name);
+        self.tell_mixture();
         let definitions = Span::new(definitions, self.record.definitions.len());
         let imports = Span::new(imports, self.record.imports.len());
         if let Some(module) = self.record.modules.last_mut() {
@@ -291,6 +371,9 @@ impl File<'_> {
     fn imports(&mut self) {
         let open = self.next();
         let mut pending: Vec<Token> = Vec::new();
+        // Where a comma is missing or too much, the first time.
+        let mut odd: Option<Token> = None;
+        let mut after_comma = false;
         loop {
             let token = self.peek();
             match token.kind {
@@ -300,6 +383,9 @@ impl File<'_> {
                 }
                 TokenKind::End => break,
                 TokenKind::Word if token.symbol == keyword::FROM => {
+                    if std::mem::take(&mut after_comma) {
+                        odd.get_or_insert(token);
+                    }
                     self.at += 1;
                     let module = self.peek();
                     if module.kind == TokenKind::Word {
@@ -326,11 +412,34 @@ impl File<'_> {
                     break;
                 }
                 TokenKind::Word => {
+                    if !std::mem::take(&mut after_comma) && !pending.is_empty() {
+                        odd.get_or_insert(token);
+                    }
                     pending.push(token);
                     self.at += 1;
                 }
-                _ => self.at += 1,
+                TokenKind::Mark(b',') => {
+                    if after_comma || pending.is_empty() {
+                        odd.get_or_insert(token);
+                    }
+                    after_comma = true;
+                    self.at += 1;
+                }
+                _ => {
+                    odd.get_or_insert(token);
+                    self.at += 1;
+                }
             }
+        }
+        if let Some(token) = odd {
+            let message = "a comma is missing or too much in IMPORTS".to_owned();
+            self.problem(
+                Level::Note,
+                "mib-imports-commas",
+                token,
+                message,
+                Some("the names tell what is meant"),
+            );
         }
         if let (Some(&first), Some(&last)) = (pending.first(), pending.last()) {
             let message = "these imports do not say FROM which module".to_owned();
@@ -340,6 +449,8 @@ impl File<'_> {
     }
 
     fn exports(&mut self) {
+        let message = "modules of the SMI have no EXPORTS: all that they define can be imported".to_owned();
+        self.problem(Level::Note, "mib-exports", self.peek(), message, Some("it is passed over"));
         self.at += 1;
         while self.peek().kind != TokenKind::End
             && self.symbol(self.at) != keyword::IMPORTS
@@ -392,6 +503,10 @@ impl File<'_> {
         let [next, then] = [self.token(self.at + 1), self.token(self.at + 2)];
         let known = lexer::is_keyword(name.symbol);
         if next.symbol == keyword::MACRO {
+            if !self.language.of_smi {
+                let message = "only the SMI's own modules define macros".to_owned();
+                self.problem(Level::Note, "mib-macro", name, message, Some("it is passed over"));
+            }
             self.skip_macro();
         } else if next.kind == TokenKind::Assign {
             self.at += 2;
@@ -421,6 +536,9 @@ impl File<'_> {
                 self.at += 1;
             }
         } else if self.is_macro_name(next) && begins_clause(then.symbol) {
+            let message = format!("{} is no macro of the SMI", self.record.symbols.text(next.symbol));
+            let help = Some("what it defines is known by its name and its OID");
+            self.problem(Level::Note, "mib-unknown-macro", next, message, help);
             self.at += 2;
             self.macro_use(name, DefinitionKind::Other);
         }
@@ -471,12 +589,20 @@ impl File<'_> {
     /// with a small letter.
     fn check_name(&mut self, name: Token, is_type: bool) {
         let word = self.slice(name);
-        let odd = word.contains(&b'_') || word.ends_with(b"-") || word[0].is_ascii_uppercase() != is_type;
+        let odd = word.contains(&b'_')
+            || word.ends_with(b"-")
+            || word[0].is_ascii_uppercase() != is_type
+            || word[0].is_ascii_digit();
+        let too_long = word.len() > LONGEST_NAME;
         if odd {
             let kind = if is_type { "type" } else { "value" };
             let message =
                 format!("{} is not how the name of a {kind} is written", String::from_utf8_lossy(word));
             self.problem(Level::Note, "mib-odd-name", name, message, Some("it is taken as it stands"));
+        }
+        if too_long {
+            let message = format!("this name is longer than {LONGEST_NAME} characters");
+            self.problem(Level::Note, "mib-long-name", name, message, Some("it is taken as it stands"));
         }
     }
 
@@ -484,23 +610,38 @@ impl File<'_> {
     fn complain(&mut self, complaints: &[Complaint], extents: &[(u32, u32)]) {
         let mut extents = extents.iter().peekable();
         for complaint in complaints {
-            let (Complaint::Illegal { start, end } | Complaint::Unterminated { start, end }) = *complaint;
+            let (start, end) = complaint.extent();
             while extents.next_if(|(_, last)| *last <= start).is_some() {}
             if extents.peek().is_none_or(|(first, _)| *first > start) {
                 continue;
             }
-            match complaint {
-                Complaint::Illegal { .. } => {
-                    let message = "these characters do not belong here".to_owned();
-                    let help = Some("they are skipped");
-                    self.problem_at(Level::Warning, "mib-illegal-character", (start, end), message, help);
-                }
-                Complaint::Unterminated { .. } => {
-                    let message = "this text has no closing quote".to_owned();
-                    let help = Some("it is taken to end before the next clause");
-                    self.problem_at(Level::Warning, "mib-open-text", (start, end), message, help);
-                }
-            }
+            let (level, code, message, help) = match complaint {
+                Complaint::Illegal { .. } => (
+                    Level::Warning,
+                    "mib-illegal-character",
+                    "these characters do not belong here",
+                    "they are skipped",
+                ),
+                Complaint::Unterminated { .. } => (
+                    Level::Warning,
+                    "mib-open-text",
+                    "this text has no closing quote",
+                    "it is taken to end before the next clause",
+                ),
+                Complaint::Control { .. } => (
+                    Level::Note,
+                    "mib-control-character",
+                    "a control character stands here",
+                    "it is taken as a blank",
+                ),
+                Complaint::CommentTail { .. } => (
+                    Level::Note,
+                    "mib-comment-tail",
+                    "the second -- closed the comment before this",
+                    "it does not read as code, and is taken as comment",
+                ),
+            };
+            self.problem_at(level, code, (start, end), message.to_owned(), Some(help));
         }
     }
 }

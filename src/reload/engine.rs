@@ -336,13 +336,16 @@ impl Engine {
             }
         }
         let started = Instant::now();
-        let prepared = match self.prepare(&old, staged.snapshot()) {
+        let mut prepared = match self.prepare(&old, staged.snapshot()) {
             Ok(prepared) => prepared,
             Err(failure) => return attempted.rejected(failure),
         };
         attempted.phases.prepare = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let traps_of_old = self.shared.metrics.traps_processed.get() - self.traps_at_publish;
+        for (_, component) in &mut prepared {
+            component.about_to_publish();
+        }
         let snapshot = self.publisher.publish_staged(staged);
         attempted.phases.publish = started.elapsed().as_secs_f64();
         self.traps_at_publish = self.shared.metrics.traps_processed.get();

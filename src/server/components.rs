@@ -76,17 +76,37 @@ impl ComponentReloader for CorrelatorRules {
         if Arc::ptr_eq(old.rules(), new.rules()) && !changes.clear_windows {
             return Ok(None);
         }
-        let handoff = Arc::clone(&self.handoff);
-        let act = move || {
-            // It waits there until every receiver has read the new generation. A closed handoff: the program ends.
-            let _ = handoff.push_control(Handed::Reloaded(Arc::new(changes)));
-        };
-        Ok(Some(Box::new(Done { counter: Arc::clone(&self.counter), version: new.generation().0, act })))
+        Ok(Some(Box::new(Changed {
+            handoff: Arc::clone(&self.handoff),
+            counter: Arc::clone(&self.counter),
+            changes: Some(changes),
+        })))
     }
 
     fn reload_stats(&self) -> ReloadStats {
         self.counter.stats()
     }
+}
+
+/// What the reload means for open alerts, on its way to the correlator.
+struct Changed {
+    handoff: Arc<Queue<Handed>>,
+    counter: Arc<ReloadCounter>,
+    changes: Option<RuleChanges>,
+}
+
+impl Prepared for Changed {
+    /// Before the first event of the new generation: one that clears an alert under its old key is remembered
+    /// then. The correlator applies it once every receiver has read the new generation.
+    fn about_to_publish(&mut self) {
+        if let Some(changes) = self.changes.take() {
+            self.counter.record(changes.generation.0);
+            // A closed handoff: the program ends.
+            let _ = self.handoff.push_control(Handed::Reloaded(Arc::new(changes)));
+        }
+    }
+
+    fn commit(self: Box<Self>) {}
 }
 
 /// `storage`: how long and how much is kept. (Its path needs a restart.)

@@ -125,13 +125,16 @@ impl Server {
         let commands = Arc::new(Queue::new(WRITER_OCTETS));
         let reader = opened.store.reader();
         let (applied, applied_changes) = watch::channel(opened.last_change);
+        // Rules may have changed while Nereus was not running.
+        let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
         let restored = Restored {
             open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
         };
-        let correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
+        let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
+        correlator.reconcile(changes);
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;

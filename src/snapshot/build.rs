@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::field::Field;
+use super::field::{Field, Names, Unbound};
 use super::index::{Pattern, TrapIndex};
 use super::predicate::{BindError, Predicate};
 use super::rules::{Clear, CompiledRules, Does, Rule, SeverityOf};
@@ -15,11 +15,11 @@ use super::{Candidate, Snapshot, Users, builtin};
 use crate::config::Settings;
 use crate::config::settings::{
     AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, SeveritySettings, TrapPattern,
-    Unmatched, WebhookSettings,
+    Unmatched,
 };
 use crate::diagnostic::Diagnostic;
 use crate::event::RuleAction;
-use crate::mib::{LookupError, Mib, NodeId, Target};
+use crate::mib::{Mib, NodeId, Target};
 use crate::oid::Oid;
 use crate::template::Template;
 
@@ -37,7 +37,8 @@ pub fn build(
         share_settings(&mut settings, previous.settings());
     }
     let rules = compile_rules(&settings, &mib, previous)?;
-    let routes = share_routes(&settings.webhooks, previous);
+    let routes = share_list(&settings.webhooks, previous.map(Snapshot::routes));
+    let lookups = share_list(&settings.lookups, previous.map(Snapshot::lookups));
     let users = match previous {
         Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => {
             Arc::clone(previous.users())
@@ -48,7 +49,7 @@ pub fn build(
         Some(previous) if **previous.settings() == settings => Arc::clone(previous.settings()),
         _ => Arc::new(settings),
     };
-    Ok(Candidate { settings, mib, rules, routes, users })
+    Ok(Candidate { settings, mib, rules, routes, lookups, users })
 }
 
 /// Replaces every part of `new` that equals the old one by the old `Arc`.
@@ -73,6 +74,11 @@ fn share_settings(new: &mut Settings, old: &Settings) {
             share(rule, old);
         }
     }
+    for table in &mut new.lookups {
+        if let Some(old) = old.lookups.iter().find(|old| old.name() == table.name()) {
+            share(table, old);
+        }
+    }
     for webhook in &mut new.webhooks {
         if let Some(old) = old.webhooks.iter().find(|old| old.name == webhook.name) {
             share(webhook, old);
@@ -80,18 +86,15 @@ fn share_settings(new: &mut Settings, old: &Settings) {
     }
 }
 
-fn share_routes(
-    webhooks: &[Arc<WebhookSettings>],
-    previous: Option<&Snapshot>,
-) -> Arc<[Arc<WebhookSettings>]> {
-    match previous {
-        Some(previous)
-            if previous.routes().len() == webhooks.len()
-                && previous.routes().iter().zip(webhooks).all(|(old, new)| Arc::ptr_eq(old, new)) =>
+/// The old list if it has the very same parts in the same order.
+fn share_list<T>(new: &[Arc<T>], old: Option<&Arc<[Arc<T>]>>) -> Arc<[Arc<T>]> {
+    match old {
+        Some(old)
+            if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new)) =>
         {
-            Arc::clone(previous.routes())
+            Arc::clone(old)
         }
-        _ => webhooks.into(),
+        _ => new.into(),
     }
 }
 
@@ -102,12 +105,23 @@ fn compile_rules(
 ) -> Result<Arc<CompiledRules>, Vec<Diagnostic>> {
     let builtin = if settings.unmatched == Unmatched::Builtin { builtin::rules() } else { &[] };
     let sources = || settings.rules.iter().chain(builtin);
-    // Rules are bound to MIBs: with other MIBs, nothing of them can be shared.
-    let old = previous.map(Snapshot::rules).filter(|old| Arc::ptr_eq(&old.mib, mib));
+    let canonical = settings.source.canonical.as_ref();
+    let names = Names::new(mib, &settings.lookups, canonical).map_err(|error| {
+        let problem = Diagnostic::error("source-canonical", format!("`source.canonical`: {error}"));
+        vec![problem.help(LOOKUP_HELP)]
+    })?;
+    // Rules are bound to MIBs, and almost all of them speak of `source`: with other MIBs or another meaning of
+    // it nothing can be shared. Of the other tables, a rule is bound to those that it names.
+    let old = previous
+        .map(Snapshot::rules)
+        .filter(|old| Arc::ptr_eq(&old.mib, mib) && names.same_source(old.canonical.as_ref()));
+    let current = |rule: &Rule| {
+        rule.lookups.iter().all(|used| settings.lookups.iter().any(|table| Arc::ptr_eq(table, used)))
+    };
     if let Some(old) = old
         && old.unmatched == settings.unmatched
         && old.rules.len() == settings.rules.len() + builtin.len()
-        && old.rules.iter().zip(sources()).all(|(old, new)| Arc::ptr_eq(&old.settings, new))
+        && old.rules.iter().zip(sources()).all(|(old, new)| Arc::ptr_eq(&old.settings, new) && current(old))
     {
         return Ok(Arc::clone(old));
     }
@@ -122,12 +136,13 @@ fn compile_rules(
         builtin_from: settings.rules.len(),
         unmatched: settings.unmatched,
         mib: Arc::clone(mib),
+        canonical: names.canonical.clone(),
     };
     for (number, source) in sources().enumerate() {
         let number = number as u32;
         let rule = match compiled.get(&*source.name) {
-            Some(old) if Arc::ptr_eq(&old.settings, source) => Arc::clone(old),
-            _ => match (Compiler { rule: source, mib }).compile() {
+            Some(old) if Arc::ptr_eq(&old.settings, source) && current(old) => Arc::clone(old),
+            _ => match (Compiler { rule: source, mib, names: &names }).compile() {
                 Ok(rule) => Arc::new(rule),
                 Err(problem) => {
                     problems.push(*problem);
@@ -149,13 +164,18 @@ fn compile_rules(
 struct Compiler<'a> {
     rule: &'a Arc<RuleSettings>,
     mib: &'a Arc<Mib>,
+    names: &'a Names<'a>,
 }
+
+/// What to do about a lookup or a column that is not there.
+const LOOKUP_HELP: &str = "name a table of `lookups` and a column of its first line, as `device.site`";
 
 type Compiled<T> = Result<T, Box<Diagnostic>>;
 
 impl Compiler<'_> {
     fn compile(&self) -> Compiled<Rule> {
         let rule = self.rule;
+        self.names.used.borrow_mut().clear();
         let patterns = self.patterns(&rule.trap)?;
         let notifications = self.notifications(&patterns);
         let (does, cleared_by) = match &rule.action {
@@ -163,16 +183,18 @@ impl Compiler<'_> {
             RuleActionSettings::Store => (Does::Store(self.store_action()), None),
             RuleActionSettings::Alert(alert) => self.alert(alert, &notifications)?,
         };
+        let when = self.condition(rule.when.as_ref(), &notifications)?;
         Ok(Rule {
             settings: Arc::clone(rule),
             except: self.patterns(&rule.except)?,
             source: rule.source.clone(),
             community: rule.community.clone(),
-            when: self.condition(rule.when.as_ref(), &notifications)?,
+            when,
             goes_on: rule.continue_,
             patterns,
             does,
             cleared_by,
+            lookups: self.names.used.take(),
         })
     }
 
@@ -261,7 +283,7 @@ impl Compiler<'_> {
     ) -> Compiled<Template> {
         let template = Template::compile(place, text)
             .map_err(|error| self.problem("rule-template", &format!("{place}: {error}"), error.help()))?;
-        RuleText::bind(&template, fields, notifications, self.mib)
+        RuleText::bind(&template, fields, notifications, self.names)
             .map_err(|(name, error)| self.unknown(&name, place, &error))?;
         Ok(template)
     }
@@ -273,7 +295,7 @@ impl Compiler<'_> {
     ) -> Compiled<Option<Predicate>> {
         condition
             .map(|condition| {
-                Predicate::bind(condition, notifications, self.mib).map_err(|error| match error {
+                Predicate::bind(condition, notifications, self.names).map_err(|error| match error {
                     BindError::Name(name, error) => self.unknown(&name, "when", &error),
                     BindError::Regex(pattern, error) => self.problem(
                         "rule-regex",
@@ -286,7 +308,7 @@ impl Compiler<'_> {
     }
 
     fn field(&self, name: &str, place: &str, notifications: &[NodeId]) -> Compiled<Field> {
-        Field::bind(name, notifications, self.mib).map_err(|error| self.unknown(name, place, &error))
+        Field::bind(name, notifications, self.names).map_err(|error| self.unknown(name, place, &error))
     }
 
     fn patterns(&self, patterns: &[TrapPattern]) -> Compiled<Vec<Pattern>> {
@@ -302,7 +324,7 @@ impl Compiler<'_> {
 
     fn named(&self, name: &str) -> Compiled<Oid> {
         let Target { oid, .. } =
-            self.mib.resolve(name).map_err(|error| self.unknown(name, "trap", &error))?;
+            self.mib.resolve(name).map_err(|error| self.unknown(name, "trap", &Unbound::Mib(error)))?;
         Ok(oid)
     }
 
@@ -318,12 +340,15 @@ impl Compiler<'_> {
             .collect()
     }
 
-    fn unknown(&self, name: &str, place: &str, error: &LookupError) -> Box<Diagnostic> {
-        self.problem(
-            "rule-unknown-name",
-            &format!("{place}: `{name}`: {error}"),
-            Some("load the MIB that defines it (`mib.directories`), write MODULE::name, or use the numeric OID"),
-        )
+    fn unknown(&self, name: &str, place: &str, error: &Unbound) -> Box<Diagnostic> {
+        let (code, help) = match error {
+            Unbound::Mib(_) => (
+                "rule-unknown-name",
+                "load the MIB that defines it (`mib.directories`), write MODULE::name, or use the numeric OID",
+            ),
+            Unbound::Lookup(_) => ("rule-unknown-lookup", LOOKUP_HELP),
+        };
+        self.problem(code, &format!("{place}: `{name}`: {error}"), Some(help))
     }
 
     fn problem(&self, code: &'static str, message: &str, help: Option<&str>) -> Box<Diagnostic> {

@@ -42,6 +42,10 @@ impl PrepareError {
 
 /// What a component has made ready. Dropped without [`Prepared::commit`], it has never happened.
 pub trait Prepared: Send {
+    /// The new Snapshot is published next, whatever happens: for what must be said before anybody reads it.
+    /// Infallible.
+    fn about_to_publish(&mut self) {}
+
     /// Puts it in force. Called after the publication; infallible.
     fn commit(self: Box<Self>);
 }

@@ -2,12 +2,18 @@
 //!
 //! A name binds first to the OBJECTS of the rule's notifications, then to the INDEX parts of those
 //! objects' rows, then to the one object of all MIBs that is called so. So a new MIB never changes a
-//! key silently: an ambiguous name is an error.
+//! key silently: an ambiguous name is an error. `device.site` is the column `site` of the lookup `device`.
+//!
+//! `source` is the address, or with `source.canonical` the device's one name: in keys, conditions and texts
+//! alike. Networks (`match.source`) are compared with the address.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::config::lookup::{LookupTable, Row};
+use crate::config::settings::Canonical;
 use crate::event::KEY_SEPARATOR;
 use crate::mib::{Bound, IndexDecoder, LookupError, Mib, NodeId, Renderer};
 use crate::oid::{self, Oid, OidArray, OidRef};
@@ -45,7 +51,8 @@ pub(super) struct Field {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Source,
+    /// The address, or what this column calls the device.
+    Source(Option<Column>),
     Peer,
     Version,
     Community,
@@ -55,6 +62,118 @@ enum Kind {
     Varbinds,
     /// The first of these that is among the varbinds.
     Objects(Box<[Object]>),
+    /// A column of the row that is found by this field.
+    Lookup {
+        column: Column,
+        by: Box<Field>,
+    },
+}
+
+/// A column of a lookup.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    table: Arc<LookupTable>,
+    number: usize,
+}
+
+impl Column {
+    /// What the table says of an address; an empty cell says nothing.
+    fn of_address(&self, address: IpAddr) -> Option<&str> {
+        self.text(self.table.find_address(address)?)
+    }
+
+    fn text(&self, row: Row) -> Option<&str> {
+        Some(self.table.cell(row, self.number)).filter(|text| !text.is_empty())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table) && self.number == other.number
+    }
+}
+
+impl Column {
+    /// Appends the cell of the row that `by` finds; without one nothing is appended, and it is false.
+    fn write(&self, by: &Field, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
+        let text = match by.kind {
+            Kind::Source(_) => self.of_address(subject.source),
+            Kind::Peer => self.of_address(subject.peer.ip()),
+            _ => {
+                // The key is written where the cell comes to stand, so that nothing is allocated.
+                let start = out.len();
+                let there = by.write(subject, mib, out);
+                let row = there.then(|| self.table.find_text(&out[start..])).flatten();
+                out.truncate(start);
+                row.and_then(|row| self.text(row))
+            }
+        };
+        text.inspect(|text| out.push_str(text)).is_some()
+    }
+}
+
+/// What names in rules are bound to: MIBs, lookups, and the column that `source` stands for.
+pub(super) struct Names<'a> {
+    pub(super) mib: &'a Mib,
+    pub(super) lookups: &'a [Arc<LookupTable>],
+    pub(super) canonical: Option<Column>,
+    /// The tables that were bound, each once.
+    pub(super) used: RefCell<Vec<Arc<LookupTable>>>,
+}
+
+/// Why a name cannot be bound.
+#[derive(Debug)]
+pub(super) enum Unbound {
+    Mib(LookupError),
+    Lookup(String),
+}
+
+impl fmt::Display for Unbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mib(error) => error.fmt(f),
+            Self::Lookup(message) => f.write_str(message),
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    /// # Errors
+    /// When the lookup of `source.canonical` or its column is not there.
+    pub(super) fn new(
+        mib: &'a Mib,
+        lookups: &'a [Arc<LookupTable>],
+        canonical: Option<&Canonical>,
+    ) -> Result<Self, Unbound> {
+        let mut names = Self { mib, lookups, canonical: None, used: RefCell::default() };
+        if let Some(Canonical { lookup, column }) = canonical {
+            let column = names.column(lookup, column)?;
+            if column.table.by() != "source" {
+                return Err(Unbound::Lookup(format!("the lookup `{lookup}` is not asked by `source`")));
+            }
+            names.canonical = Some(column);
+        }
+        Ok(names)
+    }
+
+    /// Whether `source` stands for the same as under `other`.
+    pub(super) fn same_source(&self, other: Option<&Column>) -> bool {
+        match (&self.canonical, other) {
+            (Some(own), Some(other)) => own.is(other),
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+
+    fn column(&self, lookup: &str, column: &str) -> Result<Column, Unbound> {
+        let table = self.lookups.iter().find(|table| **table.name() == *lookup);
+        let table = table.ok_or_else(|| Unbound::Lookup(format!("no lookup is called `{lookup}`")))?;
+        let number = table.column(column);
+        let number = number
+            .ok_or_else(|| Unbound::Lookup(format!("the lookup `{lookup}` has no column `{column}`")))?;
+        let mut used = self.used.borrow_mut();
+        if !used.iter().any(|other| Arc::ptr_eq(other, table)) {
+            used.push(Arc::clone(table));
+        }
+        Ok(Column { table: Arc::clone(table), number })
+    }
 }
 
 /// One object that a name stands for.
@@ -79,7 +198,7 @@ struct IndexPlace {
 
 /// Names that mean something else than a varbind.
 const SPECIAL: &[(&str, Kind)] = &[
-    ("source", Kind::Source),
+    ("source", Kind::Source(None)),
     ("peer", Kind::Peer),
     ("version", Kind::Version),
     ("community", Kind::Community),
@@ -92,11 +211,35 @@ impl Field {
     /// Binds `name` for a rule that matches `notifications` (none: any).
     ///
     /// # Errors
-    /// What [`Mib::resolve_object`] says: unknown, or ambiguous.
-    pub(super) fn bind(name: &str, notifications: &[NodeId], mib: &Mib) -> Result<Self, LookupError> {
+    /// What [`Mib::resolve_object`] says: unknown, or ambiguous; a lookup or column that is not there.
+    pub(super) fn bind(name: &str, notifications: &[NodeId], names: &Names<'_>) -> Result<Self, Unbound> {
         if let Some((_, kind)) = SPECIAL.iter().find(|(special, _)| *special == name) {
-            return Ok(Self { name: name.into(), kind: kind.clone() });
+            let kind = match kind {
+                Kind::Source(_) => Kind::Source(names.canonical.clone()),
+                other => other.clone(),
+            };
+            return Ok(Self { name: name.into(), kind });
         }
+        match name.split_once('.') {
+            // An OID begins with a digit.
+            Some((lookup, column)) if name.starts_with(|c: char| !c.is_ascii_digit()) => {
+                let column = names.column(lookup, column)?;
+                let by = match column.table.by() {
+                    // The table knows addresses.
+                    "source" => Self { name: "source".into(), kind: Kind::Source(None) },
+                    by if by.starts_with(|c: char| !c.is_ascii_digit()) && by.contains('.') => {
+                        let message = format!("the lookup `{lookup}` is asked by another lookup");
+                        return Err(Unbound::Lookup(message));
+                    }
+                    by => Self::bind(by, notifications, names)?,
+                };
+                Ok(Self { name: name.into(), kind: Kind::Lookup { column, by: Box::new(by) } })
+            }
+            _ => Self::bind_object(name, notifications, names.mib),
+        }
+    }
+
+    fn bind_object(name: &str, notifications: &[NodeId], mib: &Mib) -> Result<Self, Unbound> {
         let mut objects: Vec<Object> = Vec::new();
         let mut missing = None;
         let contexts: Vec<Option<NodeId>> = match notifications {
@@ -115,7 +258,7 @@ impl Field {
             }
         }
         match missing {
-            Some(error) if objects.is_empty() => Err(error),
+            Some(error) if objects.is_empty() => Err(Unbound::Mib(error)),
             _ => Ok(Self { name: name.into(), kind: Kind::Objects(objects.into()) }),
         }
     }
@@ -144,7 +287,13 @@ impl Field {
     pub(super) fn write(&self, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
         // Writing to a String cannot fail.
         let _ = match &self.kind {
-            Kind::Source => write!(out, "{}", subject.source),
+            Kind::Source(canonical) => {
+                let name = canonical.as_ref().and_then(|column| column.of_address(subject.source));
+                match name {
+                    Some(name) => out.write_str(name),
+                    None => write!(out, "{}", subject.source),
+                }
+            }
             Kind::Peer => write!(out, "{}", subject.peer.ip()),
             Kind::Version => write!(out, "{}", subject.version),
             Kind::Community => match subject.community {
@@ -161,6 +310,7 @@ impl Field {
                 Ok(())
             }
             Kind::Objects(objects) => return self.write_object(objects, subject, mib, out),
+            Kind::Lookup { column, by } => return column.write(by, subject, mib, out),
         };
         true
     }
@@ -251,8 +401,8 @@ fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {
         varbind.name.decode_into(&mut arcs);
         mib.write_name(arcs.arcs(), out);
         out.push_str(" = ");
-        let node = mib.lookup(arcs.arcs()).map(|found| found.node);
-        mib.write_value(node, &varbind.value, out);
+        let all = subject.notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
+        mib.write_varbind(arcs.arcs(), &varbind.value, all, out);
     }
 }
 

@@ -20,13 +20,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use build::build;
-pub use changes::rule_changes;
+pub use changes::{rule_changes, start_changes};
 pub use component::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats};
 pub use field::Subject;
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};
 pub use rules::{CompiledRules, Decision, RuleScratch};
 
 use crate::config::Settings;
+use crate::config::lookup::LookupTable;
 use crate::config::settings::{SourceOrigin, WebhookSettings, any_contains};
 use crate::event::Generation;
 use crate::mib::Mib;
@@ -45,6 +46,7 @@ pub struct Candidate {
     mib: Arc<Mib>,
     rules: Arc<CompiledRules>,
     routes: Arc<[Arc<WebhookSettings>]>,
+    lookups: Arc<[Arc<LookupTable>]>,
     users: Arc<Users>,
 }
 
@@ -90,6 +92,7 @@ impl Candidate {
             && Arc::ptr_eq(&self.mib, &snapshot.parts.mib)
             && Arc::ptr_eq(&self.rules, &snapshot.parts.rules)
             && Arc::ptr_eq(&self.routes, &snapshot.parts.routes)
+            && Arc::ptr_eq(&self.lookups, &snapshot.parts.lookups)
             && Arc::ptr_eq(&self.users, &snapshot.parts.users)
     }
 
@@ -127,6 +130,12 @@ impl Snapshot {
     #[must_use]
     pub fn routes(&self) -> &Arc<[Arc<WebhookSettings>]> {
         &self.parts.routes
+    }
+
+    /// The lookup tables, in the order of the settings.
+    #[must_use]
+    pub fn lookups(&self) -> &Arc<[Arc<LookupTable>]> {
+        &self.parts.lookups
     }
 
     /// Who may send.

@@ -1,11 +1,14 @@
 //! The typed conditions of `when`, bound to OIDs: evaluated on the hot path without an allocation once
 //! the scratch text has grown.
 
+use std::sync::Arc;
+
 use regex::Regex;
 
-use super::field::{Field, Subject, is_number};
+use super::field::{Field, Names, Subject, Unbound, is_number};
+use crate::config;
 use crate::config::settings::{Condition, Scalar, Test};
-use crate::mib::{LookupError, Mib, NodeId};
+use crate::mib::{Mib, NodeId};
 
 /// A bound condition.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(super) enum BoundTest {
     Equals(Constant),
     In(Box<[Constant]>),
     Not(Box<Self>),
-    Matches(Regex),
+    Matches(Arc<Regex>),
     Above(f64),
     Below(f64),
     Contains(Box<str>),
@@ -38,8 +41,8 @@ pub(super) struct Constant {
 /// Why a condition cannot be bound.
 #[derive(Debug)]
 pub(super) enum BindError {
-    /// A name that the MIBs do not have, or have twice.
-    Name(String, LookupError),
+    /// A name that the MIBs do not have, or have twice, or no lookup's column.
+    Name(String, Unbound),
     /// A regular expression that does not compile.
     Regex(String, Box<regex::Error>),
 }
@@ -49,18 +52,18 @@ impl Predicate {
     pub(super) fn bind(
         condition: &Condition,
         notifications: &[NodeId],
-        mib: &Mib,
+        names: &Names<'_>,
     ) -> Result<Self, BindError> {
         let list = |list: &[Condition]| -> Result<Box<[Self]>, BindError> {
-            list.iter().map(|condition| Self::bind(condition, notifications, mib)).collect()
+            list.iter().map(|condition| Self::bind(condition, notifications, names)).collect()
         };
         Ok(match condition {
             Condition::All(conditions) => Self::All(list(conditions)?),
             Condition::Any(conditions) => Self::Any(list(conditions)?),
             Condition::Field { name, test } => {
-                let field = Field::bind(name, notifications, mib)
+                let field = Field::bind(name, notifications, names)
                     .map_err(|error| BindError::Name(name.clone(), error))?;
-                let test = BoundTest::bind(test, &field, mib)?;
+                let test = BoundTest::bind(test, &field, names.mib)?;
                 Self::Field { field, test }
             }
         })
@@ -88,7 +91,7 @@ impl BoundTest {
             }
             Test::Not(test) => Self::Not(Box::new(Self::bind(test, field, mib)?)),
             Test::Matches(pattern) => Self::Matches(
-                Regex::new(pattern).map_err(|error| BindError::Regex(pattern.clone(), Box::new(error)))?,
+                config::regex(pattern).map_err(|error| BindError::Regex(pattern.clone(), Box::new(error)))?,
             ),
             Test::Above(limit) => Self::Above(*limit),
             Test::Below(limit) => Self::Below(*limit),

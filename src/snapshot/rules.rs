@@ -9,11 +9,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::field::{Field, Subject};
+use super::field::{Column, Field, Subject};
 use super::index::{Pattern, TrapIndex};
 use super::predicate::Predicate;
+use crate::config::lookup::LookupTable;
 use crate::config::settings::{MappedSeverity, RuleSettings, Unmatched, any_contains};
-use crate::event::{Effect, EffectKind, RuleAction};
+use crate::event::{ClearedBy, Effect, EffectKind, RuleAction};
 use crate::mib::Mib;
 use crate::severity::Severity;
 
@@ -47,6 +48,8 @@ pub struct CompiledRules {
     pub(super) builtin_from: usize,
     pub(super) unmatched: Unmatched,
     pub(super) mib: Arc<Mib>,
+    /// What `source` stands for in place of the address.
+    pub(super) canonical: Option<Column>,
 }
 
 /// One compiled rule.
@@ -61,6 +64,8 @@ pub(super) struct Rule {
     pub(super) does: Does,
     pub(super) goes_on: bool,
     pub(super) cleared_by: Option<Clear>,
+    /// The tables that it names.
+    pub(super) lookups: Vec<Arc<LookupTable>>,
 }
 
 #[derive(Debug)]
@@ -124,7 +129,7 @@ impl CompiledRules {
                 Does::Raise { action, severity, key } => {
                     let kind = match severity.of(subject, &self.mib, &mut scratch.text) {
                         MappedSeverity::Severity(severity) => EffectKind::Raise(severity),
-                        MappedSeverity::Clear => EffectKind::Clear,
+                        MappedSeverity::Clear => EffectKind::Clear(ClearedBy::Severity),
                     };
                     let key = write_key(action, key, subject, &self.mib, scratch);
                     effects.push(Effect { rule: Arc::clone(action), kind, key });
@@ -154,7 +159,8 @@ impl CompiledRules {
             let key = write_key(action, &clear.key, subject, &self.mib, scratch);
             // Two rules may raise the same alert (a built-in and a user's): it ends once.
             if !effects.iter().any(|effect| effect.key == key) {
-                effects.push(Effect { rule: Arc::clone(action), kind: EffectKind::Clear, key });
+                let kind = EffectKind::Clear(ClearedBy::Trap);
+                effects.push(Effect { rule: Arc::clone(action), kind, key });
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::config::settings::{
     AlertSettings, ClearSettings, Condition, MappedSeverity, RuleActionSettings, RuleSettings, Scalar,
     SeveritySettings, SourceSettings, Test, TrapPattern, Unmatched,
 };
-use crate::event::{Effect, EffectKind, KEY_SEPARATOR};
+use crate::event::{ClearedBy, Effect, EffectKind, KEY_SEPARATOR};
 use crate::oid::{Oid, OidRef};
 use crate::severity::Severity;
 use crate::value::Value;
@@ -50,7 +50,7 @@ fn trap(trap_oid: &str, varbinds: &[(&str, Value<'_>)]) -> Vec<u8> {
     out
 }
 
-fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> AlertSettings {
+pub(super) fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> AlertSettings {
     AlertSettings {
         alert: name.into(),
         severity,
@@ -64,7 +64,7 @@ fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> AlertSettings 
     }
 }
 
-fn rule(name: &str, traps: &[&str], action: RuleActionSettings) -> RuleSettings {
+pub(super) fn rule(name: &str, traps: &[&str], action: RuleActionSettings) -> RuleSettings {
     RuleSettings {
         name: name.into(),
         trap: traps.iter().map(|&trap| pattern(trap)).collect(),
@@ -84,14 +84,14 @@ fn pattern(text: &str) -> TrapPattern {
     }
 }
 
-fn link_rule() -> RuleSettings {
+pub(super) fn link_rule() -> RuleSettings {
     let mut link = alert("InterfaceDown", SeveritySettings::Fixed(Severity::Major), &["source", "ifIndex"]);
     link.cleared_by =
         Some(ClearSettings { trap: vec![pattern("IF-MIB::linkUp")], when: None, key: BTreeMap::new() });
     rule("link", &["IF-MIB::linkDown"], RuleActionSettings::Alert(link))
 }
 
-fn snapshot(rules: Vec<RuleSettings>, unmatched: Unmatched) -> Snapshot {
+pub(super) fn snapshot(rules: Vec<RuleSettings>, unmatched: Unmatched) -> Snapshot {
     let settings =
         Settings { rules: rules.into_iter().map(Arc::new).collect(), unmatched, ..Settings::default() };
     build(settings, Mib::builtin(), None).unwrap().into_snapshot(Generation(1))
@@ -135,7 +135,7 @@ fn a_link_down_raises_by_interface_and_its_link_up_clears_the_same_key() {
     assert_eq!(decision, Decision::Keep);
     assert_eq!(
         told(&effects),
-        [("link", EffectKind::Clear, &*expected)],
+        [("link", EffectKind::Clear(ClearedBy::Trap), &*expected)],
         "cleared once, and no alert for linkUp"
     );
 }
@@ -222,7 +222,10 @@ fn a_drop_does_not_hide_the_end_of_an_alert() {
     let snapshot = snapshot(vec![drop_up, link_rule()], Unmatched::Drop);
     let up = trap(LINK_UP, &[(&format!("{IF_INDEX}.3"), Value::Integer(3))]);
     let (decision, effects) = decide(&snapshot, &up);
-    assert_eq!((decision, effects.len(), effects[0].kind), (Decision::Keep, 1, EffectKind::Clear));
+    assert_eq!(
+        (decision, effects.len(), effects[0].kind),
+        (Decision::Keep, 1, EffectKind::Clear(ClearedBy::Trap))
+    );
 }
 
 #[test]
@@ -239,7 +242,7 @@ fn severity_comes_from_a_varbind_by_label_or_number_and_may_clear() {
     let rules = vec![rule("map", &[LINK_DOWN], RuleActionSettings::Alert(alert("A", severity, &["source"])))];
     let snapshot = snapshot(rules, Unmatched::Drop);
     for (number, kind) in [
-        (1, EffectKind::Clear),
+        (1, EffectKind::Clear(ClearedBy::Severity)),
         (2, EffectKind::Raise(Severity::Critical)),
         (3, EffectKind::Raise(Severity::Info)),
     ] {
@@ -367,3 +370,5 @@ fn annotations_read_well_and_an_absent_name_loses_nothing() {
     let rendered = effects[0].rule.text.render(&event, Severity::Major);
     assert_eq!(rendered.annotations[0].1, "10.0.0.7 Gi0/3 down major IF-MIB::linkDown");
 }
+
+mod lookups;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::field::{Field, Subject};
+use super::field::{Field, Names, Subject, Unbound};
 use crate::event::{AlertText, Event, Rendered};
-use crate::mib::{LookupError, Mib};
+use crate::mib::Mib;
 use crate::severity::Severity;
 use crate::template::{Template, TemplateValue};
 use crate::wire;
@@ -37,13 +37,13 @@ impl RuleText {
         template: &Template,
         fields: &mut Vec<Field>,
         notifications: &[crate::mib::NodeId],
-        mib: &Mib,
-    ) -> Result<(), (String, LookupError)> {
+        names: &Names<'_>,
+    ) -> Result<(), (String, Unbound)> {
         for name in template.variables() {
             if OWN.contains(&name.as_str()) || fields.iter().any(|field| *field.name == *name) {
                 continue;
             }
-            fields.push(Field::bind(name, notifications, mib).map_err(|error| (name.clone(), error))?);
+            fields.push(Field::bind(name, notifications, names).map_err(|error| (name.clone(), error))?);
         }
         Ok(())
     }
@@ -86,9 +86,15 @@ impl AlertText for RuleText {
     }
 
     fn constant_labels(&self) -> Option<Vec<(Arc<str>, String)>> {
+        let value = |name: &str| match name {
+            "alert" => Some(TemplateValue::Text(self.alert.to_string())),
+            "rule" => Some(TemplateValue::Text(self.rule.to_string())),
+            _ => None,
+        };
         let constant = |(name, template): &(Arc<str>, Template)| {
-            let text = template.variables().is_empty().then(|| template.render(&|_| None).ok())??;
-            Some((Arc::clone(name), text))
+            let known = template.variables().iter().all(|name| value(name).is_some());
+            let text = || template.render(&value).unwrap_or_else(|_| template.source().to_owned());
+            known.then(|| (Arc::clone(name), text()))
         };
         self.labels.iter().map(constant).collect()
     }

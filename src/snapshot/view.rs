@@ -12,7 +12,7 @@ use crate::wire;
 
 /// The event as JSON: `id, time, generation, source, peer, version, trap_oid, trap_name, rule, severity, alert,
 /// alert_id, varbinds[{oid, name, index, type, value, text}]`. `value` is a number for numeric types, lower-case
-/// hexadecimal for octets, dotted or numeric text else; `text` is what a person reads. `trap_name` is
+/// hexadecimal for octets, dotted or numeric text else; `text` is what a person reads, and `index` the instance part by part (`3`, `ipv4."10.0.0.1"`). `trap_name` is
 /// the name at the time, or today's if there was none.
 #[must_use]
 pub fn event_json(mib: &Mib, event: &EventRecord) -> Json {
@@ -59,7 +59,9 @@ fn varbinds_json(mib: &Mib, event: &EventRecord) -> Vec<Json> {
             let named = found.as_ref().map(|found| {
                 let mut name = String::new();
                 mib.write_name(&arcs[..found.matched], &mut name);
-                (name, OidRef(&arcs[found.matched..]).to_string())
+                let mut index = String::new();
+                mib.write_instance(found.node, &arcs[found.matched..], &mut index);
+                (name, index.split_off(index.len().min(1)))
             });
             let (name, index) = named.unzip();
             shown.insert("name".into(), name.into());
@@ -67,7 +69,8 @@ fn varbinds_json(mib: &Mib, event: &EventRecord) -> Vec<Json> {
             shown.insert("type".into(), varbind.value.type_name().into());
             shown.insert("value".into(), raw(&varbind.value));
             let mut text = String::new();
-            mib.write_value(found.map(|found| found.node), &varbind.value, &mut text);
+            let all = notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
+            mib.write_varbind(arcs, &varbind.value, all, &mut text);
             shown.insert("text".into(), text.into());
             Json::Object(shown)
         })

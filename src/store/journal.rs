@@ -387,7 +387,7 @@ impl Batch {
 fn raised(effect: &Effect) -> Option<crate::severity::Severity> {
     match effect.kind {
         EffectKind::Raise(severity) => Some(severity),
-        EffectKind::Clear | EffectKind::Store => None,
+        EffectKind::Clear(_) | EffectKind::Store => None,
     }
 }
 

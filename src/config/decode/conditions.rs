@@ -3,11 +3,8 @@
 use super::super::keys::TESTS;
 use super::super::settings::{Condition, Scalar, Test};
 use super::super::tree::{Data, Entry, Node};
-use super::scalars::check_varbind;
+use super::scalars::{check_varbind, column_name};
 use super::{Context, suggest};
-
-/// A regular expression whose compiled form passes this is refused, as the pipeline refuses it.
-const REGEX_SIZE: usize = 1 << 20;
 
 // Recursion here is bounded by the depth of the tree.
 impl Context<'_> {
@@ -51,7 +48,11 @@ impl Context<'_> {
             "any" => self.conditions(&entry.value).map(Condition::Any),
             name => {
                 let test = self.test(&entry.value);
-                if let Err(help) = check_varbind(name) {
+                if let Some((lookup, column)) = column_name(name) {
+                    if !self.column(lookup, column, &entry.key_span) {
+                        return None;
+                    }
+                } else if let Err(help) = check_varbind(name) {
                     self.error("config-varbind", &entry.key_span, "this names no varbind", Some(help));
                     return None;
                 }
@@ -148,7 +149,7 @@ impl Context<'_> {
 
     fn regex(&mut self, node: &Node) -> Option<String> {
         let text = self.text(node)?;
-        match regex::RegexBuilder::new(text).size_limit(REGEX_SIZE).build() {
+        match crate::config::regex(text) {
             Ok(_) => Some(text.to_owned()),
             Err(regex::Error::CompiledTooBig(_)) => {
                 let message = "this regular expression becomes too large";

@@ -4,6 +4,7 @@
 //! out only if no error was found.
 
 mod conditions;
+mod lookups;
 mod mask;
 mod rules;
 mod scalars;
@@ -14,15 +15,17 @@ mod units;
 pub(super) use scalars::pick;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 pub(super) use mask::{comments, secret_spans};
 pub(super) use sections::settings;
 
 use super::file::{ContentHash, Input, Inputs};
 use super::keys::{self, Key, Kind, Section};
+use super::lookup::LookupTable;
 use super::sample;
-use super::source::{Source, Span};
+use super::source::{Sources, Span};
 use super::tree::{Data, Entry, Node};
 use crate::diagnostic::{Diagnostic, Level};
 
@@ -31,15 +34,30 @@ const MAX_PROBLEMS: usize = 200;
 
 /// What is collected on the way.
 pub(super) struct Context<'a> {
-    source: &'a Source,
-    inputs: &'a dyn Inputs,
+    pub(super) sources: Sources,
+    pub(super) inputs: &'a dyn Inputs,
     not_yet: &'static [&'static str],
-    problems: Vec<Diagnostic>,
+    /// Each with the octet that it is sorted by.
+    problems: Vec<(usize, Diagnostic)>,
     more: usize,
-    /// The files that secrets came from.
+    /// The files that were read besides the first.
     read: Vec<Input>,
+    /// A part of the configuration could not be read, so that what refers to nothing may refer to it.
+    pub(super) incomplete: bool,
+    lookups: Vec<Lookup>,
+    /// Tables that were read before, so that equal files are not parsed again.
+    known: &'a [Arc<LookupTable>],
+    /// How many octets of tables were read.
+    table_octets: u64,
     #[cfg(test)]
     asked: std::cell::RefCell<std::collections::BTreeSet<String>>,
+}
+
+/// A lookup that the configuration names.
+struct Lookup {
+    name: Arc<str>,
+    /// `None` where the table is not usable, which is told by itself.
+    table: Option<Arc<LookupTable>>,
 }
 
 /// What [`Context::finish`] hands out.
@@ -49,38 +67,52 @@ pub(super) struct Collected {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(source: &'a Source, inputs: &'a dyn Inputs) -> Self {
+    pub(super) fn new(sources: Sources, inputs: &'a dyn Inputs, known: &'a [Arc<LookupTable>]) -> Self {
         Self {
-            source,
+            sources,
             inputs,
             not_yet: keys::NOT_YET,
             problems: Vec::new(),
             more: 0,
             read: Vec::new(),
+            incomplete: false,
+            lookups: Vec::new(),
+            known,
+            table_octets: 0,
             #[cfg(test)]
             asked: Default::default(),
         }
     }
 
-    /// Every problem in the order of the file, and the files that were read.
+    /// Every problem in the order of the files, and the files that were read.
     pub(super) fn finish(mut self) -> Collected {
-        let place = |d: &Diagnostic| d.place.as_ref().map(|place| (place.line, place.column));
-        self.problems.sort_by_key(place);
+        self.problems.sort_by_key(|(at, _)| *at);
+        let mut diagnostics: Vec<_> = self.problems.into_iter().map(|(_, problem)| problem).collect();
         if self.more > 0 {
             let message = format!("{} further problems are not shown", self.more);
-            self.problems.push(Diagnostic::error("config-more", message));
+            diagnostics.push(Diagnostic::error("config-more", message));
         }
-        Collected { diagnostics: self.problems, inputs: self.read }
+        Collected { diagnostics, inputs: self.read }
     }
 
     fn tell(&mut self, mut diagnostic: Diagnostic, span: &Span, help: Option<String>) {
-        if self.is_full() {
-            self.more += usize::from(diagnostic.level == Level::Error);
+        if self.incomplete && diagnostic.code == "config-dangling" {
             return;
         }
-        diagnostic.place = Some(self.source.place(span));
         diagnostic.help = help;
-        self.problems.push(diagnostic);
+        if !self.is_full() {
+            diagnostic.place = Some(self.sources.place(span));
+        }
+        self.tell_at(span.start, diagnostic);
+    }
+
+    /// Tells what has its place already; `at` is where it stands among the others.
+    pub(super) fn tell_at(&mut self, at: usize, diagnostic: Diagnostic) {
+        if self.is_full() {
+            self.more += usize::from(diagnostic.level == Level::Error);
+        } else {
+            self.problems.push((at, diagnostic));
+        }
     }
 
     pub(super) fn error(
@@ -93,7 +125,13 @@ impl<'a> Context<'a> {
         self.tell(Diagnostic::error(code, message), span, help);
     }
 
-    fn warning(&mut self, code: &'static str, span: &Span, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn warning(
+        &mut self,
+        code: &'static str,
+        span: &Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.tell(Diagnostic::warning(code, message), span, help);
     }
 
@@ -107,14 +145,14 @@ impl<'a> Context<'a> {
 
     /// The value as it may be shown. Nothing once the list is full: finding a column costs its line.
     fn quote(&self, node: &Node) -> Option<String> {
-        if self.is_full() { None } else { self.source.quote(&node.span) }
+        if self.is_full() { None } else { self.sources.quote(&node.span) }
     }
 
     fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    fn wrong_type(&mut self, node: &Node, expected: &str) {
+    pub(super) fn wrong_type(&mut self, node: &Node, expected: &str) {
         let help = match &node.data {
             Data::Null => Some("remove the key, or give it a value".to_owned()),
             _ => None,
@@ -147,7 +185,7 @@ impl<'a> Context<'a> {
         for key in section.keys.iter().filter(|key| key.required && !section.listed(key.name, self.not_yet)) {
             if !seen.contains(key.name) && !meant.contains(&key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
-                let toml = self.source.file.ends_with(".toml");
+                let toml = self.sources.file(&node.span).ends_with(".toml");
                 let example =
                     key.example.map(|json| format!("for example `{}`", sample::line(key.name, json, toml)));
                 self.error("config-missing-key", &node.shown(), message, example);
@@ -176,7 +214,7 @@ impl<'a> Context<'a> {
                 None => Some(format!("known keys: {}", names.join(", "))),
             },
         };
-        let name = self.source.quote(&entry.key_span).filter(|name| !name.contains('*'));
+        let name = self.sources.quote(&entry.key_span).filter(|name| !name.contains('*'));
         let message = match name {
             Some(name) => format!("unknown key `{name}` {within}"),
             None => format!("unknown key {within}"),
@@ -201,15 +239,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn remember(&mut self, path: PathBuf, octets: &[u8]) {
-        if !self.read.iter().any(|input| input.path == path) {
-            self.read.push(Input { path, hash: Some(ContentHash::of(octets)), secret: true });
+    /// Adds a file to what the configuration was made from; with `None` it could not be read. A file that
+    /// others may read or change though it should not be so is told at `span`.
+    pub(super) fn remember(
+        &mut self,
+        path: &Path,
+        hash: Option<ContentHash>,
+        secret: Option<bool>,
+        span: &Span,
+    ) {
+        if self.read.iter().any(|input| input.path == path) {
+            return;
         }
-    }
-
-    fn remember_unreadable(&mut self, path: PathBuf) {
-        if !self.read.iter().any(|input| input.path == path) {
-            self.read.push(Input { path, hash: None, secret: true });
+        self.read.push(Input { path: path.to_owned(), hash, secret: secret == Some(true) });
+        // A table or a directory is nobody's secret.
+        if secret.is_some()
+            && let Some(problem) = super::file::permissions(path, self.inputs.mode(path))
+        {
+            self.tell(Diagnostic { help: None, ..problem.clone() }, span, problem.help);
         }
     }
 }
@@ -269,7 +316,7 @@ impl<'t> Fields<'t> {
 }
 
 /// The candidate that `word` is probably meant to be; none for a word that is longer than any name.
-fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     if word.len() > 64 {
         return None;
     }
@@ -311,10 +358,19 @@ fn elsewhere(name: &str) -> Option<&'static str> {
     }
 }
 
-fn some_of(names: &[&str]) -> String {
+pub(super) fn some_of(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 6;
-    let more = if names.len() > SHOWN { ", …" } else { "" };
-    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| shortened(name.as_ref())).collect();
+    format!("{}{}", shown.join(", "), if names.len() > SHOWN { ", …" } else { "" })
+}
+
+/// What a message may quote of a text of any length.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

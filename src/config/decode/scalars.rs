@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::keys::{Kind, NOT_YET_VALUES};
+use super::super::lookup::is_identifier;
 use super::super::settings::{TrapPattern, WebhookUrl};
 use super::super::tree::{Data, Node};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
@@ -32,7 +33,7 @@ pub(in crate::config) fn pick(kinds: &'static [Kind], node: &Node) -> &'static K
 
 impl Context<'_> {
     /// A text that is not empty.
-    pub(super) fn text<'t>(&mut self, node: &'t Node) -> Option<&'t str> {
+    pub(in crate::config) fn text<'t>(&mut self, node: &'t Node) -> Option<&'t str> {
         match &node.data {
             Data::Text(text) if text.trim().is_empty() => {
                 self.error("config-value", &node.span, "this text is empty", None);
@@ -378,9 +379,12 @@ impl Context<'_> {
         items.iter().filter_map(|item| self.trap(item)).collect()
     }
 
-    /// A varbind's name, `MODULE::name`, or OID.
+    /// A varbind's name, `MODULE::name`, or OID, or a lookup's `device.COLUMN`.
     pub(super) fn varbind(&mut self, node: &Node) -> Option<String> {
         let text = self.oid_text(node, "a varbind's name or OID")?;
+        if let Some((lookup, column)) = column_name(text) {
+            return self.column(lookup, column, &node.span).then(|| text.to_owned());
+        }
         if let Err(help) = check_varbind(text) {
             let message = format!("{} names no varbind", self.quoted(node));
             self.error("config-varbind", &node.span, message, Some(help));
@@ -407,12 +411,15 @@ impl Context<'_> {
             _ => self.text(node)?,
         };
         match Template::compile(name, text) {
-            Ok(_) => Some(text.to_owned()),
+            Ok(template) => {
+                let known = template.variables().iter().all(|name| self.variable(name, node));
+                known.then(|| text.to_owned())
+            }
             Err(error) => {
                 let span = node.span.clone();
                 let inside = error.range().and_then(|range| {
                     // Only where the text stands in the file as it is, without escapes or folding.
-                    let raw = self.source.text.get(span.clone())?;
+                    let raw = self.sources.raw(&span)?;
                     let at = raw.find(text)?;
                     Some(span.start + at + range.start..span.start + at + range.end)
                 });
@@ -442,6 +449,12 @@ impl Context<'_> {
         self.error("config-dangling", &node.span, message, Some(help));
         None
     }
+}
+
+/// The parts of `device.site`. The module and the name of a varbind have no dot.
+pub(in crate::config) fn column_name(text: &str) -> Option<(&str, &str)> {
+    let (lookup, column) = text.split_once('.')?;
+    (is_identifier(lookup) && is_identifier(column)).then_some((lookup, column))
 }
 
 fn is_oid_like(text: &str) -> bool {

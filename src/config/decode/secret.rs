@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::file::ContentHash;
 use super::super::settings::Secret;
 use super::super::tree::{Data, Node};
 use super::{Context, suggest};
@@ -72,7 +73,7 @@ impl Context<'_> {
         let path = Path::new(self.text(node)?);
         match self.inputs.read(path) {
             Ok(octets) => {
-                self.remember(path.to_owned(), &octets);
+                self.remember(path, Some(ContentHash::of(&octets)), Some(true), &node.span);
                 let octets = zeroize::Zeroizing::new(octets);
                 let end = octets.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |last| last + 1);
                 if end == 0 {
@@ -83,7 +84,7 @@ impl Context<'_> {
                 Some(Secret::new(octets[..end].to_vec()))
             }
             Err(error) => {
-                self.remember_unreadable(path.to_owned());
+                self.remember(path, None, Some(true), &node.span);
                 let message = format!("cannot read the secret's file `{}`: {error}", path.display());
                 let help = "a relative path counts from the directory that Nereus is started in";
                 let help = path.is_relative().then(|| help.to_owned());

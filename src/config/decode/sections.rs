@@ -1,15 +1,15 @@
 //! Every section but `rules`, and what holds between sections.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::keys::{self, Kind};
 use super::super::settings::{
-    Access, AdminSettings, BatchSettings, Community, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
-    LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret, Settings, SourceOrigin,
-    SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener,
+    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret,
+    Settings, SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
@@ -25,6 +25,9 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     if let Some((node, Kind::Many(Kind::Section(section)))) = fields.get(cx, "listener") {
         settings.listeners = listeners(cx, node, section);
     }
+    if let Some((node, Kind::List(Kind::Section(section)))) = fields.get(cx, "lookups") {
+        settings.lookups = cx.lookups(node, section);
+    }
     if let Some(fields) = open(cx, &fields, "source") {
         settings.source = Arc::new(source(cx, &fields));
     }
@@ -36,6 +39,9 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     }
     if let Some(fields) = open(cx, &fields, "mib") {
         settings.mib = Arc::new(MibSettings { directories: paths(cx, &fields, "directories") });
+    }
+    if let Some((node, _)) = fields.get(cx, "components") {
+        settings.components = components(cx, node);
     }
     if let Some(word) = fields.choice(cx, "unmatched") {
         settings.unmatched = match word {
@@ -155,7 +161,77 @@ fn source(cx: &mut Context<'_>, fields: &Fields<'_>) -> SourceSettings {
     if let Some(networks) = fields.networks(cx, "direct_agent_address") {
         source.direct_agent_address = networks;
     }
+    if let Some(fields) = open(cx, fields, "canonical") {
+        source.canonical = canonical(cx, &fields);
+    }
     source
+}
+
+fn canonical(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Canonical> {
+    let lookup = fields.get(cx, "lookup").and_then(|(node, _)| Some((node, cx.text(node)?)));
+    let column = fields.get(cx, "column").and_then(|(node, _)| Some((node, cx.text(node)?)));
+    let (node, lookup) = lookup?;
+    let table = cx.table(lookup, &node.span)?;
+    if table.by() != "source" {
+        let message = format!("the lookup `{lookup}` is asked by `{}`, not by `source`", table.by());
+        let help = "the name of a device is looked up by its address: name a table without `by`";
+        cx.error("config-conflict", &node.span, message, Some(help.into()));
+        return None;
+    }
+    let (node, column) = column?;
+    cx.column(lookup, column, &node.span).then(|| Canonical { lookup: lookup.into(), column: column.into() })
+}
+
+/// The most values of one component.
+const MAX_COMPONENT: usize = 100_000;
+
+fn components(cx: &mut Context<'_>, node: &Node) -> BTreeMap<Arc<str>, Component> {
+    let mut components = BTreeMap::new();
+    let Data::Map(entries) = &node.data else {
+        cx.wrong_type(node, "a section of components' names and their settings");
+        return components;
+    };
+    for entry in entries {
+        if entry.key.trim().is_empty() || entry.key.len() > 200 {
+            let message = "the name of a component has 1 to 200 octets";
+            cx.error("config-value", &entry.key_span, message, None);
+            continue;
+        }
+        let mut left = MAX_COMPONENT;
+        match free_form(&entry.value, &mut left) {
+            Some(value) => drop(components.entry(entry.key.as_str().into()).or_insert(Component(value))),
+            None => {
+                let message = format!("the settings of a component are at most {MAX_COMPONENT} values");
+                cx.error("config-range", &entry.key_span, message, None);
+            }
+        }
+    }
+    components
+}
+
+/// As JSON; `None` for more than `left` values. Recursion is bounded by the depth of the tree.
+fn free_form(node: &Node, left: &mut usize) -> Option<serde_json::Value> {
+    use serde_json::{Number, Value};
+    *left = left.checked_sub(1)?;
+    Some(match &node.data {
+        Data::Null => Value::Null,
+        Data::Bool(value) => Value::Bool(*value),
+        Data::Integer(number, _) => Value::from(*number),
+        // What JSON has no number for stays the text that it is.
+        Data::Float(number, text) => match text.parse::<u64>() {
+            Ok(number) => Value::from(number),
+            Err(_) => Number::from_f64(*number).map_or_else(|| Value::from(text.as_str()), Value::Number),
+        },
+        Data::Text(text) => Value::from(text.as_str()),
+        Data::List(items) => {
+            Value::Array(items.iter().map(|item| free_form(item, left)).collect::<Option<_>>()?)
+        }
+        Data::Map(entries) => {
+            let entries =
+                entries.iter().rev().map(|entry| Some((entry.key.clone(), free_form(&entry.value, left)?)));
+            Value::Object(entries.collect::<Option<_>>()?)
+        }
+    })
 }
 
 fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
@@ -211,7 +287,7 @@ fn paths(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Vec<PathBuf> 
     items.iter().filter_map(|item| path(cx, item)).collect()
 }
 
-fn path(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
+pub(super) fn path(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
     let text = cx.text(node)?;
     if text.contains('\0') {
         cx.error("config-value", &node.span, "a path holds no NUL", None);

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::settings::*;
+use crate::config::source::Source;
 use crate::config::{Loaded, Problems, parse, sample_toml, sample_yaml, schema, tree};
 use crate::diagnostic::render;
 
@@ -28,6 +29,18 @@ impl Inputs for Planted {
             Some("empty") => Ok(b"\n".to_vec()),
             _ => Ok(format!("{PLANTED}-file-{}\r\n", path.display()).into_bytes()),
         }
+    }
+
+    fn read_part(&self, path: &Path, _: u64) -> io::Result<Vec<u8>> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") if path.ends_with("missing.csv") => Err(io::ErrorKind::NotFound.into()),
+            Some("csv") => Ok(b"source,name,site\n10.0.0.1,core-1,Berlin\n10.1.0.0/16,,Bonn\n".to_vec()),
+            _ => Ok(b"{}".to_vec()),
+        }
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        Ok(vec!["extra.yaml".into()])
     }
 }
 
@@ -88,7 +101,15 @@ fn every_section_is_decoded() {
 listener:
   - {address: "[::1]:1162", receivers: 4, receive_buffer: 1MiB, allow: [10.0.0.0/8, 192.168.1.1]}
   - {address: "127.0.0.1:0", receivers: auto}
-source: {order: [packet], trusted_relays: 10.0.0.5, direct_agent_address: [10.9.0.0/16]}
+source:
+  order: [packet]
+  trusted_relays: 10.0.0.5
+  direct_agent_address: [10.9.0.0/16]
+  canonical: {lookup: device, column: name}
+lookups:
+  - {name: device, file: tables/devices.csv, key: source}
+  - {name: circuit, file: /circuits.csv, key: site, by: ifAlias}
+components: {forwarder: {targets: [a, 1, 2.5, true, ~], deep: {x: y}}}
 access: {communities: [public, {env: EDGE}, {name: core, community: {file: /core}}]}
 mib: {directories: [/a, ./b]}
 unmatched: store
@@ -143,6 +164,14 @@ reload: {keep_generations: 3}
     let (edge, core) = (format!("{PLANTED}-env-EDGE"), format!("{PLANTED}-file-/core"));
     assert_eq!(octets, [(None, &b"public"[..]), (None, edge.as_bytes()), (Some("core"), core.as_bytes())]);
     assert_eq!(settings.unmatched, Unmatched::Store);
+    let canonical = settings.source.canonical.as_ref().unwrap();
+    assert_eq!((&*canonical.lookup, &*canonical.column), ("device", "name"));
+    let tables: Vec<_> =
+        settings.lookups.iter().map(|table| (&**table.name(), table.by(), table.len())).collect();
+    assert_eq!(tables, [("device", "source", 2), ("circuit", "ifAlias", 2)]);
+    let component = &settings.components["forwarder"];
+    let expected = serde_json::json!({"targets": ["a", 1, 2.5, true, null], "deep": {"x": "y"}});
+    assert_eq!((&component.0, &*format!("{component:?}")), (&expected, "Component(..)"));
 
     let rule = &settings.rules[0];
     assert!(matches!(&rule.trap[..], [TrapPattern::Name(_), TrapPattern::Subtree(_), TrapPattern::Exact(_)]));
@@ -263,7 +292,26 @@ fn each_mistake_has_its_code() {
         ),
         ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-not-yet"),
         ("webhooks: [{nmae: a, format: json, url: 'http://a'}]", "config-unknown-key"),
-        ("reload: {reload_delay: 2s}", "config-not-yet"),
+        ("reload: {reload_delay: 2h}", "config-range"),
+        ("reload: {max_reload_attempts: 0}", "config-range"),
+        ("reload: {reload_timeout: 1ms}", "config-range"),
+        ("reload: {guard: {samples: -1}}", "config-range"),
+        ("reload: {guard: {max_unresolved_increase: 101%}}", "config-value"),
+        ("source: {canonical: {lookup: device, column: name}}", "config-dangling"),
+        ("lookups: [{name: device, file: missing.csv, key: source}]", "config-read"),
+        ("lookups: [{name: source, file: a.csv, key: source}]", "config-value"),
+        ("lookups: [{name: a-b, file: a.csv, key: source}]", "config-value"),
+        ("lookups: [{name: a, file: a.csv, key: sourec}]", "lookup-column"),
+        ("lookups: [{name: a, file: a.csv, key: source, by: b.c}]", "config-dangling"),
+        (
+            "lookups: [{name: a, file: a.csv, key: source}, {name: a, file: b.csv, key: source}]",
+            "config-duplicate-name",
+        ),
+        ("components: [a]", "config-type"),
+        ("components: {'': 1}", "config-value"),
+        ("include: 5", "config-type"),
+        ("include: ['**/a.yaml']", "config-value"),
+        ("include: a*.toml", "config-include"),
         ("reload: {keep_generations: 0}", "config-range"),
         ("logging: info", "config-type"),
         ("unmatched: stroe", "config-value"),
@@ -277,6 +325,11 @@ fn each_mistake_has_its_code() {
 
 #[test]
 fn help_is_something_to_do() {
+    let with = |part: &str| {
+        format!(
+            "lookups: [{{name: device, file: a.csv, key: source}}]\nrules: [{{name: a, alert: b, {part}}}]"
+        )
+    };
     for (text, help) in [
         ("rulez: []", "did you mean `rules`?"),
         ("retention: 30d", "`retention` is a key of `storage`"),
@@ -289,6 +342,12 @@ fn help_is_something_to_do() {
         ("unmatched: Drop", "did you mean `drop`?"),
         ("admin: {token: {env: UNSET}}", "set `UNSET`"),
         ("<<: {}", "merge keys"),
+        ("lookups: [{name: a, file: a.csv, key: name}]", "`by: VARBIND` beside `key`"),
+        (&with("key: [source, device.sit]"), "did you mean `device.site`?"),
+        (&with("annotations: {a: \"{{ devise.name }}\"}"), "did you mean `device`?"),
+        (&with("annotations: {a: \"{{ device }}\"}"), "write `device.source`"),
+        (&with("match: {when: {device.role: core}}"), "its columns are source, name, site"),
+        ("rules: [{name: a, alert: b, key: [source, rack.row]}]", "file: racks.csv"),
     ] {
         assert!(told(text).contains(help), "{text}\n{}", told(text));
     }
@@ -333,17 +392,12 @@ fn inputs_are_listed_with_their_content() {
 }
 
 #[test]
-fn the_reload_block_is_decoded_once_it_counts() {
+fn the_reload_block_is_decoded() {
     let text =
         "reload: {enabled: false, watch_config_file: false, watch_mib_directories: false, reload_delay: 1s,
         max_reload_attempts: 5, reload_timeout: 1m, preserve_state: false, validate_before_reload: false,
         keep_generations: 2, guard: {samples: 7, max_unresolved_increase: 2.5%}}";
-    let source = Source::new("a.yaml", text.into());
-    let (root, _) = tree::read(tree::Language::Yaml, text).unwrap();
-    let mut context = Context::new(&source, &Planted);
-    context.not_yet = &[];
-    let reload = settings(&mut context, &root).reload;
-    assert!(context.finish().diagnostics.is_empty());
+    let reload = fine(text).reload;
     let expected = ReloadSettings {
         enabled: false,
         watch_config_file: false,
@@ -416,14 +470,15 @@ fn the_samples_examples_are_taken() {
 #[test]
 fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
     let text = uncommented(&sample_yaml());
-    let source = Source::new("a.yaml", text.clone());
-    let mut asked = BTreeSet::new();
+    // What reads the files it names is `include`, before the decoder.
+    let mut asked = BTreeSet::from(["include".to_owned()]);
     // The second text opens the sections that stand beside the sample's way of writing.
     let other = "access: {communities: [{name: core, community: a}]}
 rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]";
     for text in [&*text, other] {
         let (root, _) = tree::read(tree::Language::Yaml, text).unwrap();
-        let mut context = Context::new(&source, &Planted);
+        let sources = Sources::new(Source::new("a.yaml", text.into()));
+        let mut context = Context::new(sources, &Planted, &[]);
         settings(&mut context, &root);
         asked.append(&mut context.asked.borrow_mut());
     }
@@ -611,6 +666,8 @@ fn secrets_in_the_wrong_place_are_masked() {
         "access: {communities: [{Pl4nt3dS3cr3t: a}]}",
         "access: {communities: [[Pl4nt3dS3cr3t]]}",
         "access: {users: [{name: a, auth: {passphrase: Pl4nt3dS3cr3t}}]}",
+        "components: {a: {b: Pl4nt3dS3cr3t, b: c}}",
+        "components: [Pl4nt3dS3cr3t]",
         "access: {community: Pl4nt3dS3cr3t}",
         "admin: {token: {flie: Pl4nt3dS3cr3t, Pl4nt3dS3cr3t: x}}",
         "admin: {token: [Pl4nt3dS3cr3t]}",

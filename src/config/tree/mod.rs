@@ -56,6 +56,22 @@ impl Node {
         }
     }
 
+    /// Moves every span by `octets`. Recursion is bounded by [`MAX_DEPTH`].
+    pub(super) fn shift(&mut self, octets: usize) {
+        let shift = |span: &mut Span| *span = span.start + octets..span.end + octets;
+        shift(&mut self.span);
+        match &mut self.data {
+            Data::List(items) => items.iter_mut().for_each(|item| item.shift(octets)),
+            Data::Map(entries) => {
+                for entry in entries {
+                    shift(&mut entry.key_span);
+                    entry.value.shift(octets);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The octets to underline: of a section its first key, since its own span is where it begins.
     pub(super) fn shown(&self) -> Span {
         match &self.data {

@@ -15,7 +15,7 @@ use Do::{Event as On, Restart, Tick};
 
 const RAISE: EffectKind = EffectKind::Raise(Major);
 const WORSE: EffectKind = EffectKind::Raise(Critical);
-const CLEAR: EffectKind = EffectKind::Clear;
+const CLEAR: EffectKind = EffectKind::Clear(ClearedBy::Trap);
 const STORE: EffectKind = EffectKind::Store;
 
 struct World {

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod model;
+mod reload;
 mod thread;
 
 use std::collections::BTreeMap;

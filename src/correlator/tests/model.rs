@@ -155,7 +155,11 @@ impl World {
             Step::Wait(seconds) => self.now += seconds,
             Step::Event(listener, effects) => {
                 let effects = effects.iter().map(|&(rule, key, severity)| {
-                    effect(&self.rules[rule], key, severity.map_or(EffectKind::Clear, EffectKind::Raise))
+                    effect(
+                        &self.rules[rule],
+                        key,
+                        severity.map_or(EffectKind::Clear(ClearedBy::Trap), EffectKind::Raise),
+                    )
                 });
                 let event = event(seconds(self.now), *listener, effects);
                 self.correlator.event(event, seconds(self.now), &routes, &mut out);

@@ -12,7 +12,7 @@ fn raise(rule: &Arc<RuleAction>, key: u32) -> Handed {
 }
 
 fn clear(rule: &Arc<RuleAction>, key: u32) -> Handed {
-    Handed::Event(event(seconds(1), 0, [effect(rule, key, EffectKind::Clear)]))
+    Handed::Event(event(seconds(1), 0, [effect(rule, key, EffectKind::Clear(ClearedBy::Trap))]))
 }
 
 #[test]
@@ -107,4 +107,29 @@ fn a_closed_writer_ends_the_thread_and_the_lost_are_counted() {
     assert!(handoff.push(raise(&rule, 1)).is_err(), "receivers see a closed handoff");
     let text = metrics.render().unwrap();
     assert!(text.contains("nereus_traps_dropped_total{reason=\"stopped\"} 700"), "{text}");
+}
+
+#[test]
+fn a_reload_takes_effect_once_the_last_receiver_has_read_it() {
+    let (handoff, writer) = (Queue::new(MANY), Queue::new(MANY));
+    let (metrics, rule) = (Metrics::new(), rule("link", Some(60), None, &Arc::default()));
+    let change = RuleChange { rule: "link".into(), key_names: None, same_labels: false, successor: None };
+    let changes = RuleChanges { generation: Generation(2), clear_windows: false, rules: vec![change] };
+    handoff.push(raise(&rule, 1)).unwrap();
+    handoff.push(Handed::Reloaded(Arc::new(changes))).unwrap();
+    handoff.push(Handed::Generation { receiver: 0, generation: Generation(2) }).unwrap();
+    handoff.push(raise(&rule, 2)).unwrap();
+    handoff.push(Handed::Left { receiver: 1 }).unwrap();
+    handoff.close();
+    let correlator = Correlator::new(Limits::default(), Restored::default(), &[0, 1]);
+    let routes = Arc::new(routes());
+    let ended = run(correlator, &handoff, &writer, || Arc::clone(&routes), || seconds(1), &metrics);
+    assert_eq!(ended, Ended::Drained);
+    let (mut disk, mut batch) = (Disk::default(), Vec::new());
+    writer.close();
+    writer.take_all(&mut batch, Duration::ZERO);
+    batch.iter().for_each(|command| disk.apply(command));
+    assert_eq!((disk.events, disk.open().len()), (2, 0), "also what a late event has opened");
+    let text = metrics.render().unwrap();
+    assert!(text.contains("nereus_alerts_resolved_total{how=\"reload\"} 2"), "{text}");
 }

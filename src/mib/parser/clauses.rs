@@ -8,11 +8,62 @@ use crate::mib::lexer::{self, Token, TokenKind, keyword};
 use crate::mib::symbol::NONE;
 use crate::oid::MAX_ARCS;
 
+/// The clauses of one definition, as they come.
+#[derive(Default)]
+struct Clauses {
+    /// A bit for each keyword; ACCESS counts as MAX-ACCESS.
+    seen: u128,
+    /// The place of the last one in the order of its macro.
+    last: usize,
+    disorder: Option<Token>,
+    /// The first word or text that is in no clause.
+    stray: Option<Token>,
+    revisions: usize,
+    descriptions: usize,
+}
+
+impl Clauses {
+    fn meet(&mut self, kind: DefinitionKind, token: Token) {
+        let clause = if token.symbol == keyword::ACCESS { keyword::MAX_ACCESS } else { token.symbol };
+        if !lexer::is_keyword(clause) {
+            return;
+        }
+        self.seen |= 1 << clause;
+        self.revisions += usize::from(clause == keyword::REVISION);
+        self.descriptions += usize::from(clause == keyword::DESCRIPTION);
+        let place = order(kind).and_then(|order| order.iter().position(|&other| other == clause));
+        // REVISION and its DESCRIPTION come again and again.
+        if let Some(place) = place.filter(|_| self.revisions == 0) {
+            if place < self.last {
+                self.disorder.get_or_insert(token);
+            }
+            self.last = self.last.max(place);
+        }
+    }
+}
+
+/// The clauses of a macro in their order (RFC 2578, RFC 1212, RFC 1215); `None` for macros with inner lists.
+fn order(kind: DefinitionKind) -> Option<&'static [u32]> {
+    use keyword::*;
+    Some(match kind {
+        DefinitionKind::ObjectType => {
+            &[SYNTAX, UNITS, MAX_ACCESS, STATUS, DESCRIPTION, REFERENCE, INDEX, AUGMENTS, DEFVAL]
+        }
+        DefinitionKind::Notification => &[OBJECTS, STATUS, DESCRIPTION, REFERENCE],
+        DefinitionKind::Trap => &[ENTERPRISE, VARIABLES, DESCRIPTION, REFERENCE],
+        DefinitionKind::ModuleIdentity => &[LAST_UPDATED, ORGANIZATION, CONTACT_INFO, DESCRIPTION, REVISION],
+        DefinitionKind::ObjectIdentity => &[STATUS, DESCRIPTION, REFERENCE],
+        _ => return None,
+    })
+}
+
 impl File<'_> {
     /// From behind the macro's name to the end of the value.
     pub(super) fn macro_use(&mut self, name: Token, kind: DefinitionKind) {
         let mut definition = Definition::new(name.symbol, kind);
         let mut has_enterprise = false;
+        let mut clauses = Clauses::default();
+        self.meet(name, kind);
         loop {
             let token = self.peek();
             match token.kind {
@@ -25,13 +76,24 @@ impl File<'_> {
                     if token.symbol == keyword::END || self.begins_definition(self.at) {
                         return self.no_value(name);
                     }
+                    clauses.meet(kind, token);
                     if token.symbol == keyword::ENTERPRISE {
                         self.at += 1;
                         has_enterprise = true;
-                        definition.oid = self.oid_value();
+                        if self.peek().kind == OPEN {
+                            self.trap_form(self.peek(), "ENTERPRISE is written without braces");
+                        }
+                        definition.oid = self.oid_parts(false);
                     } else if !self.clause(&mut definition) {
+                        clauses.stray.get_or_insert(token);
                         self.at += 1;
+                    } else if kind == DefinitionKind::Trap && token.symbol == keyword::STATUS {
+                        self.trap_form(token, "TRAP-TYPE has no STATUS");
                     }
+                }
+                TokenKind::Text => {
+                    clauses.stray.get_or_insert(token);
+                    self.at += 1;
                 }
                 // An OID without ::= before it.
                 OPEN if self.is_last_group() => break,
@@ -39,6 +101,7 @@ impl File<'_> {
                 _ => self.at += 1,
             }
         }
+        self.check_clauses(name, kind, &clauses);
         let numbered = self.peek().kind == TokenKind::Number;
         if matches!(kind, DefinitionKind::Trap | DefinitionKind::Notification) && (numbered || has_enterprise)
         {
@@ -46,6 +109,84 @@ impl File<'_> {
         } else {
             self.value(name, definition);
         }
+    }
+
+    /// What a definition tells of its module.
+    fn meet(&mut self, name: Token, kind: DefinitionKind) {
+        if kind == DefinitionKind::Trap {
+            self.language.trap.get_or_insert(name);
+        }
+        if kind != DefinitionKind::ModuleIdentity {
+            return;
+        }
+        self.language.identities += 1;
+        let first = self.record.modules.last().map_or(0, |module| module.definitions.start as usize);
+        let others = self.record.definitions.len() > first;
+        let message = match (self.language.identities, others) {
+            (1, false) => return,
+            (1, true) => "MODULE-IDENTITY is not the first definition",
+            _ => "this module has a MODULE-IDENTITY already",
+        };
+        let help = Some("it is taken as it stands; of several dates the newest counts");
+        self.problem(Level::Note, "mib-module-identity", name, message.to_owned(), help);
+    }
+
+    fn trap_form(&mut self, token: Token, message: &'static str) {
+        let help = Some("it is understood; RFC 1215 section 2.1 tells the form");
+        self.problem(Level::Note, "mib-trap-form", token, message.to_owned(), help);
+    }
+
+    /// Tells what the clauses of a definition lack, have too much, and have in another order.
+    fn check_clauses(&mut self, name: Token, kind: DefinitionKind, clauses: &Clauses) {
+        if let Some(token) = clauses.stray.filter(|_| order(kind).is_some()) {
+            let message = "this belongs to no clause".to_owned();
+            self.problem(Level::Warning, "mib-stray-text", token, message, Some("it is skipped"));
+        }
+        if let Some(token) = clauses.disorder {
+            let message = "this clause comes too late: another one should follow it".to_owned();
+            self.problem(
+                Level::Note,
+                "mib-clause-order",
+                token,
+                message,
+                Some("the order does not matter here"),
+            );
+        }
+        let second = self.language.identities > 0;
+        let wanted: &[(u32, &str)] = match kind {
+            DefinitionKind::ObjectType if second => &[
+                (keyword::MAX_ACCESS, "MAX-ACCESS"),
+                (keyword::STATUS, "STATUS"),
+                (keyword::DESCRIPTION, "DESCRIPTION"),
+            ],
+            DefinitionKind::ObjectType => &[(keyword::MAX_ACCESS, "ACCESS"), (keyword::STATUS, "STATUS")],
+            DefinitionKind::Notification | DefinitionKind::ObjectIdentity => {
+                &[(keyword::STATUS, "STATUS"), (keyword::DESCRIPTION, "DESCRIPTION")]
+            }
+            DefinitionKind::ModuleIdentity => &[
+                (keyword::LAST_UPDATED, "LAST-UPDATED"),
+                (keyword::ORGANIZATION, "ORGANIZATION"),
+                (keyword::CONTACT_INFO, "CONTACT-INFO"),
+                (keyword::DESCRIPTION, "DESCRIPTION"),
+            ],
+            _ => &[],
+        };
+        let has = |clause: u32| clauses.seen & (1 << clause) != 0;
+        let lacking: Vec<&str> =
+            wanted.iter().filter(|(clause, _)| !has(*clause)).map(|(_, name)| *name).collect();
+        if !lacking.is_empty() {
+            let word = self.record.symbols.text(name.symbol);
+            self.missing_clause(name, format!("{word} has no {}", lacking.join(", ")));
+        }
+        if clauses.revisions > 0 && clauses.descriptions <= clauses.revisions {
+            let message = "a REVISION has no DESCRIPTION".to_owned();
+            self.missing_clause(name, message);
+        }
+    }
+
+    pub(super) fn missing_clause(&mut self, name: Token, message: String) {
+        let help = Some("it is known all the same");
+        self.problem(Level::Note, "mib-missing-clause", name, message, help);
     }
 
     /// Whether the group at hand ends the definition: behind its `}` another one begins, or nothing.
@@ -85,7 +226,13 @@ impl File<'_> {
                 }
             }
             keyword::ACCESS | keyword::MAX_ACCESS | keyword::MIN_ACCESS => {
-                self.at += 1;
+                let token = self.next();
+                if definition.kind == DefinitionKind::ObjectType {
+                    let language = &mut self.language;
+                    let first =
+                        if word == keyword::ACCESS { &mut language.access } else { &mut language.max_access };
+                    first.get_or_insert(token);
+                }
                 self.access(definition);
             }
             keyword::STATUS => {
@@ -120,7 +267,13 @@ impl File<'_> {
                     self.skip_list();
                 } else {
                     definition.augments = word == keyword::AUGMENTS;
+                    let open = self.peek();
                     definition.items = self.items();
+                    if definition.items.len == 0 {
+                        let message = "this list is empty".to_owned();
+                        let help = Some("the clause can be left out");
+                        self.problem(Level::Note, "mib-empty-list", open, message, help);
+                    }
                 }
             }
             keyword::DEFVAL
@@ -281,6 +434,11 @@ impl File<'_> {
                     // `MODULE.name`, and the second word of OCTET STRING.
                     let qualifier = self.peek().kind == TokenKind::Mark(b'.');
                     if !qualifier && !matches!(token.symbol, keyword::STRING | keyword::IDENTIFIER) {
+                        if lexer::is_keyword(token.symbol) {
+                            let message = "a type stands here in place of an object".to_owned();
+                            let help = Some("a number is taken for one arc of the instance");
+                            self.problem(Level::Note, "mib-index-type", token, message, help);
+                        }
                         self.record.items.push(Item { name: token.symbol, implied, at: token.start });
                     }
                     implied = false;
@@ -331,6 +489,7 @@ impl File<'_> {
             }
             return;
         }
+        self.trap_form(token, "the value of a TRAP-TYPE is a number");
         let oid = self.oid_value();
         match oid.of(&self.record.parts) {
             &[Part { name: NONE, number: Some(number) }] => definition.number = number,
@@ -354,10 +513,18 @@ impl File<'_> {
 
     /// `{ a b(2) 3 }`, `{ a.3 }` or `a`, into the record's parts; empty where it is none or has a bad number.
     fn oid_value(&mut self) -> Span {
+        self.oid_parts(true)
+    }
+
+    /// As [`oid_value`](Self::oid_value); a name alone is a note where it is `strict`.
+    fn oid_parts(&mut self, strict: bool) -> Span {
         let start = self.record.parts.len();
         if !self.eat(OPEN) {
             let token = self.peek();
             if token.kind == TokenKind::Word && !lexer::is_keyword(token.symbol) {
+                if strict {
+                    self.oid_form(token, "an OID is written in braces, below a parent");
+                }
                 self.at += 1;
                 self.record.parts.push(Part { name: token.symbol, number: None });
             }
@@ -365,6 +532,10 @@ impl File<'_> {
         }
         let mut sound = true;
         let mut passing = Vec::new();
+        if self.peek().kind == TokenKind::Number {
+            self.oid_form(self.peek(), "this OID begins with a number, not with a name");
+        }
+        let mut mark = None;
         loop {
             let token = self.peek();
             match token.kind {
@@ -395,8 +566,14 @@ impl File<'_> {
                     self.record.parts.push(Part { name: NONE, number });
                 }
                 TokenKind::End | TokenKind::Assign | OPEN => break,
-                _ => self.at += 1,
+                _ => {
+                    mark.get_or_insert(token);
+                    self.at += 1;
+                }
             }
+        }
+        if let Some(mark) = mark {
+            self.oid_form(mark, "no mark stands between the components of an OID");
         }
         if !sound {
             self.record.parts.truncate(start);
@@ -404,6 +581,10 @@ impl File<'_> {
             self.passing(start, &passing);
         }
         Span::new(start, self.record.parts.len())
+    }
+
+    fn oid_form(&mut self, token: Token, message: &'static str) {
+        self.problem(Level::Note, "mib-oid-form", token, message.to_owned(), Some("it is understood"));
     }
 
     /// The inner components that were named by the way.

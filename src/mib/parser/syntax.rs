@@ -17,7 +17,7 @@ impl File<'_> {
         if self.symbol(self.at) == keyword::TEXTUAL_CONVENTION {
             self.at += 1;
             definition.kind = DefinitionKind::TextualConvention;
-            self.convention(&mut definition);
+            self.convention(name, &mut definition);
         } else {
             definition.syntax = self.syntax();
         }
@@ -33,9 +33,11 @@ impl File<'_> {
     }
 
     /// The clauses of TEXTUAL-CONVENTION, of which SYNTAX should be the last.
-    fn convention(&mut self, definition: &mut Definition) {
+    fn convention(&mut self, name: Token, definition: &mut Definition) {
         let mut hint = NONE;
+        let mut has_status = false;
         loop {
+            has_status |= self.peek().symbol == keyword::STATUS;
             match self.peek().symbol {
                 keyword::DISPLAY_HINT => {
                     self.at += 1;
@@ -52,6 +54,10 @@ impl File<'_> {
         }
         if let Some(syntax) = self.record.types.get_mut(definition.syntax as usize) {
             syntax.hint = hint;
+        }
+        if !has_status {
+            let word = self.record.symbols.text(name.symbol);
+            self.missing_clause(name, format!("{word} has no STATUS"));
         }
     }
 
@@ -145,6 +151,14 @@ impl File<'_> {
                 OPEN if own.labels.len == 0 => own.labels = self.labels(),
                 PARENTHESIS => self.constraint(own, false),
                 TokenKind::Word if self.symbol(self.at) == keyword::SIZE => {
+                    let message = "SIZE stands in parentheses of its own".to_owned();
+                    self.problem(
+                        Level::Note,
+                        "mib-size-form",
+                        self.peek(),
+                        message,
+                        Some("it is understood"),
+                    );
                     self.at += 1;
                     self.constraint(own, true);
                 }
@@ -213,6 +227,9 @@ impl File<'_> {
                     self.at += 1;
                     let value = self.peek();
                     if let (Some(label), Some(number)) = (label.take(), number(self.slice(value))) {
+                        if value.kind != TokenKind::Number {
+                            self.label_number(value);
+                        }
                         self.at += 1;
                         self.push_label(label, number);
                         self.eat(SHUT);
@@ -220,15 +237,22 @@ impl File<'_> {
                     }
                 }
                 TokenKind::Mark(b',' | b')') => {
+                    let last = self.token(self.at + 1).kind == CLOSE;
+                    if token.kind == TokenKind::Mark(b',') && (!labelled || last) {
+                        let message = "this comma is too much".to_owned();
+                        self.problem(Level::Note, "mib-surplus-comma", token, message, None);
+                    }
                     label = None;
                     labelled = false;
                     self.at += 1;
                 }
                 // A number without parentheses around it.
                 TokenKind::Number if label.is_some_and(|(_, end, _)| end < token.start) => {
+                    self.label_number(token);
                     self.at += 1;
                     if let (Some(label), Some(number)) = (label.take(), number(self.slice(token))) {
                         self.push_label(label, number);
+                        labelled = true;
                     }
                 }
                 _ => {
@@ -248,7 +272,46 @@ impl File<'_> {
                 }
             }
         }
+        self.labels_twice(open, start);
         Span::new(start, self.record.labels.len())
+    }
+
+    fn label_number(&mut self, token: Token) {
+        let message = "the number of a label is decimal, in parentheses".to_owned();
+        self.problem(Level::Note, "mib-label-number", token, message, Some("it is understood"));
+    }
+
+    /// Two labels of one number, or two numbers of one label.
+    fn labels_twice(&mut self, open: Token, start: usize) {
+        let labels = &self.record.labels[start..];
+        self.scratch.clear();
+        self.scratch.extend(labels.iter().map(|label| (label.number, label.name)));
+        if !labels.is_sorted_by(|a, b| a.number < b.number) {
+            self.scratch.sort_unstable_by_key(|&(number, _)| number);
+        }
+        let number = self.scratch.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1);
+        self.scratch.sort_unstable_by_key(|&(_, name)| name);
+        let name = self.scratch.windows(2).find(|pair| pair[0].1 == pair[1].1).map(|pair| pair[1].1);
+        if let Some(label) = number.or(name) {
+            let word = self.record.symbols.text(label);
+            let message = format!("{word} is a label that is here twice, by its name or by its number");
+            let help = Some("a number is shown by its first label");
+            self.problem(Level::Note, "mib-label-twice", open, message, help);
+        }
+    }
+
+    /// RFC 2578 section 7.1.1: letters, digits and single hyphens, the first one a small letter.
+    fn check_label(&mut self, (start, end): (u32, u32)) {
+        let word = &self.text[start as usize..end as usize];
+        let is_plain = word[0].is_ascii_lowercase()
+            && !word.ends_with(b"-")
+            && word.iter().all(|&octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        if !is_plain {
+            let message =
+                format!("{} is not how a label is written", String::from_utf8_lossy(word).escape_debug());
+            let help = Some("it is taken as it stands");
+            self.problem_at(Level::Note, "mib-odd-label", (start, end), message, help);
+        }
     }
 
     fn touches(&self, end: u32, start: u32) -> bool {
@@ -256,6 +319,7 @@ impl File<'_> {
     }
 
     fn push_label(&mut self, (start, end, symbol): (u32, u32, Symbol), number: i64) {
+        self.check_label((start, end));
         let mut name = symbol;
         if name == NONE {
             let text = String::from_utf8_lossy(&self.text[start as usize..end as usize]);
