@@ -25,7 +25,8 @@ pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
 ];
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
-pub(super) const RESTART_ONLY: &[&str] = &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
+pub(super) const RESTART_ONLY: &[&str] =
+    &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
 
 /// What a value may be.
 #[derive(Debug)]
