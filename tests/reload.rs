@@ -470,6 +470,30 @@ fn after_a_rollback_over_other_directories_the_right_names_follow() {
 }
 
 #[test]
+fn of_a_thousand_rules_the_one_that_changed_is_made_anew() {
+    let names: Vec<String> = (0..1000).map(|number| format!("r{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text =
+        QUIET.to_owned() + &rules(&names) + "webhooks: [{name: w, format: json, url: 'http://a.example/'}]\n";
+    let bed = Bed::start(&text);
+    let before = bed.current();
+    bed.configure(&text.replace("name: r500,", "name: r500, continue: true,"));
+    assert_eq!(bed.published(ReloadType::Config).changes, ["rules.r500"]);
+    let now = bed.current();
+    for (number, (old, new)) in before.settings().rules.iter().zip(&now.settings().rules).enumerate() {
+        assert_eq!(Arc::ptr_eq(old, new), number != 500, "rule {number}");
+    }
+    assert!(Arc::ptr_eq(before.mib(), now.mib()) && Arc::ptr_eq(before.users(), now.users()));
+    assert!(Arc::ptr_eq(before.routes(), now.routes()));
+    bed.configure(
+        &text.replace("name: r500,", "name: r500, continue: true,").replace("a.example", "b.example"),
+    );
+    bed.published(ReloadType::Webhook);
+    assert!(Arc::ptr_eq(now.rules(), bed.current().rules()));
+    assert!(!Arc::ptr_eq(now.routes(), bed.current().routes()));
+}
+
+#[test]
 fn so_many_generations_are_kept_and_no_more() {
     let of = |keep: usize, name: &str| {
         format!("reload: {{enabled: false, keep_generations: {keep}}}\n{}", rules(&[name]))

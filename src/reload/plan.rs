@@ -136,7 +136,7 @@ impl Plan {
         let mut settings = Settings::clone(current.settings());
         let mut pending = Vec::new();
         if let (true, Some(origin)) = (attempt.kind.reads_config(), &self.origin) {
-            let loaded = load(origin, &mut seen.inputs)?;
+            let loaded = load(origin, current.settings(), &mut seen.inputs)?;
             plan.inputs.clone_from(&loaded.inputs);
             diagnostics = loaded.diagnostics;
             if attempt.kind == ReloadType::Webhook {
@@ -213,8 +213,8 @@ impl Plan {
     }
 }
 
-fn load(origin: &Path, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
-    match config::load(origin) {
+fn load(origin: &Path, current: &Settings, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
+    match config::load_after(origin, &current.lookups) {
         Ok(loaded) => {
             noted.clone_from(&loaded.inputs);
             Ok(loaded)

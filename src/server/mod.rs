@@ -66,6 +66,86 @@ fn environment(error: impl std::fmt::Display) -> StartError {
 }
 
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
+///
+/// Inside another program, with a component of that program's own that follows each reload:
+/// ```
+/// use std::sync::Arc;
+/// use nereus::config;
+/// use nereus::reload::ReloadType;
+/// use nereus::server::Server;
+/// use nereus::snapshot::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot};
+///
+/// #[derive(Default)]
+/// struct MyComponent {
+///     setting: Arc<parking_lot::Mutex<i64>>,
+///     counter: Arc<ReloadCounter>,
+/// }
+///
+/// struct Ready { to: i64, version: u64, setting: Arc<parking_lot::Mutex<i64>>, counter: Arc<ReloadCounter> }
+///
+/// impl ComponentReloader for MyComponent {
+///     // May fail, and then nothing of the reload is applied.
+///     fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Option<Box<dyn Prepared>>, PrepareError> {
+///         let (old, new_one) = (old.settings().components.get("my"), new.settings().components.get("my"));
+///         if old == new_one {
+///             return Ok(None);
+///         }
+///         let to = new_one
+///             .and_then(|own| own.0.get("setting")?.as_i64())
+///             .ok_or_else(|| PrepareError::lasting("components.my.setting must be a number"))?;
+///         let (setting, counter) = (Arc::clone(&self.setting), Arc::clone(&self.counter));
+///         Ok(Some(Box::new(Ready { to, version: new.generation().0, setting, counter })))
+///     }
+///     fn reload_stats(&self) -> ReloadStats {
+///         self.counter.stats()
+///     }
+/// }
+///
+/// impl Prepared for Ready {
+///     // The new generation is in force: cannot fail.
+///     fn commit(self: Box<Self>) {
+///         *self.setting.lock() = self.to;
+///         self.counter.record(self.version);
+///     }
+/// }
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("nereus.yaml");
+/// let text = |setting: &str| format!("
+/// listener: [{{address: '127.0.0.1:0', receivers: 1}}]
+/// admin: {{address: '127.0.0.1:0'}}
+/// storage: {{path: '{}'}}
+/// logging: {{level: error}}
+/// reload: {{enabled: false}}
+/// components: {{my: {{setting: {setting}}}}}
+/// ", folder.path().join("data").display());
+/// std::fs::write(&file, text("1"))?;
+/// let loaded = config::load(&file)?;
+/// let server = Server::start(Some((file.clone(), loaded.inputs)), loaded.settings)?;
+///
+/// let mine = MyComponent::default();
+/// let setting = Arc::clone(&mine.setting);
+/// let reloads = server.reload_manager();
+/// reloads.register_component("my_component", Arc::new(mine));
+///
+/// std::fs::write(&file, text("2"))?;
+/// let event = reloads.trigger_reload(ReloadType::Config, "manual")?;
+/// assert_eq!(event.components, ["my_component"]);
+/// assert_eq!(*setting.lock(), 2);
+///
+/// // What the component does not want is refused as a whole.
+/// std::fs::write(&file, text("much"))?;
+/// let refused = reloads.trigger_reload(ReloadType::Config, "manual").unwrap_err();
+/// assert!(refused.to_string().starts_with("Failed to reload component my_component: "));
+///
+/// let stats = reloads.stats();
+/// assert_eq!((stats.total_reloads, stats.successful_reloads, stats.success_rate), (2, 1, 50.0));
+/// for event in reloads.recent_events(10) {
+///     println!("{}: {} ({})", event.r#type, event.source, event.success);
+/// }
+/// server.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     reloads: ReloadManager,
     listeners: Arc<Listeners>,
