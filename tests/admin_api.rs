@@ -267,7 +267,7 @@ webhooks:
         ("headers: {", "headers: {\"PLANTED bad\": PLANTED-x, "),
         ("[PLANTED-community,", "[PLANTED-community: PLANTED-y,"),
         ("PLANTED-header,", "\"PLANTED-open,"),
-        ("'http://", "'PLANTED://"),
+        ("'http://", "'ftp://"),
         ("{file: '", "{file: '/PLANTED-no-such-"),
     ] {
         Nereus::configure(folder.path(), &settings.replacen(from, to, 1));

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
@@ -63,6 +64,31 @@ impl std::error::Error for StartError {}
 
 fn environment(error: impl std::fmt::Display) -> StartError {
     StartError::Environment(error.to_string())
+}
+
+/// The signals of [`Server::run_until_signal`], held from before the start: whoever sees that Nereus is ready may
+/// send one, which would end it if nobody had asked for it yet.
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Takes SIGTERM, SIGINT and SIGHUP for the whole process, for good.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn take() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
 }
 
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
@@ -321,28 +347,19 @@ impl Server {
     }
 
     /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything.
-    ///
-    /// # Errors
-    /// When the system refuses the signal handlers.
-    pub fn run_until_signal(self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Some(running) = &self.running {
-            running.runtime.block_on(async {
-                let mut terminate = signal(SignalKind::terminate())?;
-                let mut interrupt = signal(SignalKind::interrupt())?;
-                let mut hangup = signal(SignalKind::hangup())?;
-                loop {
-                    tokio::select! {
-                        _ = terminate.recv() => return Ok::<_, std::io::Error>(()),
-                        _ = interrupt.recv() => return Ok(()),
-                        // Its outcome is in the log, the metrics and the events.
-                        _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
-                    }
+    pub fn run_until_signal(self, signals: Signals) {
+        let Signals { runtime, mut terminate, mut interrupt, mut hangup } = signals;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    // Its outcome is in the log, the metrics and the events.
+                    _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
                 }
-            })?;
-        }
+            }
+        });
         self.stop();
-        Ok(())
     }
 
     /// Ends in order: what the sockets hold is received, what was received is decided and committed, posts
