@@ -25,7 +25,6 @@ fn configuration(rule: u64, webhook: u64) -> String {
     format!(
         "listener: [{{address: '127.0.0.1:0', receivers: 1, receive_buffer: 64MiB}}]
 reload: {{enabled: false, max_reload_attempts: 1}}
-logging: {{level: error}}
 unmatched: drop
 mib: {{directories: [./mibs]}}
 rules:
