@@ -214,7 +214,11 @@ impl Plan {
     }
 }
 
-fn load(origin: &Path, known: &[Arc<LookupTable>], noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
+fn load(
+    origin: &Path,
+    known: &[Arc<LookupTable>],
+    noted: &mut Vec<Input>,
+) -> Result<config::Loaded, Failure> {
     match config::load_after(origin, known) {
         Ok(loaded) => {
             noted.clone_from(&loaded.inputs);
