@@ -42,9 +42,10 @@ fn mib_render(criterion: &mut Criterion) {
         for (name, value) in varbinds {
             name.decode_into(&mut arcs);
             out.push(' ');
-            mib.write_name(arcs.arcs(), &mut out);
+            let found = mib.lookup(arcs.arcs());
+            mib.write_found(found, arcs.arcs(), &mut out);
             out.push('=');
-            mib.write_varbind(arcs.arcs(), value, varbinds.iter().copied(), &mut out);
+            mib.write_varbind(found, arcs.arcs(), value, varbinds.iter().copied(), &mut out);
         }
         out.len()
     };

@@ -49,7 +49,7 @@ fn instances_are_written_part_by_part() {
         ("kindValue", [&[1][..], &text("east"), &[120, 121]].concat(), r#"kindValue.red."east".'xy'"#),
         ("kindValue", [&[9][..], &text(r#"a"b\c.d"#), &[39]].concat(), r#"kindValue.9."a\"b\\c.d".'\''"#),
         ("kindValue", [&[3][..], &text("Zürich"), &[7]].concat(), r#"kindValue.blue."Zürich".7"#),
-        ("kindValue", [&[3][..], &text("")].concat(), r#"kindValue.blue."".''"#),
+        ("kindValue", [&[3][..], &text("")].concat(), r#"kindValue.blue."""#),
         ("kindValue", vec![3, 2, 9, 10, 120], "kindValue.blue.2.9.10.'x'"),
         // What does not fit the INDEX stays in arcs.
         ("kindValue", vec![3, 5, 97], "kindValue.3.5.97"),
@@ -120,7 +120,8 @@ fn the_type_beside_an_address_decides_its_form() {
         encode(&instance("peerViaType", &row), &mut type_name).unwrap();
         let kind = kind.map(|kind| (EncodedOid::new(&type_name).unwrap(), Value::Integer(kind)));
         let mut out = String::new();
-        MIB.write_varbind(&instance("peerVia", &instance_of), &Value::Octets(octets), kind, &mut out);
+        let arcs = instance("peerVia", &instance_of);
+        MIB.write_varbind(MIB.lookup(&arcs), &arcs, &Value::Octets(octets), kind, &mut out);
         out
     };
     assert_eq!(shown(Some(16), false, b"host"), "host");

@@ -280,7 +280,9 @@ fn a_component_that_panics_ends_neither_the_engine_nor_those_who_wait() {
     let counted = Arc::clone(&after);
     register(&bed, "after", move |_, _| {
         let counted = Arc::clone(&counted);
-        Ok(Some(Box::new(Act(move || { counted.fetch_add(1, Ordering::SeqCst); })) as Box<dyn Prepared>))
+        Ok(Some(Box::new(Act(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        })) as Box<dyn Prepared>))
     });
     bed.configure(&(QUIET.to_owned() + &rules(&["one", "two"])));
     let error = bed.rejected(ReloadType::Config).error.unwrap();

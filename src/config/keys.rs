@@ -25,7 +25,8 @@ pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
 ];
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
-pub(super) const RESTART_ONLY: &[&str] = &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
+pub(super) const RESTART_ONLY: &[&str] =
+    &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
 
 /// What a value may be.
 #[derive(Debug)]
@@ -148,14 +149,14 @@ impl Section {
     /// Whether one of `paths` is the path of this section's key `name`. Does not allocate: it is asked for
     /// every key of every rule.
     pub(super) fn listed(&self, name: &str, paths: &[&str]) -> bool {
+        let dot = usize::from(!self.path.is_empty());
+        let length = self.path.len() + dot + name.len();
+        // The length first: almost always it differs.
         paths.iter().any(|path| {
-            match path.strip_prefix(self.path).map(|rest| rest.strip_prefix('.').unwrap_or(rest)) {
-                Some(rest) => {
-                    rest == name
-                        && path.len() == self.path.len() + name.len() + usize::from(!self.path.is_empty())
-                }
-                None => false,
-            }
+            path.len() == length
+                && path.ends_with(name)
+                && path.starts_with(self.path)
+                && (dot == 0 || path.as_bytes()[self.path.len()] == b'.')
         })
     }
 

@@ -50,12 +50,14 @@ enum Index {
     },
 }
 
+/// Networks, ascending, each with its row.
+type Networks<A> = Box<[(A, u32)]>;
+
 /// The networks of one prefix length. Tables hold few lengths, so that a search is one bisection for each.
 #[derive(Clone)]
 struct Prefixes<A> {
     mask: A,
-    /// Ascending, each with its row.
-    networks: Box<[(A, u32)]>,
+    networks: Networks<A>,
 }
 
 /// A row that was found.
@@ -471,7 +473,7 @@ fn count(number: usize, of: &str) -> String {
 fn prefixes<A: Ord + Copy>(
     mut networks: Vec<(u8, A, u32)>,
     twice: &mut Vec<(u32, u32)>,
-) -> Vec<(u8, Box<[(A, u32)]>)> {
+) -> Vec<(u8, Networks<A>)> {
     networks.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
     let same_length = networks.chunk_by(|a, b| a.0 == b.0);
     let lengths = same_length.map(|chunk| {

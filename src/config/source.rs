@@ -62,13 +62,21 @@ pub(super) struct Source {
     path: PathBuf,
     /// The text as it was parsed: UTF-8, without a byte order mark.
     pub(super) text: String,
-    /// `text` with stars for secrets; line by line it has as many characters as `text`.
+    /// What is secret, ascending.
+    secrets: Vec<Span>,
+    comments: Vec<Span>,
+    /// Made when something is first shown: a configuration without a problem needs none of it.
+    shown: OnceCell<Shown>,
+    /// By line, whether a secret could stand in it; made when it is first asked for.
+    near_secrets: OnceCell<Vec<bool>>,
+}
+
+/// A text by lines.
+struct Shown {
+    /// With stars for secrets; line by line it has as many characters as the text.
     masked: String,
     starts: Vec<usize>,
     masked_starts: Vec<usize>,
-    comments: Vec<Span>,
-    /// By line, whether a secret could stand in it; made when it is first asked for.
-    near_secrets: OnceCell<Vec<bool>>,
 }
 
 /// The texts of a configuration: the file itself and those that it includes, one behind the other. A span of a
@@ -140,16 +148,14 @@ fn line_starts(text: &str) -> Vec<usize> {
 impl Source {
     /// Nothing is masked yet.
     pub(super) fn new(path: impl Into<PathBuf>, text: String) -> Self {
-        let starts = line_starts(&text);
         let path = path.into();
         Self {
             file: path.to_string_lossy().into(),
             path,
-            masked: text.clone(),
-            masked_starts: starts.clone(),
-            starts,
             text,
+            secrets: Vec::new(),
             comments: Vec::new(),
+            shown: OnceCell::new(),
             near_secrets: OnceCell::new(),
         }
     }
@@ -157,20 +163,27 @@ impl Source {
     /// Puts stars over the characters of `spans`; line ends stay. Comments, in their order, are masked
     /// when they are shown near a secret.
     pub(super) fn mask(&mut self, mut spans: Vec<Span>, comments: Vec<Span>) {
-        self.comments = comments;
         spans.sort_by_key(|span| span.start);
-        let mut spans = spans.into_iter().peekable();
-        let mut hidden_to = 0;
-        let mut masked = String::with_capacity(self.text.len());
-        for (at, character) in self.text.char_indices() {
-            while let Some(span) = spans.next_if(|span| span.start <= at) {
-                hidden_to = hidden_to.max(span.end);
+        self.secrets = spans;
+        self.comments = comments;
+        self.shown = OnceCell::new();
+    }
+
+    fn shown(&self) -> &Shown {
+        self.shown.get_or_init(|| {
+            let mut spans = self.secrets.iter().peekable();
+            let mut hidden_to = 0;
+            let mut masked = String::with_capacity(self.text.len());
+            for (at, character) in self.text.char_indices() {
+                while let Some(span) = spans.next_if(|span| span.start <= at) {
+                    hidden_to = hidden_to.max(span.end);
+                }
+                let hidden = at < hidden_to && !matches!(character, '\n' | '\r');
+                masked.push(if hidden { '*' } else { character });
             }
-            let hidden = at < hidden_to && !matches!(character, '\n' | '\r');
-            masked.push(if hidden { '*' } else { character });
-        }
-        self.masked_starts = line_starts(&masked);
-        self.masked = masked;
+            let (starts, masked_starts) = (line_starts(&self.text), line_starts(&masked));
+            Shown { masked, starts, masked_starts }
+        })
     }
 
     fn folder(&self) -> &Path {
@@ -178,7 +191,7 @@ impl Source {
     }
 
     fn line_of(&self, at: usize) -> usize {
-        self.starts.partition_point(|&start| start <= at).saturating_sub(1)
+        self.shown().starts.partition_point(|&start| start <= at).saturating_sub(1)
     }
 
     fn line<'a>(text: &'a str, starts: &[usize], line: usize) -> &'a str {
@@ -193,8 +206,9 @@ impl Source {
     }
 
     fn masked_line(&self, line: usize) -> String {
-        let shown = Self::line(&self.masked, &self.masked_starts, line);
-        let (from, text) = (self.starts[line], Self::line(&self.text, &self.starts, line));
+        let Shown { masked, starts, masked_starts } = self.shown();
+        let shown = Self::line(masked, masked_starts, line);
+        let (from, text) = (starts[line], Self::line(&self.text, starts, line));
         let comment = self.comments.partition_point(|comment| comment.start < from);
         match self.comments.get(comment) {
             Some(comment) if comment.start < from + text.len() && self.near_secret(line) => {
@@ -215,14 +229,15 @@ impl Source {
         while !self.text.is_char_boundary(start) {
             start -= 1;
         }
+        let starts = &self.shown().starts;
         let mut line = self.line_of(start);
         // What ends with the file is shown at the end of its last line with a text.
-        if start == self.text.len() && line > 0 && self.starts[line] == start {
+        if start == self.text.len() && line > 0 && starts[line] == start {
             line -= 1;
-            start = self.starts[line] + Self::line(&self.text, &self.starts, line).len();
+            start = starts[line] + Self::line(&self.text, starts, line).len();
         }
-        let from = self.starts[line];
-        let to = from + Self::line(&self.text, &self.starts, line).len();
+        let from = starts[line];
+        let to = from + Self::line(&self.text, starts, line).len();
         let start = start.min(to);
         let mut end = span.end.clamp(start, to);
         while !self.text.is_char_boundary(end) {
@@ -258,7 +273,7 @@ impl Source {
     /// A line whose values are stars if its own words, the lines it is indented under, or the key or
     /// header before it announce a secret.
     fn guarded_line(&self, number: usize) -> String {
-        let line = Self::line(&self.text, &self.starts, number);
+        let line = Self::line(&self.text, &self.shown().starts, number);
         if !self.near_secret(number) {
             return line.to_owned();
         }
@@ -284,8 +299,9 @@ impl Source {
         let lines = self.near_secrets.get_or_init(|| {
             let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
             let mut near = false;
+            let starts = &self.shown().starts;
             let line = |line| {
-                let text = Self::line(&self.text, &self.starts, line);
+                let text = Self::line(&self.text, starts, line);
                 let tells = |word: &str| !word.is_empty() && tells_secret(word);
                 let telling = text.contains("://") || text.split(word).any(tells);
                 let before = near;
@@ -296,7 +312,7 @@ impl Source {
                 }
                 before || telling
             };
-            (0..self.starts.len()).map(line).collect()
+            (0..starts.len()).map(line).collect()
         });
         lines.get(number).copied().unwrap_or(true)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::image::{Mib, NodeId};
+use super::image::{Match, Mib, NodeId};
 use crate::oid::{EncodedOid, OidArray};
 use crate::value::Value;
 
@@ -86,19 +86,20 @@ pub(super) fn parse(kind: u32, text: &str) -> Option<Vec<u8>> {
 }
 
 impl Mib {
-    /// As [`write_value`](Self::write_value), for the varbind of the OID `arcs` among `varbinds` of one
-    /// notification: an InetAddress is shown as its InetAddressType says, which stands in another varbind of
+    /// As [`write_value`](Self::write_value), for the varbind of the OID `arcs`, for which
+    /// [`lookup`](Self::lookup) found `found`, among `varbinds` of one notification: an InetAddress is shown as its InetAddressType says, which stands in another varbind of
     /// the same instance or in the instance itself. At most 64 varbinds are looked at. No allocation but
     /// for `out`.
     pub fn write_varbind<'v>(
         &self,
+        found: Option<Match>,
         arcs: &[u32],
         value: &Value<'_>,
         varbinds: impl IntoIterator<Item = (EncodedOid<'v>, Value<'v>)>,
         out: &mut String,
     ) {
-        let found = self.lookup(arcs);
         if let (Some(found), Value::Octets(octets)) = (found, value)
+            && (1..=arcs.len()).contains(&found.matched)
             && self.has_convention(found.node, ADDRESS)
             && let Some(kind) = self.address_type(found.node, arcs, found.matched, varbinds)
             && write(kind, octets, out)

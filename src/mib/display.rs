@@ -120,6 +120,20 @@ impl Mib {
     }
 }
 
+/// Appends octets as a type with this DISPLAY-HINT shows them. For the fuzzer, which has no MIB at hand.
+#[doc(hidden)]
+pub fn show_by_hint(hint: &str, octets: &[u8], out: &mut String) {
+    let style = Style { base: BaseType::Octets, convention: "", hint };
+    write(style, |_| None, None, &Value::Octets(octets), out);
+}
+
+/// As [`show_by_hint`], a number.
+#[doc(hidden)]
+pub fn show_number_by_hint(hint: &str, number: i32, out: &mut String) {
+    let style = Style { base: BaseType::Integer, convention: "", hint };
+    write(style, |_| None, None, &Value::Integer(number), out);
+}
+
 #[derive(Clone, Copy)]
 struct Style<'a> {
     base: BaseType,
@@ -254,6 +268,9 @@ fn octets(style: Style<'_>, octets: &[u8], out: &mut String) {
 /// Whether octets can be shown as text: UTF-8 without control characters but for tab and line ends.
 fn as_text(octets: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(octets).ok()?;
+    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        return Some(text);
+    }
     text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).then_some(text)
 }
 
@@ -334,7 +351,8 @@ struct Specification {
     terminator: Option<u8>,
 }
 
-/// Takes the next specification off `hint`; `None` at its end and where it is malformed.
+/// Takes the next specification off `hint`; `None` at its end and where it is malformed. What it puts between
+/// numbers goes to terminals: it must be printable.
 fn specification(hint: &mut &[u8]) -> Option<Specification> {
     let repeat = hint.first() == Some(&b'*');
     if repeat {
@@ -350,7 +368,7 @@ fn specification(hint: &mut &[u8]) -> Option<Specification> {
     }
     *hint = &hint[digits + 1..];
     let mut delimiter = || match *hint {
-        [octet, rest @ ..] if !octet.is_ascii_digit() && *octet != b'*' => {
+        [octet @ b' '..=b'~', rest @ ..] if !octet.is_ascii_digit() && *octet != b'*' => {
             *hint = rest;
             Some(*octet)
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::display::{Renderer, push_number};
-use super::image::{ANONYMOUS, BaseType, IMPLIED, Mib, NodeId};
+use super::image::{ANONYMOUS, BaseType, IMPLIED, Match, Mib, NodeId};
 use crate::oid::MAX_ARCS;
 use crate::value::Value;
 
@@ -191,16 +191,26 @@ impl Mib {
     /// As [`write_name`](Self::write_name); where several names share the OID, that of the module of `context`
     /// (the notification) goes first.
     pub fn write_name_in(&self, context: Option<NodeId>, arcs: &[u32], out: &mut String) {
-        let Some(found) = self.lookup(arcs) else {
+        let found = self.lookup(arcs);
+        let preferred = |found: Match| match context {
+            Some(context) => Match { node: self.preferred(found.node, context), ..found },
+            None => found,
+        };
+        self.write_found(found.map(preferred), arcs, out);
+    }
+
+    /// As [`write_name`](Self::write_name), for what [`lookup`](Self::lookup) found for `arcs`: who shows a value
+    /// too looks up once.
+    pub fn write_found(&self, found: Option<Match>, arcs: &[u32], out: &mut String) {
+        let Some(found) = found else {
             write_arcs(arcs, out);
             return;
         };
-        let node = context.map_or(found.node, |context| self.preferred(found.node, context));
-        let node = self.node(node);
+        let node = self.node(found.node);
         out.push_str(node.module().name());
         out.push_str("::");
         out.push_str(node.name());
-        self.write_instance(node.id(), &arcs[found.matched..], out);
+        self.write_instance(found.node, arcs.get(found.matched..).unwrap_or_default(), out);
     }
 }
 

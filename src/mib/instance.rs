@@ -80,18 +80,28 @@ impl Mib {
         if instance.is_empty() {
             return;
         }
-        if !self.fits_index(node, instance) {
+        let start = out.len();
+        if !self.write_parts(node, instance, out) {
+            out.truncate(start);
             out.push('.');
             write_arcs(instance, out);
-            return;
         }
+    }
+
+    /// `false`, with rubbish appended, where the parts of the INDEX do not take up `instance` whole.
+    fn write_parts(&self, node: NodeId, instance: &[u32], out: &mut String) -> bool {
         let mut rest = instance;
         let mut address_type = None;
-        for part in self.index_layout(node).flatten() {
-            let Some((head, len)) = part.kind.extent(rest) else {
-                return;
+        for part in self.index_layout(node) {
+            let Some((part, (head, len))) = part.and_then(|part| Some((part, part.kind.extent(rest)?)))
+            else {
+                return false;
             };
             let (arcs, after) = rest.split_at(head + len);
+            // An IMPLIED part with nothing in it.
+            if arcs.is_empty() {
+                continue;
+            }
             out.push('.');
             write_part(part, arcs, head, address_type, out);
             if part.is(ADDRESS_TYPE) {
@@ -99,6 +109,7 @@ impl Mib {
             }
             rest = after;
         }
+        rest.is_empty()
     }
 
     /// The parts of the INDEX; `None` for one that nobody defines rightly.
@@ -109,22 +120,6 @@ impl Mib {
             let syntax = if object == ANONYMOUS { None } else { self.node(NodeId(object)).syntax() };
             Some(Part { kind, syntax })
         })
-    }
-
-    /// Whether the parts of the INDEX take up `instance` whole. `false` where there is no INDEX.
-    fn fits_index(&self, node: NodeId, instance: &[u32]) -> bool {
-        let mut rest = Some(instance);
-        for part in self.index_layout(node) {
-            rest = part.and_then(|part| {
-                let arcs = rest?;
-                let (head, len) = part.kind.extent(arcs)?;
-                arcs.get(head + len..)
-            });
-            if rest.is_none() {
-                return false;
-            }
-        }
-        !self.index_references(node).is_empty() && rest.is_some_and(<[u32]>::is_empty)
     }
 
     /// The type that stands in an instance: the last InetAddressType of the INDEX.

@@ -31,6 +31,8 @@ mod trie;
 use std::sync::{Arc, OnceLock};
 
 pub use display::Renderer;
+#[doc(hidden)]
+pub use display::{show_by_hint, show_number_by_hint};
 pub use image::{Access, BaseType, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax};
 pub use index::{IndexDecoder, IndexKind, IndexPart};
 pub use names::{Bound, LookupError, Target};

@@ -9,7 +9,7 @@ mod process;
 mod receiver;
 mod samples;
 
-pub(crate) use batch::give_back_memory;
+pub(crate) use batch::{bound_kept_memory, give_back_memory};
 pub use listeners::{BindError, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use samples::{Sample, Samples};

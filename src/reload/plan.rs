@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
+use crate::config::lookup::LookupTable;
 use crate::config::{self, ContentHash, Input, Settings};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::mib::{self, Mib};
@@ -136,7 +137,7 @@ impl Plan {
         let mut settings = Settings::clone(current.settings());
         let mut pending = Vec::new();
         if let (true, Some(origin)) = (attempt.kind.reads_config(), &self.origin) {
-            let loaded = load(origin, &mut seen.inputs)?;
+            let loaded = load(origin, &current.settings().lookups, &mut seen.inputs)?;
             plan.inputs.clone_from(&loaded.inputs);
             diagnostics = loaded.diagnostics;
             if attempt.kind == ReloadType::Webhook {
@@ -213,8 +214,8 @@ impl Plan {
     }
 }
 
-fn load(origin: &Path, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
-    match config::load(origin) {
+fn load(origin: &Path, known: &[Arc<LookupTable>], noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
+    match config::load_after(origin, known) {
         Ok(loaded) => {
             noted.clone_from(&loaded.inputs);
             Ok(loaded)

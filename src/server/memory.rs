@@ -2,13 +2,13 @@
 //!
 //! Receivers allocate events that the writer frees. glibc keeps what was freed for the arena that it came
 //! from, so that a flood which filled the queues once leaves their size resident for ever. Measured: a
-//! million traps as fast as they could be sent left 94 MiB; after a trim it is what an idle Nereus has.
+//! million traps as fast as they could be sent left 94 MiB, with this 22 (docs/performance-load.md).
 
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::pipeline::give_back_memory;
+use crate::pipeline::{bound_kept_memory, give_back_memory};
 
 /// How often it is looked.
 const PACE: Duration = Duration::from_secs(2);
@@ -21,6 +21,7 @@ pub(super) const BUSY: usize = 1 << 20;
 /// Looks every two seconds whether memory grew while nothing waits in the queues, and gives it back then.
 /// Ends with `runtime`. `busy` says whether a burst is still going on.
 pub(super) fn watch(runtime: &Runtime, busy: impl Fn() -> bool + Send + 'static) {
+    bound_kept_memory();
     runtime.spawn(async move {
         let mut kept = anonymous().unwrap_or(0);
         loop {

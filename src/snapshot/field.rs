@@ -399,10 +399,11 @@ fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {
             out.push_str(", ");
         }
         varbind.name.decode_into(&mut arcs);
-        mib.write_name(arcs.arcs(), out);
+        let found = mib.lookup(arcs.arcs());
+        mib.write_found(found, arcs.arcs(), out);
         out.push_str(" = ");
         let all = subject.notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
-        mib.write_varbind(arcs.arcs(), &varbind.value, all, out);
+        mib.write_varbind(found, arcs.arcs(), &varbind.value, all, out);
     }
 }
 

@@ -58,7 +58,7 @@ fn varbinds_json(mib: &Mib, event: &EventRecord) -> Vec<Json> {
             shown.insert("oid".into(), Json::String(OidRef(arcs).to_string()));
             let named = found.as_ref().map(|found| {
                 let mut name = String::new();
-                mib.write_name(&arcs[..found.matched], &mut name);
+                mib.write_found(Some(*found), &arcs[..found.matched], &mut name);
                 let mut index = String::new();
                 mib.write_instance(found.node, &arcs[found.matched..], &mut index);
                 (name, index.split_off(index.len().min(1)))
@@ -70,7 +70,7 @@ fn varbinds_json(mib: &Mib, event: &EventRecord) -> Vec<Json> {
             shown.insert("value".into(), raw(&varbind.value));
             let mut text = String::new();
             let all = notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
-            mib.write_varbind(arcs, &varbind.value, all, &mut text);
+            mib.write_varbind(found, arcs, &varbind.value, all, &mut text);
             shown.insert("text".into(), text.into());
             Json::Object(shown)
         })

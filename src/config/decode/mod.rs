@@ -168,12 +168,20 @@ impl<'a> Context<'a> {
             self.wrong_type(node, &expected);
             return None;
         };
+        // Keys that stand twice are told with the tree; the first one counts. Only a section with a wrong key
+        // can have more keys than the table.
+        let many = entries.len() > section.keys.len();
         let mut seen = HashSet::new();
         // A key that is misspelt is not missing besides.
         let mut meant = Vec::new();
-        for entry in entries {
+        for (at, entry) in entries.iter().enumerate() {
+            let again = if many {
+                !seen.insert(&*entry.key)
+            } else {
+                entries[..at].iter().any(|earlier| earlier.key == entry.key)
+            };
             match section.key(&entry.key) {
-                _ if !seen.insert(&*entry.key) => {}
+                _ if again => {}
                 Some(key) if section.listed(key.name, self.not_yet) => {
                     let message = format!("`{}` is not in this version", section.path_of(key.name));
                     self.error("config-not-yet", &entry.key_span, message, Some("remove it".into()));
@@ -183,7 +191,7 @@ impl<'a> Context<'a> {
             }
         }
         for key in section.keys.iter().filter(|key| key.required && !section.listed(key.name, self.not_yet)) {
-            if !seen.contains(key.name) && !meant.contains(&key.name) {
+            if !entries.iter().any(|entry| entry.key == key.name) && !meant.contains(&key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
                 let toml = self.sources.file(&node.span).ends_with(".toml");
                 let example =

@@ -199,12 +199,12 @@ impl Context<'_> {
     pub(super) fn choice(&mut self, node: &Node, kind: &Kind, path: &str) -> Option<&'static str> {
         let Kind::Choice(words) = *kind else { return None };
         let later = |word: &str| NOT_YET_VALUES.contains(&(path, word));
-        let known: Vec<&'static str> = words.iter().copied().filter(|word| !later(word)).collect();
+        let known = || words.iter().copied().filter(|word| !later(word)).collect::<Vec<&'static str>>();
         let text = match &node.data {
             Data::Text(text) => &**text,
             Data::Bool(_) | Data::Integer(..) | Data::Float(..) => "",
             _ => {
-                self.wrong_type(node, &format!("one of {}", known.join(", ")));
+                self.wrong_type(node, &format!("one of {}", known().join(", ")));
                 return None;
             }
         };
@@ -215,12 +215,13 @@ impl Context<'_> {
                     "config-not-yet",
                     &node.span,
                     message,
-                    Some(format!("this version knows {}", known.join(", "))),
+                    Some(format!("this version knows {}", known().join(", "))),
                 );
                 return None;
             }
             return Some(word);
         }
+        let known = known();
         let help = match suggest(text, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? known are {}", known.join(", ")),
             None => format!("known are {}", known.join(", ")),

@@ -116,23 +116,37 @@ pub(super) fn read(language: Language, text: &str) -> Result<(Node, Vec<Problem>
         Language::Yaml => yaml::read(text).map_err(|problem| vec![problem])?,
         Language::Toml => toml::read(text)?,
     };
-    let ends: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
+    let ends = std::cell::OnceCell::new();
+    let line_of = |start: usize| {
+        let ends: &Vec<usize> = ends.get_or_init(|| {
+            text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect()
+        });
+        1 + ends.partition_point(|&end| end < start)
+    };
     let mut twice = Vec::new();
-    duplicates(&root, &ends, &mut twice);
+    duplicates(&root, &line_of, &mut twice);
     Ok((root, twice))
 }
 
-/// `ends` are the line ends of the text. Recursion is bounded by [`MAX_DEPTH`].
-fn duplicates(node: &Node, ends: &[usize], problems: &mut Vec<Problem>) {
+/// So many keys are compared one by one; more are hashed.
+const FEW: usize = 16;
+
+/// Recursion is bounded by [`MAX_DEPTH`].
+fn duplicates(node: &Node, line_of: &dyn Fn(usize) -> usize, problems: &mut Vec<Problem>) {
     match &node.data {
-        Data::List(items) => items.iter().for_each(|item| duplicates(item, ends, problems)),
+        Data::List(items) => items.iter().for_each(|item| duplicates(item, line_of, problems)),
         Data::Map(entries) => {
             let mut first = std::collections::HashMap::new();
-            for entry in entries {
-                duplicates(&entry.value, ends, problems);
-                let start = *first.entry(&*entry.key).or_insert(entry.key_span.start);
+            for (at, entry) in entries.iter().enumerate() {
+                duplicates(&entry.value, line_of, problems);
+                let start = if entries.len() <= FEW {
+                    let earlier = entries[..at].iter().find(|earlier| earlier.key == entry.key);
+                    earlier.map_or(entry.key_span.start, |earlier| earlier.key_span.start)
+                } else {
+                    *first.entry(&*entry.key).or_insert(entry.key_span.start)
+                };
                 if start != entry.key_span.start {
-                    let line = 1 + ends.partition_point(|&end| end < start);
+                    let line = line_of(start);
                     problems.push(
                         Problem::new("config-duplicate-key", entry.key_span.clone(), "this key stands twice")
                             .help(format!("it stands on line {line} already; keep one of them")),
