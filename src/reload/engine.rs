@@ -22,6 +22,8 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::event::{Generation, Timestamp};
 use crate::snapshot::{Candidate, PrepareError, Prepared, Publisher, Snapshot};
 
+/// The type of event that a rollback makes, beside those of reloads.
+pub(super) const ROLLBACK: &str = "rollback";
 /// The longest pause before a transient failure is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How soon a build is left behind when the program ends.
@@ -94,7 +96,7 @@ impl Engine {
         while let Some(request) = self.shared.mailbox.next() {
             let kind = match request.wanted {
                 Wanted::Reload(kind) => kind.as_str(),
-                Wanted::Rollback(_) => "rollback",
+                Wanted::Rollback(_) => ROLLBACK,
             };
             // What was refused already, or was there when somebody rolled back.
             if request.automatic && self.passed_over.as_ref().is_some_and(Seen::is_on_disk) {
@@ -246,7 +248,7 @@ impl Engine {
             return Attempted { outcome: ReloadOutcome::Unchanged, ..attempted };
         }
         let change =
-            Change { candidate, plan: None, source: request.source.clone(), kind: "rollback", force: true };
+            Change { candidate, plan: None, source: request.source.clone(), kind: ROLLBACK, force: true };
         let attempted = self.put_in_force(change, attempted);
         if attempted.outcome == ReloadOutcome::Published {
             // What is on the disk now was just undone: file events bring it back only once it differs.
