@@ -14,7 +14,7 @@ use crate::config::settings::AdminSettings;
 use crate::config::{self, Problems, Settings};
 use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
 use crate::reload::FirstPlan;
-use crate::server::{Server, StartError};
+use crate::server::{Server, Signals, StartError};
 
 /// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
 /// [`crate::server`].
@@ -33,9 +33,10 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<ExitCode, Failure> {
     // A core dump would hold communities and tokens.
     let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
+    let signals = Signals::take().map_err(|error| Failure::Unable(error.to_string()))?;
     match Server::start(origin, settings) {
         Ok(server) => {
-            server.run_until_signal().map_err(|error| Failure::Unable(error.to_string()))?;
+            server.run_until_signal(signals);
             Ok(ExitCode::SUCCESS)
         }
         Err(StartError::Settings(problems)) => {

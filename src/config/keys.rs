@@ -511,8 +511,12 @@ static STORAGE: Section = Section {
 static ADMIN: Section = Section {
     path: "admin",
     keys: &[
-        key("address", Kind::Address, "Address and port; any but a loopback one needs `token`.")
-            .default("\"127.0.0.1:9090\""),
+        key(
+            "address",
+            Kind::Address,
+            "Address and port; any but a loopback one needs `token`. Changed only by a restart.",
+        )
+        .default("\"127.0.0.1:9090\""),
         key("hosts", Kind::List(&Kind::Text), "Host names of requests, besides localhost.")
             .default("[]")
             .example(r#"["nereus.example.com"]"#),

@@ -22,6 +22,8 @@ use crate::diagnostic::{Diagnostic, Level};
 use crate::event::{Generation, Timestamp};
 use crate::snapshot::{Candidate, PrepareError, Prepared, Publisher, Snapshot};
 
+/// The type of event that a rollback makes, beside those of reloads.
+pub(super) const ROLLBACK: &str = "rollback";
 /// The longest pause before a transient failure is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How soon a build is left behind when the program ends.
@@ -94,7 +96,7 @@ impl Engine {
         while let Some(request) = self.shared.mailbox.next() {
             let kind = match request.wanted {
                 Wanted::Reload(kind) => kind.as_str(),
-                Wanted::Rollback(_) => "rollback",
+                Wanted::Rollback(_) => ROLLBACK,
             };
             // What was refused already, or was there when somebody rolled back.
             if request.automatic && self.passed_over.as_ref().is_some_and(Seen::is_on_disk) {
@@ -183,7 +185,8 @@ impl Engine {
         let mut attempted = Attempted::new();
         let mut built = match self.build(kind) {
             Ok(built) => built,
-            Err((failure, seen)) => {
+            Err(failed) => {
+                let (failure, seen) = *failed;
                 // One that was left behind has told nothing of what it read: it may be tried again.
                 self.passed_over.clone_from(&seen);
                 self.seen = seen.unwrap_or_else(|| std::mem::take(&mut self.seen));
@@ -245,7 +248,7 @@ impl Engine {
             return Attempted { outcome: ReloadOutcome::Unchanged, ..attempted };
         }
         let change =
-            Change { candidate, plan: None, source: request.source.clone(), kind: "rollback", force: true };
+            Change { candidate, plan: None, source: request.source.clone(), kind: ROLLBACK, force: true };
         let attempted = self.put_in_force(change, attempted);
         if attempted.outcome == ReloadOutcome::Published {
             // What is on the disk now was just undone: file events bring it back only once it differs.
@@ -257,12 +260,12 @@ impl Engine {
 
     /// Reads and builds on a thread of its own, so that an attempt past `reload_timeout` can be left behind. A
     /// failure comes with what it was found in, as far as that was told.
-    fn build(&mut self, kind: ReloadType) -> Result<Built, (Failure, Option<Seen>)> {
-        let lasting = |error: String| (Failure::lasting(error), None);
+    fn build(&mut self, kind: ReloadType) -> Result<Built, Box<(Failure, Option<Seen>)>> {
+        let lasting = |error: String| Box::new((Failure::lasting(error), None));
         let current = Arc::clone(self.publisher.current());
         let timeout = current.settings().reload.reload_timeout;
         if let Some(old) = self.cancelled.take()
-            && !finished_within(&old, timeout)
+            && !self.finished_within(&old, timeout)
         {
             self.cancelled = Some(old);
             return Err(lasting(
@@ -291,7 +294,7 @@ impl Engine {
                     self.seen = seen;
                     return Ok(built);
                 }
-                Ok((Err(failure), seen)) => return Err((failure, Some(seen))),
+                Ok((Err(failure), seen)) => return Err(Box::new((failure, Some(seen)))),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.shared.mailbox.is_closed() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     cancel.store(true, Ordering::Relaxed);
@@ -307,6 +310,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn finished_within(&self, thread: &JoinHandle<()>, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while !thread.is_finished() {
+            if Instant::now() > until || self.shared.mailbox.is_closed() {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
     }
 
     /// Rehearses, prepares, publishes, commits.
@@ -343,8 +357,15 @@ impl Engine {
         attempted.phases.prepare = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let traps_of_old = self.shared.metrics.traps_processed.get() - self.traps_at_publish;
-        for (_, component) in &mut prepared {
-            component.about_to_publish();
+        for (name, component) in &mut prepared {
+            if caught(|| component.about_to_publish()).is_none() {
+                // Others have been told already that it comes: it does.
+                tracing::error!(
+                    component = "reload",
+                    name = &**name,
+                    "A component has panicked before a publication"
+                );
+            }
         }
         let snapshot = self.publisher.publish_staged(staged);
         attempted.phases.publish = started.elapsed().as_secs_f64();
@@ -451,17 +472,6 @@ impl Drop for Engine {
 /// `None` after a panic, which the panic hook has told.
 fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(act)).ok()
-}
-
-fn finished_within(thread: &JoinHandle<()>, patience: Duration) -> bool {
-    let until = Instant::now() + patience;
-    while !thread.is_finished() {
-        if Instant::now() > until {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    true
 }
 
 /// Seconds since the epoch, for a gauge.

@@ -186,6 +186,8 @@ impl ReloadManager {
             sweep: wiring.sweep,
             begun,
         });
+        // What runs was valid when it started.
+        shared.metrics.config_last_reload_successful.set(1);
         shared.note_mib_problems(Some(plan.mib_report()), mib_problems);
         let info = GenerationInfo::new(publisher.current(), "start", plan.describe());
         shared.published(Generation(0), 0, info, &[Generation(1)]);
@@ -476,7 +478,10 @@ impl Shared {
         let result = if event.success { "success" } else { "failure" };
         metrics.reload_events.with_label_values(&[kind, result]).inc();
         metrics.reload_duration.with_label_values(&[kind]).set(event.duration_seconds);
-        metrics.config_last_reload_successful.set(i64::from(event.success));
+        // A rollback that cannot be made says nothing about the configuration.
+        if event.success || kind != engine::ROLLBACK {
+            metrics.config_last_reload_successful.set(i64::from(event.success));
+        }
         if event.success {
             metrics.config_last_reload_success_timestamp.set(unix_seconds(SystemTime::now()));
         }

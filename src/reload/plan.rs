@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
-use crate::config::lookup::LookupTable;
 use crate::config::{self, ContentHash, Input, Settings};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::mib::{self, Mib};
@@ -137,7 +136,7 @@ impl Plan {
         let mut settings = Settings::clone(current.settings());
         let mut pending = Vec::new();
         if let (true, Some(origin)) = (attempt.kind.reads_config(), &self.origin) {
-            let loaded = load(origin, &current.settings().lookups, &mut seen.inputs)?;
+            let loaded = load(origin, current.settings(), &mut seen.inputs)?;
             plan.inputs.clone_from(&loaded.inputs);
             diagnostics = loaded.diagnostics;
             if attempt.kind == ReloadType::Webhook {
@@ -214,8 +213,8 @@ impl Plan {
     }
 }
 
-fn load(origin: &Path, known: &[Arc<LookupTable>], noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
-    match config::load_after(origin, known) {
+fn load(origin: &Path, current: &Settings, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
+    match config::load_after(origin, &current.lookups) {
         Ok(loaded) => {
             noted.clone_from(&loaded.inputs);
             Ok(loaded)

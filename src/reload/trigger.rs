@@ -154,7 +154,10 @@ impl Mailbox {
             pending.replies.extend(request.replies);
             return true;
         }
-        if inner.waiting.len() >= MAX_WAITING {
+        // Of reloads at most two stand between rollbacks, so that they are bounded too; a file change that was
+        // refused here would never be reported again.
+        let rollbacks = inner.waiting.iter().filter(|waiting| matches!(waiting.wanted, Wanted::Rollback(_)));
+        if matches!(request.wanted, Wanted::Rollback(_)) && rollbacks.count() >= MAX_WAITING {
             return false;
         }
         inner.waiting.push_back(request);
@@ -257,5 +260,7 @@ mod tests {
         let mailbox = Mailbox::default();
         let posted = (0..100).filter(|_| mailbox.post(request(Wanted::Rollback(None), false))).count();
         assert_eq!(posted, MAX_WAITING);
+        assert!(mailbox.post(request(Wanted::Reload(ReloadType::Config), true)), "a file change is not lost");
+        assert!(!mailbox.post(request(Wanted::Rollback(None), false)));
     }
 }

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
@@ -65,7 +66,112 @@ fn environment(error: impl std::fmt::Display) -> StartError {
     StartError::Environment(error.to_string())
 }
 
+/// The signals of [`Server::run_until_signal`], held from before the start: whoever sees that Nereus is ready may
+/// send one, which would end it if nobody had asked for it yet.
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Takes SIGTERM, SIGINT and SIGHUP for the whole process, for good.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn take() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
+}
+
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
+///
+/// Inside another program, with a component of that program's own that follows each reload:
+/// ```
+/// use std::sync::Arc;
+/// use nereus::config;
+/// use nereus::reload::ReloadType;
+/// use nereus::server::Server;
+/// use nereus::snapshot::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot};
+///
+/// #[derive(Default)]
+/// struct MyComponent {
+///     setting: Arc<parking_lot::Mutex<i64>>,
+///     counter: Arc<ReloadCounter>,
+/// }
+///
+/// struct Ready { to: i64, version: u64, setting: Arc<parking_lot::Mutex<i64>>, counter: Arc<ReloadCounter> }
+///
+/// impl ComponentReloader for MyComponent {
+///     // May fail, and then nothing of the reload is applied.
+///     fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Result<Option<Box<dyn Prepared>>, PrepareError> {
+///         let (old, new_one) = (old.settings().components.get("my"), new.settings().components.get("my"));
+///         if old == new_one {
+///             return Ok(None);
+///         }
+///         let to = new_one
+///             .and_then(|own| own.0.get("setting")?.as_i64())
+///             .ok_or_else(|| PrepareError::lasting("components.my.setting must be a number"))?;
+///         let (setting, counter) = (Arc::clone(&self.setting), Arc::clone(&self.counter));
+///         Ok(Some(Box::new(Ready { to, version: new.generation().0, setting, counter })))
+///     }
+///     fn reload_stats(&self) -> ReloadStats {
+///         self.counter.stats()
+///     }
+/// }
+///
+/// impl Prepared for Ready {
+///     // The new generation is in force: cannot fail.
+///     fn commit(self: Box<Self>) {
+///         *self.setting.lock() = self.to;
+///         self.counter.record(self.version);
+///     }
+/// }
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("nereus.yaml");
+/// let text = |setting: &str| format!("
+/// listener: [{{address: '127.0.0.1:0', receivers: 1}}]
+/// admin: {{address: '127.0.0.1:0'}}
+/// storage: {{path: '{}'}}
+/// logging: {{level: error}}
+/// reload: {{enabled: false}}
+/// components: {{my: {{setting: {setting}}}}}
+/// ", folder.path().join("data").display());
+/// std::fs::write(&file, text("1"))?;
+/// let loaded = config::load(&file)?;
+/// let server = Server::start(Some((file.clone(), loaded.inputs)), loaded.settings)?;
+///
+/// let mine = MyComponent::default();
+/// let setting = Arc::clone(&mine.setting);
+/// let reloads = server.reload_manager();
+/// reloads.register_component("my_component", Arc::new(mine));
+///
+/// std::fs::write(&file, text("2"))?;
+/// let event = reloads.trigger_reload(ReloadType::Config, "manual")?;
+/// assert_eq!(event.components, ["my_component"]);
+/// assert_eq!(*setting.lock(), 2);
+///
+/// // What the component does not want is refused as a whole.
+/// std::fs::write(&file, text("much"))?;
+/// let refused = reloads.trigger_reload(ReloadType::Config, "manual").unwrap_err();
+/// assert!(refused.to_string().starts_with("Failed to reload component my_component: "));
+///
+/// let stats = reloads.stats();
+/// assert_eq!((stats.total_reloads, stats.successful_reloads, stats.success_rate), (2, 1, 50.0));
+/// for event in reloads.recent_events(10) {
+///     println!("{}: {} ({})", event.r#type, event.source, event.success);
+/// }
+/// server.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     reloads: ReloadManager,
     listeners: Arc<Listeners>,
@@ -241,28 +347,19 @@ impl Server {
     }
 
     /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything.
-    ///
-    /// # Errors
-    /// When the system refuses the signal handlers.
-    pub fn run_until_signal(self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Some(running) = &self.running {
-            running.runtime.block_on(async {
-                let mut terminate = signal(SignalKind::terminate())?;
-                let mut interrupt = signal(SignalKind::interrupt())?;
-                let mut hangup = signal(SignalKind::hangup())?;
-                loop {
-                    tokio::select! {
-                        _ = terminate.recv() => return Ok::<_, std::io::Error>(()),
-                        _ = interrupt.recv() => return Ok(()),
-                        // Its outcome is in the log, the metrics and the events.
-                        _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
-                    }
+    pub fn run_until_signal(self, signals: Signals) {
+        let Signals { runtime, mut terminate, mut interrupt, mut hangup } = signals;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    // Its outcome is in the log, the metrics and the events.
+                    _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
                 }
-            })?;
-        }
+            }
+        });
         self.stop();
-        Ok(())
     }
 
     /// Ends in order: what the sockets hold is received, what was received is decided and committed, posts
