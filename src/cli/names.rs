@@ -16,7 +16,7 @@ pub(super) struct NameArgs {
     #[arg(long, value_name = "DIR")]
     mibs: Vec<PathBuf>,
     /// Take the folders that this configuration file names
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "mibs")]
     config: Option<PathBuf>,
 }
 

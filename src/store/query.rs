@@ -183,10 +183,11 @@ impl Reader {
         let until = Instant::now() + query.patience;
         let filter = EventFilter::new(query);
         let mut page = EventPage::default();
-        let mut before = query.before.map_or(u64::MAX, |id| id.0);
+        let asked = query.before.map_or(u64::MAX, |id| id.0);
+        let mut before = asked;
         let files = self.shared.journals();
         let live = files.last().map(|file| file.number);
-        for file in files.iter().rev() {
+        for (at, file) in files.iter().enumerate().rev() {
             if page.events.len() >= query.limit {
                 break;
             }
@@ -215,6 +216,10 @@ impl Reader {
                 // Retention took it away.
                 Err(_) if !file.path.exists() => {}
                 Err(error) => return Err(StoreError::database(&file.path, &error)),
+            }
+            // A damaged file may say of itself that it begins too early: that hides nothing of the one before.
+            if let Some(older) = at.checked_sub(1).map(|at| files[at].last()) {
+                before = before.max(older.saturating_add(1)).min(asked);
             }
             if Instant::now() >= until {
                 break;

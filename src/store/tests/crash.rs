@@ -174,6 +174,33 @@ fn a_file_with_changes_alone_is_applied_too() {
     crash(&[Step::Raise(0), Step::Save, Step::Rotate, Step::Acknowledge(0), Step::Rotate]).unwrap();
 }
 
+#[test]
+fn a_damaged_file_that_claims_to_begin_early_hides_nothing() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let mut store = open(&settings).store;
+    for first in [1, 201] {
+        let commands: Vec<_> = (first..first + 200).map(|number| decided(number, None, Vec::new())).collect();
+        commit(&mut store, &commands);
+        store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+    }
+    // Opened whole, so that it is not put aside; damaged while the store runs.
+    let path = named(&settings.path, "events-00000002").remove(0);
+    let mut content = fs::read(&path).unwrap();
+    content[100..].fill(0xbd);
+    fs::write(&path, &content).unwrap();
+    store.shared.journals()[1].first.store(id_of(150).0, Ordering::Relaxed);
+    let page = store.reader().events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+    assert!(page.damaged > 0, "the damage is told");
+    assert_eq!(page.events.len(), 200, "the other file is whole");
+    let older = EventQuery { limit: usize::MAX, before: Some(id_of(101)), ..EventQuery::default() };
+    assert_eq!(
+        store.reader().events(&older).unwrap().events.len(),
+        100,
+        "and a page ends where it was asked to"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
