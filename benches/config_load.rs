@@ -58,19 +58,19 @@ fn load(c: &mut Criterion) {
     let current = publisher.current();
     group.bench_function("parse", |b| b.iter(|| black_box(read(&after))));
     group.bench_function("one rule of 1,000 changed", |b| {
-        b.iter(|| build(read(&after).settings, mib.clone(), Some(&current)).expect("valid"));
+        b.iter(|| build(read(&after).settings, mib.clone(), Some(current)).expect("valid"));
     });
     group.bench_function("nothing changed", |b| {
         b.iter(|| {
-            let candidate = build(read(&before).settings, mib.clone(), Some(&current)).expect("valid");
-            assert!(candidate.is(&current));
+            let candidate = build(read(&before).settings, mib.clone(), Some(current)).expect("valid");
+            assert!(candidate.is(current));
         });
     });
     let settings = read(&after).settings;
     group.bench_function("build alone", |b| {
         b.iter_batched(
             || settings.clone(),
-            |settings| build(settings, mib.clone(), Some(&current)).expect("valid"),
+            |settings| build(settings, mib.clone(), Some(current)).expect("valid"),
             BatchSize::LargeInput,
         );
     });
