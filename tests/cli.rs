@@ -460,9 +460,15 @@ fn a_configuration_names_address_token_and_folders() {
     assert!(served.join().unwrap().contains("authorization: Bearer from-the-configuration\r\n"));
     let (out, _) = check(&run(&["mib", "lookup", "-c", &path("nereus.yaml"), "acme"]), 0);
     assert!(out.contains("1.3.6.1.4.1.55555"), "{out}");
-    std::fs::write(path("nereus.yaml"), "admn: {}\n").unwrap();
+    // A file that was broken since the start still names where its Nereus is asked.
+    let (address, served) = admin("200 OK", r#"{"alerts":[]}"#);
+    std::fs::write(path("nereus.yaml"), format!("admin: {{address: \"{address}\"}}\nrulez: []\n")).unwrap();
+    let (_, err) = check(&run(&["alerts", "-c", &path("nereus.yaml")]), 0);
+    assert!(err.contains("has errors") && err.contains("no alerts"), "{err}");
+    served.join().unwrap();
+    std::fs::write(path("nereus.yaml"), "admin: {address: [\n").unwrap();
     let (_, err) = check(&run(&["alerts", "-c", &path("nereus.yaml")]), 3);
-    assert!(err.contains("admn"), "{err}");
+    assert!(err.contains("nereus.yaml:"), "{err}");
 }
 
 #[test]

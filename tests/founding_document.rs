@@ -190,7 +190,9 @@ fn usage() {
     assert!(line["source"].as_str().unwrap().ends_with("nereus.yaml"), "{line}");
     // "Add, remove, or modify MIB files in watched directories"
     std::fs::write(reader.folder.path().join("mibs/TWO-MIB"), mib("TWO-MIB", 2, &["twoDown"])).unwrap();
-    assert_eq!(reader.nereus.wait_for_log("Reload completed successfully")["type"], "mib");
+    // The configuration is looked at once more after its reload: where that coincides, both come as one.
+    let line = reader.nereus.wait_for_log("Reload completed successfully");
+    assert!(line["type"] == "mib" || line["type"] == "all", "{line}");
     // "Multiple rapid changes are batched together"
     for unmatched in ["store", "drop", "builtin", "drop", "store"] {
         reader.edit(&format!("{}{}", quick(true), settings(unmatched)));

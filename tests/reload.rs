@@ -304,14 +304,16 @@ fn one_runs_one_is_pending_and_everybody_hears_the_outcome() {
     assert!(bed.manager.request_reload(ReloadType::Config, "first"));
     begun.recv_timeout(PATIENCE).unwrap();
     bed.configure(&(QUIET.to_owned() + &rules(&["three"])));
-    let askers: Vec<_> = (0..50)
+    // Posted while the first one runs: together they are the one that is pending.
+    for _ in 0..50 {
+        assert!(bed.manager.request_reload(ReloadType::Config, "poster"));
+    }
+    let askers: Vec<_> = (0..8)
         .map(|_| {
             let manager = bed.manager.clone();
             thread::spawn(move || manager.trigger_reload(ReloadType::Config, "asker").unwrap())
         })
         .collect();
-    // They are posted while the first one still runs: none of them can be served before it.
-    thread::sleep(Duration::from_millis(100));
     assert_eq!(bed.events(), 0);
     drop(go_on);
     let outcomes: Vec<_> = askers.into_iter().map(|asker| asker.join().unwrap()).collect();
@@ -319,7 +321,8 @@ fn one_runs_one_is_pending_and_everybody_hears_the_outcome() {
         outcomes.iter().all(|event| event.generation.0 == 3),
         "all see the file that was there when they asked"
     );
-    assert!(bed.events() <= 3, "{} reloads for 51 requests", bed.events());
+    // Those who asked too late for the pending one have one of their own.
+    assert!(bed.events() <= 2 + 8, "{} reloads for 59 requests", bed.events());
     assert_eq!(bed.rules(), ["three"]);
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::{Failure, note};
 use super::output::Out;
 use crate::config::settings::AdminSettings;
 use crate::config::{self, Problems, Settings};
@@ -119,7 +119,10 @@ pub(super) fn settings(path: &Path) -> Result<Settings, Failure> {
 pub(super) fn admin(path: &Path) -> Result<Arc<AdminSettings>, Failure> {
     match config::load(path) {
         Ok(loaded) => Ok(loaded.settings.admin),
-        Err(Problems { admin: Some(admin), .. }) => Ok(admin),
+        Err(Problems { admin: Some(admin), .. }) => {
+            note(&format!("{} has errors; `nereus check` shows them", path.display()));
+            Ok(admin)
+        }
         Err(problems) => {
             tell(&problems.diagnostics);
             Err(Failure::Undone)
