@@ -76,7 +76,7 @@ fn instances_are_written_part_by_part() {
 #[test]
 fn instances_are_read_in_every_form() {
     let oid = |text: &str| MIB.resolve(text).map(|target| target.oid.arcs()[11..].to_vec());
-    let east = vec![2, 4, 101, 97, 115, 116, 120];
+    let east = [2, 4, 101, 97, 115, 116, 120];
     for text in [
         r#"kindValue.green."east".'x'"#,
         // Whichever quotes: the INDEX says whether the length stands before the text.
