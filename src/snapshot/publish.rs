@@ -42,7 +42,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError, TrySendError};
 use std::thread;
 use std::time::Duration;
 
@@ -57,6 +57,9 @@ const REAP_EVERY: Duration = Duration::from_millis(20);
 /// How often it looks for something retired while it has nothing: as often as an idle receiver ticks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How many retired Snapshots find a place without an allocation between two looks of the reaper.
+const PLACES: usize = 64;
+
 /// Publishes Snapshots. The only one of its kind in a program.
 #[derive(Debug)]
 pub struct Publisher {
@@ -64,7 +67,25 @@ pub struct Publisher {
     /// The kept generations, oldest first; the last one is the current one.
     ring: VecDeque<Arc<Snapshot>>,
     keep: usize,
-    retired: Sender<Arc<Snapshot>>,
+    retired: Retired,
+}
+
+/// The way to the reaper. Its places are made beforehand, so that a publication allocates nothing: the reaper
+/// frees at the same time, and the allocator's lock would be waited for.
+#[derive(Debug)]
+struct Retired {
+    places: SyncSender<Arc<Snapshot>>,
+    /// For a storm of publications between two looks of the reaper.
+    overflow: Sender<Arc<Snapshot>>,
+}
+
+impl Retired {
+    fn send(&self, old: Arc<Snapshot>) {
+        if let Err(TrySendError::Full(old) | TrySendError::Disconnected(old)) = self.places.try_send(old) {
+            // The reaper lives as long as these senders; were it gone, dropping here would still be right.
+            let _ = self.overflow.send(old);
+        }
+    }
 }
 
 impl Publisher {
@@ -75,13 +96,18 @@ impl Publisher {
     /// When the system refuses the thread.
     pub fn new(first: Candidate, keep: usize) -> io::Result<Self> {
         let first = Arc::new(first.into_snapshot(Generation(1)));
-        let (retired, inbox) = mpsc::channel();
-        thread::Builder::new().name("reaper".into()).spawn(move || reap(&inbox))?;
+        let (places, inbox) = mpsc::sync_channel(PLACES);
+        let (overflow, more) = mpsc::channel();
+        let keep = keep.max(1);
+        // One more than are kept, for the moment between the push and the trim.
+        let mut ring = VecDeque::with_capacity(keep.saturating_add(1).min(PLACES));
+        ring.push_back(Arc::clone(&first));
+        thread::Builder::new().name("reaper".into()).spawn(move || reap(&inbox, &more))?;
         Ok(Self {
-            current: Arc::new(ArcSwap::from(Arc::clone(&first))),
-            ring: VecDeque::from([first]),
-            keep: keep.max(1),
-            retired,
+            current: Arc::new(ArcSwap::from(first)),
+            ring,
+            keep,
+            retired: Retired { places, overflow },
         })
     }
 
@@ -122,8 +148,7 @@ impl Publisher {
     fn trim(&mut self) {
         while self.ring.len() > self.keep {
             let Some(old) = self.ring.pop_front() else { break };
-            // The reaper lives as long as this sender; were it gone, dropping here would still be right.
-            let _ = self.retired.send(old);
+            self.retired.send(old);
         }
     }
 
@@ -149,7 +174,7 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         for old in self.ring.drain(..) {
-            let _ = self.retired.send(old);
+            self.retired.send(old);
         }
     }
 }
@@ -168,7 +193,7 @@ impl Staged {
 
 /// Frees what was retired once nobody else holds it. It looks now and then and never waits in the inbox:
 /// else each publication would wake it, which takes the publisher longer than the publication.
-fn reap(inbox: &mpsc::Receiver<Arc<Snapshot>>) {
+fn reap(inbox: &Receiver<Arc<Snapshot>>, more: &Receiver<Arc<Snapshot>>) {
     let mut waiting: Vec<Arc<Snapshot>> = Vec::new();
     loop {
         let open = loop {
@@ -178,6 +203,7 @@ fn reap(inbox: &mpsc::Receiver<Arc<Snapshot>>) {
                 Err(TryRecvError::Disconnected) => break false,
             }
         };
+        waiting.extend(more.try_iter());
         // With a count of one nobody else can get at it: clones come from holders, and the swap has gone on.
         waiting.retain(|old| Arc::strong_count(old) > 1);
         if !open {
