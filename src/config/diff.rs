@@ -1,6 +1,6 @@
 //! What differs between two settings, by the names of the file, and what of it needs a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -77,13 +77,10 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     for name in old.components.keys().filter(|name| !new.components.contains_key(*name)) {
         changes.key(Section::Components, &format!("components.{name}"), false);
     }
-    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
-    changes.named(Section::Lookups, &named(&old.lookups), &named(&new.lookups), |table| table.name());
+    changes.named(Section::Lookups, &old.lookups, &new.lookups, |table| table.name());
     changes.section(Section::Unmatched, old.unmatched == new.unmatched);
-    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
-    changes.named(Section::Rules, &named(&old.rules), &named(&new.rules), |rule| &rule.name);
-    let named = |list: &[std::sync::Arc<_>]| list.to_vec();
-    changes.named(Section::Webhooks, &named(&old.webhooks), &named(&new.webhooks), |webhook| &webhook.name);
+    changes.named(Section::Rules, &old.rules, &new.rules, |rule| &rule.name);
+    changes.named(Section::Webhooks, &old.webhooks, &new.webhooks, |webhook| &webhook.name);
     let (was, is) = (&*old.storage, &*new.storage);
     changes.key(Section::Storage, "storage.path", was.path == is.path);
     changes.key(Section::Storage, "storage.retention", was.retention == is.retention);
@@ -122,9 +119,12 @@ impl Changes {
         self.key(section, &section.to_string(), equal);
     }
 
-    fn named<T: PartialEq>(&mut self, section: Section, old: &[T], new: &[T], name: impl Fn(&T) -> &str) {
-        let before: BTreeMap<&str, &T> = old.iter().map(|item| (name(item), item)).collect();
-        let after: BTreeMap<&str, &T> = new.iter().map(|item| (name(item), item)).collect();
+    fn named<T: Eq>(&mut self, section: Section, old: &[T], new: &[T], name: impl Fn(&T) -> &str) {
+        if old == new {
+            return;
+        }
+        let before: HashMap<&str, &T> = old.iter().map(|item| (name(item), item)).collect();
+        let after: HashMap<&str, &T> = new.iter().map(|item| (name(item), item)).collect();
         let start = self.0.len();
         for item in new {
             if before.get(name(item)) != Some(&item) {
@@ -137,7 +137,7 @@ impl Changes {
             }
         }
         // The order of rules decides which one matches first.
-        if self.0.len() == start && old != new {
+        if self.0.len() == start {
             self.add(section, section.to_string(), "");
         }
     }

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
+use super::again::Layout;
 use super::decode::{self, Collected, Context};
 use super::include;
 use super::lookup::LookupTable;
 use super::settings::{AdminSettings, Settings};
 use super::source::{Source, Sources, Span};
-use super::tree::{self, Language, Node, Problem};
+use super::tree::{self, Language, Problem, Tree};
 use crate::diagnostic::{Diagnostic, Level, Place, render, summary};
 
 /// The largest configuration that is read.
@@ -165,8 +167,40 @@ pub struct Input {
     pub secret: bool,
 }
 
+impl Input {
+    /// Whether the path holds on the disk what it held when it was read.
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        hash_of(&self.path) == self.hash
+    }
+}
+
+/// What reading a path again gives for [`Input::hash`]: of a directory, the list of its names.
+pub(crate) fn hash_of(path: &Path) -> Option<ContentHash> {
+    /// A larger file is none that the configuration reads.
+    const LARGEST: u64 = 256 << 20;
+    use std::os::unix::fs::OpenOptionsExt;
+    // A FIFO in the file's place would hold a blocking open for ever.
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if metadata.is_dir() {
+        let names = std::fs::read_dir(path).ok()?.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = names.collect::<io::Result<Vec<_>>>().ok()?;
+        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+        names.sort_unstable();
+        let ended = names.iter().flat_map(|name| name.as_encoded_bytes().iter().chain(&[0])).copied();
+        return Some(ContentHash::of(&ended.collect::<Vec<u8>>()));
+    }
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return None;
+    }
+    let mut octets = Zeroizing::new(Vec::new());
+    file.by_ref().take(LARGEST).read_to_end(&mut octets).ok()?;
+    Some(ContentHash::of(&octets))
+}
+
 /// Settings without an error, and what they were made from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
@@ -228,17 +262,31 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn load_after(path: &Path, known: &[Arc<LookupTable>]) -> Result<Loaded, Problems> {
-    match read_bounded(path, MAX_FILE) {
-        Ok(octets) => {
-            let mut outcome = parse_path(path, &octets, &System, known);
-            if let Some(problem) = permissions(path, System.mode(path)) {
-                match &mut outcome {
-                    Ok(loaded) => loaded.diagnostics.insert(0, problem),
-                    Err(problems) => problems.diagnostics.push(problem),
-                }
-            }
-            outcome
+    load_octets(path, &read_configuration(path)?, known, &mut None)
+}
+
+/// Checks the octets of the file at `path`. Where its parts can be read apart the next time, `layout` says where
+/// they stand.
+pub(super) fn load_octets(
+    path: &Path,
+    octets: &[u8],
+    known: &[Arc<LookupTable>],
+    layout: &mut Option<Layout>,
+) -> Result<Loaded, Problems> {
+    let mut outcome = parse_path(path, octets, &System, known, layout);
+    if let Some(problem) = permissions(path, System.mode(path)) {
+        match &mut outcome {
+            Ok(loaded) => loaded.diagnostics.insert(0, problem),
+            Err(problems) => problems.diagnostics.push(problem),
         }
+    }
+    outcome
+}
+
+/// The octets of a configuration file, which may hold secrets.
+pub(super) fn read_configuration(path: &Path) -> Result<Zeroizing<Vec<u8>>, Problems> {
+    match read_bounded(path, MAX_FILE) {
+        Ok(octets) => Ok(Zeroizing::new(octets)),
         Err(error) => {
             let message = format!("cannot read `{}`: {error}", path.display());
             let diagnostic = Diagnostic::error("config-read", message);
@@ -260,7 +308,7 @@ pub fn load_after(path: &Path, known: &[Arc<LookupTable>]) -> Result<Loaded, Pro
 /// # Errors
 /// [`Problems`] with every problem of the text.
 pub fn parse(name: &str, octets: &[u8], inputs: &dyn Inputs) -> Result<Loaded, Problems> {
-    parse_path(Path::new(name), octets, inputs, &[])
+    parse_path(Path::new(name), octets, inputs, &[], &mut None)
 }
 
 /// As [`parse`]. Tables whose files did not change since they were read as `known` are taken over.
@@ -273,7 +321,7 @@ pub fn parse_after(
     inputs: &dyn Inputs,
     known: &[Arc<LookupTable>],
 ) -> Result<Loaded, Problems> {
-    parse_path(Path::new(name), octets, inputs, known)
+    parse_path(Path::new(name), octets, inputs, known, &mut None)
 }
 
 fn parse_path(
@@ -281,9 +329,10 @@ fn parse_path(
     octets: &[u8],
     inputs: &dyn Inputs,
     known: &[Arc<LookupTable>],
+    layout: &mut Option<Layout>,
 ) -> Result<Loaded, Problems> {
     let own = Input { path: path.to_owned(), hash: Some(ContentHash::of(octets)), secret: false };
-    match decode(path, octets, inputs, known) {
+    match decode(path, octets, inputs, known, layout) {
         Ok((settings, mut collected)) => {
             collected.inputs.insert(0, own);
             let Collected { diagnostics, inputs } = collected;
@@ -302,8 +351,13 @@ fn decode(
     octets: &[u8],
     inputs: &dyn Inputs,
     known: &[Arc<LookupTable>],
+    layout: &mut Option<Layout>,
 ) -> Result<(Settings, Collected), Vec<Diagnostic>> {
-    let Opened { source, mut root, twice } = open(path, octets)?;
+    let Opened { source, tree, language } = open(path, octets)?;
+    if language == Language::Yaml {
+        *layout = Layout::of(&source.text, &tree);
+    }
+    let Tree { mut root, twice, .. } = tree;
     let mut context = Context::new(Sources::new(source), inputs, known);
     for problem in twice {
         context.error(problem.code, &problem.span, problem.message, problem.help);
@@ -316,9 +370,8 @@ fn decode(
 /// A text that has a tree, its secrets masked.
 pub(super) struct Opened {
     pub(super) source: Source,
-    pub(super) root: Node,
-    /// Keys that stand twice.
-    pub(super) twice: Vec<Problem>,
+    pub(super) tree: Tree,
+    language: Language,
 }
 
 /// From octets to a tree; the diagnostics have their places.
@@ -327,7 +380,7 @@ pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>
     let language = language(&name).map_err(|diagnostic| vec![diagnostic])?;
     let text = text(&name, octets).map_err(|diagnostic| vec![diagnostic])?;
     let mut source = Source::new(path, text);
-    let (root, twice) = tree::read(language, &source.text).map_err(|problems| {
+    let tree = tree::read(language, &source.text).map_err(|problems| {
         let told = |problem: Problem| Diagnostic {
             level: Level::Error,
             code: problem.code,
@@ -344,10 +397,10 @@ pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>
         }
         diagnostics
     })?;
-    let secrets = decode::secret_spans(&root, &source);
-    let comments = decode::comments(&root, &source.text);
+    let secrets = decode::secret_spans(&tree.root, &source);
+    let comments = decode::comments(&tree.root, &source.text);
     source.mask(secrets, comments);
-    Ok(Opened { source, root, twice })
+    Ok(Opened { source, tree, language })
 }
 
 fn language(name: &str) -> Result<Language, Diagnostic> {

@@ -163,12 +163,12 @@ impl Reading {
         match file::open(path, &octets) {
             Ok(mut opened) => {
                 let base = cx.sources.add(opened.source);
-                opened.root.shift(base);
-                for problem in opened.twice {
+                opened.tree.root.shift(base);
+                for problem in opened.tree.twice {
                     let span = problem.span.start + base..problem.span.end + base;
                     cx.error(problem.code, &span, problem.message, problem.help);
                 }
-                Some(opened.root)
+                Some(opened.tree.root)
             }
             Err(diagnostics) => {
                 cx.incomplete = true;

@@ -7,10 +7,11 @@
 //!
 //! * `keys` is the one table of what a file may say: the decoder, the JSON Schema and the sample
 //!   are made from it, and so is the list of what this version refuses with "not in this version".
-//! * [`load`] reads a file, [`parse`] a text; reading environment and files goes through [`Inputs`], so
+//! * [`load`] reads a file, [`load_again`] one that was edited, [`parse`] a text; reading environment and files goes through [`Inputs`], so
 //!   that validation itself does no I/O.
 //! * [`diff`] says what differs between two settings, and what of it needs a restart.
 
+mod again;
 mod decode;
 pub mod diff;
 mod file;
@@ -24,6 +25,8 @@ pub mod settings;
 mod source;
 mod tree;
 
+pub use again::{Memory, load_again};
+pub(crate) use file::hash_of;
 pub use file::{
     ContentHash, Input, Inputs, Loaded, Problems, System, find, load, load_after, parse, parse_after,
 };

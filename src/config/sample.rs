@@ -68,7 +68,7 @@ impl Indent {
 
 /// JSON is YAML, and the tree keeps the order of keys.
 fn json(text: &str) -> Node {
-    tree::read(Language::Yaml, text).map_or(Node { span: 0..0, data: Data::Null }, |(node, _)| node)
+    tree::read(Language::Yaml, text).map_or(Node { span: 0..0, data: Data::Null }, |tree| tree.root)
 }
 
 /// What to show of a key: its value, and whether it counts.

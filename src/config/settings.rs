@@ -16,7 +16,7 @@ use super::lookup::LookupTable;
 use crate::severity::Severity;
 
 /// Everything that a configuration file says, checked, with its defaults filled in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where notifications are received, at least one.
     pub listeners: Arc<[Listener]>,
@@ -198,7 +198,7 @@ pub enum TrapPattern {
 }
 
 /// One rule as the file says it, names not yet bound to OIDs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSettings {
     /// Unique among the rules.
     pub name: Arc<str>,
@@ -219,7 +219,7 @@ pub struct RuleSettings {
 }
 
 /// What a rule does with what it matches.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "one a rule, behind the rule's Arc")]
 pub enum RuleActionSettings {
     /// Counted and dropped, no event.
@@ -231,7 +231,7 @@ pub enum RuleActionSettings {
 }
 
 /// The alert that a rule raises.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertSettings {
     /// Its `alertname`.
     pub alert: Arc<str>,
@@ -254,7 +254,7 @@ pub struct AlertSettings {
 }
 
 /// Where a severity comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeveritySettings {
     /// Always this one.
     Fixed(Severity),
@@ -279,7 +279,7 @@ pub enum MappedSeverity {
 }
 
 /// What ends an alert.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClearSettings {
     /// The notifications that clear.
     pub trap: Vec<TrapPattern>,
@@ -290,7 +290,7 @@ pub struct ClearSettings {
 }
 
 /// A typed condition over varbinds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// Every one must hold.
     All(Vec<Self>),
@@ -328,6 +328,9 @@ pub enum Test {
     All(Vec<Self>),
 }
 
+// Numbers are finite: the decoder takes no others. Being `Eq` lets an `Arc` of settings be compared by its place.
+impl Eq for Test {}
+
 /// A constant in a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scalar {
@@ -338,7 +341,7 @@ pub enum Scalar {
 }
 
 /// One webhook.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookSettings {
     /// Unique among the webhooks; it outlives generations.
     pub name: Arc<str>,

@@ -93,6 +93,7 @@ struct Change {
 impl Engine {
     pub(super) fn run(mut self) {
         self.watch();
+        Arc::make_mut(&mut self.plan).remember(self.publisher.current().settings());
         while let Some(request) = self.shared.mailbox.next() {
             let kind = match request.wanted {
                 Wanted::Reload(kind) => kind.as_str(),

@@ -4,8 +4,8 @@
 //! which replaces it once the attempt was published.
 
 use std::fs;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
-use crate::config::{self, ContentHash, Input, Settings};
+use crate::config::{self, ContentHash, Input, Memory, Settings, hash_of};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::mib::{self, Mib};
 use crate::snapshot::{self, Candidate, Snapshot};
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) origin: Option<PathBuf>,
     /// The configuration and all files that it names.
     pub(super) inputs: Vec<Input>,
+    /// What reading them left for the next time.
+    memory: Option<Arc<Memory>>,
     mibs: Mibs,
 }
 
@@ -92,7 +94,7 @@ impl Seen {
 
     /// Whether the configuration and what it names are these on the disk.
     pub(super) fn inputs_are_on_disk(&self) -> bool {
-        self.inputs.iter().all(|input| hash_of(&input.path) == input.hash)
+        self.inputs.iter().all(Input::is_on_disk)
     }
 
     /// Takes what is on the disk now for seen.
@@ -121,7 +123,15 @@ impl Plan {
     ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Vec<Diagnostic>) {
         let (mibs, problems) = Mibs::read(&settings.mib.directories, None);
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
-        (built.map(|candidate| (candidate, Self { origin, inputs, mibs })), problems)
+        (built.map(|candidate| (candidate, Self { origin, inputs, memory: None, mibs })), problems)
+    }
+
+    /// Reads the configuration once more, so that the first reload costs no more than the later ones: who made the
+    /// first plan handed settings over, and no memory of reading them.
+    pub(super) fn remember(&mut self, current: &Settings) {
+        let Some(origin) = &self.origin else { return };
+        let memory = config::load_again(origin, None, &current.lookups).ok();
+        self.memory = memory.filter(|memory| memory.loaded().inputs == self.inputs);
     }
 
     /// Reads what `attempt` asks for and builds a Candidate of it. No side effects.
@@ -136,8 +146,10 @@ impl Plan {
         let mut settings = Settings::clone(current.settings());
         let mut pending = Vec::new();
         if let (true, Some(origin)) = (attempt.kind.reads_config(), &self.origin) {
-            let loaded = load(origin, current.settings(), &mut seen.inputs)?;
-            plan.inputs.clone_from(&loaded.inputs);
+            let memory = load(origin, self.memory.as_ref(), current.settings(), &mut seen.inputs)?;
+            let loaded = memory.loaded().clone();
+            plan.memory = Some(memory);
+            plan.inputs = loaded.inputs;
             diagnostics = loaded.diagnostics;
             if attempt.kind == ReloadType::Webhook {
                 pending = others(current.settings(), &loaded.settings);
@@ -213,11 +225,16 @@ impl Plan {
     }
 }
 
-fn load(origin: &Path, current: &Settings, noted: &mut Vec<Input>) -> Result<config::Loaded, Failure> {
-    match config::load_after(origin, &current.lookups) {
-        Ok(loaded) => {
-            noted.clone_from(&loaded.inputs);
-            Ok(loaded)
+fn load(
+    origin: &Path,
+    memory: Option<&Arc<Memory>>,
+    current: &Settings,
+    noted: &mut Vec<Input>,
+) -> Result<Arc<Memory>, Failure> {
+    match config::load_again(origin, memory, &current.lookups) {
+        Ok(memory) => {
+            noted.clone_from(&memory.loaded().inputs);
+            Ok(memory)
         }
         Err(problems) => {
             *noted = problems.inputs;
@@ -407,28 +424,4 @@ fn stat_directories(directories: &[PathBuf]) -> io::Result<Stat> {
         }
     }
     Ok(Stat { hash: ContentHash::of(&text), settled })
-}
-
-/// A larger file is none that the configuration reads.
-const LARGEST: u64 = 256 << 20;
-
-/// What reading a path again gives for [`Input::hash`]: of a directory, the list of its names.
-fn hash_of(path: &Path) -> Option<ContentHash> {
-    // A FIFO in the file's place would hold a blocking open for ever.
-    let mut file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    let metadata = file.metadata().ok()?;
-    if metadata.is_dir() {
-        let names = fs::read_dir(path).ok()?.map(|entry| entry.map(|entry| entry.file_name()));
-        let mut names = names.collect::<io::Result<Vec<_>>>().ok()?;
-        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
-        names.sort_unstable();
-        let ended = names.iter().flat_map(|name| name.as_encoded_bytes().iter().chain(&[0])).copied();
-        return Some(ContentHash::of(&ended.collect::<Vec<u8>>()));
-    }
-    if !metadata.is_file() || metadata.len() > LARGEST {
-        return None;
-    }
-    let mut octets = zeroize::Zeroizing::new(Vec::new());
-    file.by_ref().take(LARGEST).read_to_end(&mut octets).ok()?;
-    Some(ContentHash::of(&octets))
 }

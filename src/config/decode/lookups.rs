@@ -30,6 +30,14 @@ const TAKEN: [&str; 12] = [
 ];
 
 impl Context<'_> {
+    /// Knows `tables` without reading them.
+    pub(super) fn take_over(&mut self, tables: &[Arc<LookupTable>]) {
+        let known = tables.iter();
+        self.lookups.extend(
+            known.map(|table| Lookup { name: Arc::clone(table.name()), table: Some(Arc::clone(table)) }),
+        );
+    }
+
     /// Reads the tables; each file is an input.
     pub(super) fn lookups(&mut self, node: &Node, section: &'static Section) -> Vec<Arc<LookupTable>> {
         let items = self.items(node, false, "lookups").unwrap_or_default();

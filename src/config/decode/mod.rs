@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) use mask::{comments, secret_spans};
-pub(super) use sections::settings;
+pub(super) use sections::{rules_again, settings};
 
 use super::file::{ContentHash, Input, Inputs};
 use super::keys::{self, Key, Kind, Section};

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::super::keys::{self, Kind};
 use super::super::settings::{
     Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener,
-    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings, Secret,
-    Settings, SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings,
+    RuleSettings, Secret, Settings, SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat,
+    WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::rules::{Names, rules};
@@ -34,8 +35,7 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     let mut communities = Vec::new();
     if let Some(fields) = open(cx, &fields, "access") {
         settings.access = Arc::new(access(cx, &fields));
-        let known = settings.access.communities.iter().flatten();
-        communities = known.filter_map(|community| community.name.clone()).collect();
+        communities = community_names(&settings.access);
     }
     if let Some(fields) = open(cx, &fields, "mib") {
         settings.mib = Arc::new(MibSettings { directories: paths(cx, &fields, "directories") });
@@ -70,6 +70,23 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
         settings.reload = Arc::new(reload(cx, &fields));
     }
     settings
+}
+
+/// The rules that `node`, a list, says within `known`, the settings of before.
+pub(in crate::config) fn rules_again(
+    cx: &mut Context<'_>,
+    node: &Node,
+    known: &Settings,
+) -> Vec<Arc<RuleSettings>> {
+    cx.take_over(&known.lookups);
+    let webhooks: Vec<Arc<str>> = known.webhooks.iter().map(|webhook| Arc::clone(&webhook.name)).collect();
+    let communities = community_names(&known.access);
+    let Some(kind) = keys::ROOT.key("rules").map(|key| &key.kind) else { return Vec::new() };
+    rules(cx, node, kind, &Names { webhooks: &webhooks, communities: &communities })
+}
+
+fn community_names(access: &Access) -> Vec<Arc<str>> {
+    access.communities.iter().flatten().filter_map(|community| community.name.clone()).collect()
 }
 
 fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {

@@ -476,7 +476,7 @@ fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
     let other = "access: {communities: [{name: core, community: a}]}
 rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]";
     for text in [&*text, other] {
-        let (root, _) = tree::read(tree::Language::Yaml, text).unwrap();
+        let root = tree::read(tree::Language::Yaml, text).unwrap().root;
         let sources = Sources::new(Source::new("a.yaml", text.into()));
         let mut context = Context::new(sources, &Planted, &[]);
         settings(&mut context, &root);

@@ -110,11 +110,21 @@ pub(super) enum Language {
     Toml,
 }
 
-/// Reads `text`: the tree with the keys that stand twice, or why there is none.
-pub(super) fn read(language: Language, text: &str) -> Result<(Node, Vec<Problem>), Vec<Problem>> {
-    let root = match language {
+/// What a text is read as.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) root: Node,
+    /// The keys that stand twice.
+    pub(super) twice: Vec<Problem>,
+    /// Whether parts of the text may stand for others, by anchors.
+    pub(super) anchored: bool,
+}
+
+/// Reads `text`, or tells why there is no tree.
+pub(super) fn read(language: Language, text: &str) -> Result<Tree, Vec<Problem>> {
+    let (root, anchored) = match language {
         Language::Yaml => yaml::read(text).map_err(|problem| vec![problem])?,
-        Language::Toml => toml::read(text)?,
+        Language::Toml => (toml::read(text)?, false),
     };
     let ends = std::cell::OnceCell::new();
     let line_of = |start: usize| {
@@ -125,7 +135,7 @@ pub(super) fn read(language: Language, text: &str) -> Result<(Node, Vec<Problem>
     };
     let mut twice = Vec::new();
     duplicates(&root, &line_of, &mut twice);
-    Ok((root, twice))
+    Ok(Tree { root, twice, anchored })
 }
 
 /// So many keys are compared one by one; more are hashed.
@@ -164,7 +174,7 @@ mod tests {
 
     fn code(language: Language, text: &str) -> &'static str {
         match read(language, text) {
-            Ok((_, problems)) => problems.first().map_or("fine", |problem| problem.code),
+            Ok(tree) => tree.twice.first().map_or("fine", |problem| problem.code),
             Err(problems) => problems[0].code,
         }
     }

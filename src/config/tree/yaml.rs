@@ -32,7 +32,8 @@ struct Builder {
     total: usize,
 }
 
-pub(super) fn read(text: &str) -> Result<Node, Problem> {
+/// The tree, and whether the text has anchors.
+pub(super) fn read(text: &str) -> Result<(Node, bool), Problem> {
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
     options.emit_unresolved_aliases = true;
@@ -46,7 +47,7 @@ pub(super) fn read(text: &str) -> Result<Node, Problem> {
         Some(Node { data: Data::Null, span }) if span.is_empty() => {
             Err(super::super::file::says_nothing(span))
         }
-        Some(root) => Ok(root),
+        Some(root) => Ok((root, !builder.anchors.is_empty())),
         None => Err(super::super::file::says_nothing(0..0)),
     }
 }
