@@ -80,13 +80,28 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// What to do about it.
     pub help: Option<String>,
+    /// What of the configuration it concerns, where it was found without the file at hand; see
+    /// [`crate::config::locate`].
+    #[serde(skip)]
+    pub part: Option<Box<Part>>,
+}
+
+/// Words of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The name of the rule that they stand in, if they do.
+    pub rule: Option<Arc<str>>,
+    /// The key that they stand under, as `match.when` in a rule or `mib.directories`.
+    pub key: Box<str>,
+    /// The words.
+    pub word: Box<str>,
 }
 
 impl Diagnostic {
     /// An error with neither place nor help yet.
     #[must_use]
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, code, message: message.into(), place: None, help: None }
+        Self { level: Level::Error, code, message: message.into(), place: None, help: None, part: None }
     }
 
     /// A warning with neither place nor help yet.

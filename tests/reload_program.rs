@@ -82,6 +82,31 @@ fn a_change_of_another_log_file_takes_effect_and_a_bad_one_is_refused() {
 }
 
 #[test]
+fn sighup_opens_a_rotated_log_anew_though_nothing_else_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, old) = (folder.path().join("nereus.log"), folder.path().join("nereus.log.1"));
+    let mut nereus = Nereus::start(folder.path(), QUIET);
+    Nereus::configure(folder.path(), &format!("{QUIET}logging: {{output: '{}'}}\n", file.display()));
+    let (status, body) = http(nereus.admin, "POST", "/reload", "");
+    assert_eq!(status, 200, "{body}");
+    std::fs::rename(&file, &old).unwrap();
+    for _ in 0..2 {
+        signal(nereus.pid(), "HUP");
+        nereus.wait("the line is in the new file", |_| {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.contains(r#""source":"SIGHUP""#).then_some(())
+        });
+    }
+    assert!(!std::fs::read_to_string(&old).unwrap().contains("SIGHUP"));
+    // Where no file can be opened the old one goes on.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    signal(nereus.pid(), "HUP");
+    nereus.wait("it reloads all the same", |nereus| (state(nereus).1 == 4).then_some(()));
+    nereus.read_log();
+}
+
+#[test]
 fn the_command_line_reloads_rolls_back_and_lists() {
     let folder = tempfile::tempdir().unwrap();
     let nereus = Nereus::start(folder.path(), QUIET);

@@ -57,7 +57,7 @@ pub(super) struct CheckArgs {
     json: bool,
 }
 
-/// The validation that a start runs: settings, MIBs, rules. Every problem is shown.
+/// The validation that a reload runs: settings, MIBs, rules. Every problem is shown.
 ///
 /// # Errors
 /// [`Failure::Bad`] where there is an error.
@@ -70,7 +70,10 @@ pub(super) fn check(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
         Ok(loaded) => {
             let mut problems = loaded.diagnostics;
             let (built, mib_problems) = FirstPlan::make(Some(path.clone()), loaded.inputs, loaded.settings);
-            problems.extend(built.err().into_iter().flatten());
+            match built {
+                Ok(first) => problems.extend(first.refused_by_a_reload()),
+                Err(more) => problems.extend(more),
+            }
             (problems, mib_problems)
         }
         Err(problems) => (problems.diagnostics, Vec::new()),

@@ -387,6 +387,7 @@ pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>
             message: problem.message,
             place: Some(source.place_unparsed(&problem.span)),
             help: problem.help,
+            part: None,
         };
         // One slip breaks many lines after it; the first ones are the ones that help.
         let more = problems.len().saturating_sub(MAX_SYNTAX);

@@ -17,6 +17,7 @@ pub mod diff;
 mod file;
 mod include;
 mod keys;
+mod locate;
 pub mod lookup;
 mod pattern;
 mod sample;
@@ -30,6 +31,7 @@ pub(crate) use file::hash_of;
 pub use file::{
     ContentHash, Input, Inputs, Loaded, Problems, System, find, load, load_after, parse, parse_after,
 };
+pub use locate::locate;
 pub(crate) use pattern::regex;
 pub use sample::{sample_toml, sample_yaml};
 pub use schema::schema;

@@ -201,6 +201,7 @@ pub(crate) fn diagnostics(
                 message: problem.message,
                 place: Some(place),
                 help: problem.help.map(str::to_owned),
+                part: None,
             });
         }
         let left_out = records[number as usize].problems_left_out;

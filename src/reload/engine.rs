@@ -16,7 +16,7 @@ use super::history::{
 };
 use super::plan::{Attempt, Built, Failure, Plan, Seen};
 use super::trigger::{ReloadType, Request, Wanted};
-use super::watch::{Targets, Timing, Watcher};
+use super::watch::{Since, Targets, Timing, Watcher};
 use super::{Automatic, Shared};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::event::{Generation, Timestamp};
@@ -450,9 +450,11 @@ impl Engine {
             Some(watcher) => watcher.update(targets, timing),
             None => {
                 let post = Automatic { shared: Arc::downgrade(&self.shared) };
-                // When exactly a program read its settings before it started Nereus, nobody knows: if they
-                // are others on the disk, everything is new to us.
-                let since = if self.seen.inputs_are_on_disk() { self.shared.begun } else { UNIX_EPOCH };
+                // When exactly the settings were read before a start, nobody knows: if the files are others
+                // on the disk, all of them are new to us. The MIB files were read for generation 1.
+                let mibs = self.shared.begun;
+                let files = if self.seen.inputs_are_on_disk() { mibs } else { UNIX_EPOCH };
+                let since = Since { files, mibs };
                 *watcher =
                     Some(Watcher::start_since(targets, timing, since, move |change| post.post(change)));
             }

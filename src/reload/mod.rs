@@ -75,6 +75,13 @@ impl FirstPlan {
         (built.map(|(candidate, plan)| Self { candidate, plan, begun }), mib_problems)
     }
 
+    /// What a reload of these settings would be refused for though a start goes on: MIB directories that cannot be
+    /// read.
+    #[must_use]
+    pub fn refused_by_a_reload(&self) -> Vec<Diagnostic> {
+        self.plan.missing_directories(self.candidate.settings())
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {

@@ -15,7 +15,7 @@ use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
 use crate::config::{self, ContentHash, Input, Memory, Settings, hash_of};
-use crate::diagnostic::{Diagnostic, Level};
+use crate::diagnostic::{Diagnostic, Level, Part};
 use crate::mib::{self, Mib};
 use crate::snapshot::{self, Candidate, Snapshot};
 
@@ -123,6 +123,13 @@ impl Plan {
     ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Vec<Diagnostic>) {
         let (mibs, problems) = Mibs::read(&settings.mib.directories, None);
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
+        let located = |mut problems: Vec<Diagnostic>| {
+            if let Some(origin) = &origin {
+                config::locate(origin, &mut problems);
+            }
+            problems
+        };
+        let built = built.map_err(located);
         (built.map(|candidate| (candidate, Self { origin, inputs, memory: None, mibs })), problems)
     }
 
@@ -175,7 +182,12 @@ impl Plan {
         if attempt.kind.reads_mibs() || *directories != current.settings().mib.directories {
             seen.mib_directories.clone_from(directories);
             seen.mibs = stat_directories(directories).ok().map(|stat| stat.hash);
-            missing(directories)?;
+            // Told before anything is read: compiling without a directory would take all its names away.
+            let missing = self.missing_directories(&settings);
+            if let Some(first) = missing.first() {
+                let error = format!("Failed to reload component mib_loader: {}", first.message);
+                return Err(Failure { error, diagnostics: missing, transient: true });
+            }
             let (mibs, problems) = Mibs::read(directories, Some(&self.mibs));
             mib = Arc::clone(&mibs.mib);
             mib_report = Some(MibReport { unchanged: Arc::ptr_eq(&mib, current.mib()), ..mibs.report });
@@ -188,10 +200,11 @@ impl Plan {
         }
         let started = std::time::Instant::now();
         let changes = changes.into_iter().map(|change| change.key).collect();
-        let candidate = snapshot::build(settings, mib, Some(current)).map_err(|problems| Failure {
-            error: validation_failed(&problems),
-            diagnostics: problems,
-            transient: false,
+        let candidate = snapshot::build(settings, mib, Some(current)).map_err(|mut problems| {
+            if let Some(origin) = &self.origin {
+                config::locate(origin, &mut problems);
+            }
+            Failure { error: validation_failed(&problems), diagnostics: problems, transient: false }
         })?;
         Ok(Built {
             candidate,
@@ -204,6 +217,15 @@ impl Plan {
             read_seconds,
             build_seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The MIB directories of `settings` that cannot be read, with their places.
+    pub(super) fn missing_directories(&self, settings: &Settings) -> Vec<Diagnostic> {
+        let mut missing = missing(&settings.mib.directories);
+        if let Some(origin) = &self.origin {
+            config::locate(origin, &mut missing);
+        }
+        missing
     }
 
     /// What was seen when this was read. Costs a stat of every MIB file.
@@ -290,24 +312,23 @@ fn check_routes(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A configured directory that is not there is told before anything is read: compiling without it would take
-/// all its names away.
-fn missing(directories: &[PathBuf]) -> Result<(), Failure> {
-    for directory in directories {
-        if let Err(error) = fs::read_dir(directory) {
-            let reason = match error.kind() {
-                io::ErrorKind::NotFound => "file not found".to_owned(),
-                io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-                _ => error.to_string(),
-            };
-            return Err(Failure {
-                error: format!("Failed to reload component mib_loader: {reason}: {}", directory.display()),
-                diagnostics: Vec::new(),
-                transient: true,
-            });
-        }
-    }
-    Ok(())
+/// The configured directories that cannot be read; a reload is refused for them.
+fn missing(directories: &[PathBuf]) -> Vec<Diagnostic> {
+    let missing = directories.iter().filter_map(|directory| {
+        let error = fs::read_dir(directory).err()?;
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "file not found".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        let word = directory.display().to_string();
+        let message = format!("{reason}: {word}");
+        let problem = Diagnostic::error("mib-directory", message)
+            .help("create it, let Nereus read it, or take it out of `mib.directories`");
+        let part = Part { rule: None, key: "mib.directories".into(), word: word.into() };
+        Some(Diagnostic { part: Some(Box::new(part)), ..problem })
+    });
+    missing.collect()
 }
 
 impl Mibs {

@@ -1,9 +1,10 @@
 //! The log: one JSON object a line, `time, level, msg, component` first, as the founding document shows.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -72,6 +73,25 @@ pub(super) fn switch(opened: Opened) {
     let _ = log.level.reload(opened.level);
 }
 
+/// Opens the log file anew where another file, or none, has its name now, as after a rotation. The lines that come
+/// meanwhile go to the old one.
+///
+/// # Errors
+/// When the file cannot be opened; the old one stays.
+pub(super) fn reopen() -> io::Result<()> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let (path, was) = match &*log.output.0.lock() {
+        Target::File(file, path) => (path.clone(), file.metadata()?),
+        Target::Stderr | Target::Stdout => return Ok(()),
+    };
+    if fs::metadata(&path).is_ok_and(|is| (is.dev(), is.ino()) == (was.dev(), was.ino())) {
+        return Ok(());
+    }
+    let file = open_file(&path)?;
+    *log.output.0.lock() = Target::File(file, path);
+    Ok(())
+}
+
 /// Where lines go now.
 #[derive(Clone)]
 struct Output(Arc<Mutex<Target>>);
@@ -79,7 +99,7 @@ struct Output(Arc<Mutex<Target>>);
 enum Target {
     Stderr,
     Stdout,
-    File(File),
+    File(File, PathBuf),
 }
 
 impl Target {
@@ -87,7 +107,7 @@ impl Target {
         Ok(match output {
             LogOutput::Stderr => Self::Stderr,
             LogOutput::Stdout => Self::Stdout,
-            LogOutput::File(path) => Self::File(open_file(path)?),
+            LogOutput::File(path) => Self::File(open_file(path)?, path.clone()),
         })
     }
 }
@@ -105,7 +125,7 @@ impl Write for Output {
         match &mut *self.0.lock() {
             Target::Stderr => io::stderr().write(line),
             Target::Stdout => io::stdout().write(line),
-            Target::File(file) => file.write(line),
+            Target::File(file, _) => file.write(line),
         }
     }
 

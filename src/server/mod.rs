@@ -355,7 +355,13 @@ impl Server {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
                     // Its outcome is in the log, the metrics and the events.
-                    _ = hangup.recv() => { self.reloads.request_reload(ReloadType::All, "SIGHUP"); }
+                    _ = hangup.recv() => {
+                        // What rotates logs asks so, whether or not anything else has changed.
+                        if let Err(error) = logging::reopen() {
+                            tracing::error!(component = "logging", %error, "The log file cannot be opened anew");
+                        }
+                        self.reloads.request_reload(ReloadType::All, "SIGHUP");
+                    }
                 }
             }
         });

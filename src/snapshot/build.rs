@@ -17,7 +17,7 @@ use crate::config::settings::{
     AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, SeveritySettings, TrapPattern,
     Unmatched,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Part};
 use crate::event::RuleAction;
 use crate::mib::{Mib, NodeId, Target};
 use crate::oid::Oid;
@@ -142,10 +142,10 @@ fn compile_rules(
         let number = number as u32;
         let rule = match compiled.get(&*source.name) {
             Some(old) if Arc::ptr_eq(&old.settings, source) && current(old) => Arc::clone(old),
-            _ => match (Compiler { rule: source, mib, names: &names }).compile() {
+            _ => match (Compiler { rule: source, mib, names: &names }).checked() {
                 Ok(rule) => Arc::new(rule),
-                Err(problem) => {
-                    problems.push(*problem);
+                Err(more) => {
+                    problems.extend(more);
                     continue;
                 }
             },
@@ -173,10 +173,73 @@ const LOOKUP_HELP: &str = "name a table of `lookups` and a column of its first l
 type Compiled<T> = Result<T, Box<Diagnostic>>;
 
 impl Compiler<'_> {
+    /// The rule, or everything that is wrong with it.
+    fn checked(&self) -> Result<Rule, Vec<Diagnostic>> {
+        self.compile().map_err(|first| {
+            let all = self.problems();
+            if all.is_empty() { vec![*first] } else { all }
+        })
+    }
+
+    /// What [`compile`](Self::compile) refuses, not only the first of it.
+    fn problems(&self) -> Vec<Diagnostic> {
+        fn tests<'c>(condition: &'c Condition, found: &mut Vec<&'c Condition>) {
+            match condition {
+                Condition::All(list) | Condition::Any(list) => list.iter().for_each(|one| tests(one, found)),
+                Condition::Field { .. } => found.push(condition),
+            }
+        }
+        let mut found = Vec::new();
+        let mut note = |problem: Option<Box<Diagnostic>>| found.extend(problem.map(|problem| *problem));
+        // What is known binds the names of the other parts.
+        let known = |patterns: &[TrapPattern], place, note: &mut dyn FnMut(Option<Box<Diagnostic>>)| {
+            let each = patterns.iter().map(|pattern| self.patterns(std::slice::from_ref(pattern), place));
+            let (good, bad): (Vec<_>, Vec<_>) = each.partition(Result::is_ok);
+            bad.into_iter().for_each(|problem| note(problem.err()));
+            self.notifications(&good.into_iter().flatten().flatten().collect::<Vec<_>>())
+        };
+        let when = |when: Option<&Condition>,
+                    notifications: &[NodeId],
+                    note: &mut dyn FnMut(Option<Box<Diagnostic>>)| {
+            let mut fields = Vec::new();
+            when.into_iter().for_each(|when| tests(when, &mut fields));
+            fields.into_iter().for_each(|field| note(self.condition(Some(field), notifications).err()));
+        };
+        let rule = self.rule;
+        let notifications = known(&rule.trap, "trap", &mut note);
+        known(&rule.except, "trap", &mut note);
+        when(rule.when.as_ref(), &notifications, &mut note);
+        if let RuleActionSettings::Alert(alert) = &rule.action {
+            if let SeveritySettings::From { varbind, .. } = &alert.severity {
+                note(self.field(varbind, "severity", &notifications).err());
+            }
+            for name in &alert.key {
+                note(self.field(name, "key", &notifications).err());
+            }
+            for (what, texts) in [("labels", &alert.labels), ("annotations", &alert.annotations)] {
+                for (name, text) in texts {
+                    let place = format!("{what}.{name}");
+                    let made = self.template(&place, text, &mut Vec::new(), &notifications);
+                    made.err().into_iter().flatten().for_each(|problem| note(Some(problem)));
+                }
+            }
+            if let Some(clear) = &alert.cleared_by {
+                let notifications = known(&clear.trap, "cleared_by", &mut note);
+                when(clear.when.as_ref(), &notifications, &mut note);
+                for name in &alert.key {
+                    let name = clear.key.get(name).unwrap_or(name);
+                    note(self.field(name, "cleared_by", &notifications).err());
+                }
+            }
+        }
+        found.dedup();
+        found
+    }
+
     fn compile(&self) -> Compiled<Rule> {
         let rule = self.rule;
         self.names.used.borrow_mut().clear();
-        let patterns = self.patterns(&rule.trap)?;
+        let patterns = self.patterns(&rule.trap, "trap")?;
         let notifications = self.notifications(&patterns);
         let (does, cleared_by) = match &rule.action {
             RuleActionSettings::Drop => (Does::Drop, None),
@@ -186,7 +249,7 @@ impl Compiler<'_> {
         let when = self.condition(rule.when.as_ref(), &notifications)?;
         Ok(Rule {
             settings: Arc::clone(rule),
-            except: self.patterns(&rule.except)?,
+            except: self.patterns(&rule.except, "trap")?,
             source: rule.source.clone(),
             community: rule.community.clone(),
             when,
@@ -243,9 +306,9 @@ impl Compiler<'_> {
             texts
                 .iter()
                 .map(|(name, text)| {
-                    let template =
-                        self.template(&format!("{what}.{name}"), text, &mut fields, notifications)?;
-                    Ok((Arc::from(name.as_str()), template))
+                    let place = format!("{what}.{name}");
+                    let template = self.template(&place, text, &mut fields, notifications);
+                    Ok((Arc::from(name.as_str()), template.map_err(|mut problems| problems.swap_remove(0))?))
                 })
                 .collect::<Compiled<Vec<_>>>()
         };
@@ -265,7 +328,7 @@ impl Compiler<'_> {
     }
 
     fn clear(&self, clear: &ClearSettings, key: &[String]) -> Compiled<Clear> {
-        let patterns = self.patterns(&clear.trap)?;
+        let patterns = self.patterns(&clear.trap, "cleared_by")?;
         let notifications = self.notifications(&patterns);
         let key = key
             .iter()
@@ -280,11 +343,13 @@ impl Compiler<'_> {
         text: &str,
         fields: &mut Vec<Field>,
         notifications: &[NodeId],
-    ) -> Compiled<Template> {
-        let template = Template::compile(place, text)
-            .map_err(|error| self.problem("rule-template", &format!("{place}: {error}"), error.help()))?;
-        RuleText::bind(&template, fields, notifications, self.names)
-            .map_err(|(name, error)| self.unknown(&name, place, &error))?;
+    ) -> Result<Template, Vec<Box<Diagnostic>>> {
+        let template = Template::compile(place, text).map_err(|error| {
+            vec![self.problem("rule-template", (place, ""), &format!("{place}: {error}"), error.help())]
+        })?;
+        RuleText::bind(&template, fields, notifications, self.names).map_err(|unbound| {
+            unbound.iter().map(|(name, error)| self.unknown(name, place, error)).collect::<Vec<_>>()
+        })?;
         Ok(template)
     }
 
@@ -299,6 +364,7 @@ impl Compiler<'_> {
                     BindError::Name(name, error) => self.unknown(&name, "when", &error),
                     BindError::Regex(pattern, error) => self.problem(
                         "rule-regex",
+                        ("when", &pattern),
                         &format!("when: the regular expression `{pattern}` does not compile: {error}"),
                         None,
                     ),
@@ -311,20 +377,20 @@ impl Compiler<'_> {
         Field::bind(name, notifications, self.names).map_err(|error| self.unknown(name, place, &error))
     }
 
-    fn patterns(&self, patterns: &[TrapPattern]) -> Compiled<Vec<Pattern>> {
+    fn patterns(&self, patterns: &[TrapPattern], place: &str) -> Compiled<Vec<Pattern>> {
         patterns
             .iter()
             .map(|pattern| match pattern {
                 TrapPattern::Exact(oid) => Ok(Pattern::Exact(oid.clone())),
                 TrapPattern::Subtree(oid) => Ok(Pattern::Subtree(oid.clone())),
-                TrapPattern::Name(name) => self.named(name).map(Pattern::Exact),
+                TrapPattern::Name(name) => self.named(name, place).map(Pattern::Exact),
             })
             .collect()
     }
 
-    fn named(&self, name: &str) -> Compiled<Oid> {
+    fn named(&self, name: &str, place: &str) -> Compiled<Oid> {
         let Target { oid, .. } =
-            self.mib.resolve(name).map_err(|error| self.unknown(name, "trap", &Unbound::Mib(error)))?;
+            self.mib.resolve(name).map_err(|error| self.unknown(name, place, &Unbound::Mib(error)))?;
         Ok(oid)
     }
 
@@ -348,11 +414,23 @@ impl Compiler<'_> {
             ),
             Unbound::Lookup(_) => ("rule-unknown-lookup", LOOKUP_HELP),
         };
-        self.problem(code, &format!("{place}: `{name}`: {error}"), Some(help))
+        self.problem(code, (place, name), &format!("{place}: `{name}`: {error}"), Some(help))
     }
 
-    fn problem(&self, code: &'static str, message: &str, help: Option<&str>) -> Box<Diagnostic> {
-        let problem = Diagnostic::error(code, format!("rule `{}`: {message}", self.rule.name));
+    /// A problem with a word that stands at a place of the rule.
+    fn problem(
+        &self,
+        code: &'static str,
+        (place, word): (&str, &str),
+        message: &str,
+        help: Option<&str>,
+    ) -> Box<Diagnostic> {
+        let key = if matches!(place, "trap" | "when") { "match" } else { place };
+        let part = Part { rule: Some(Arc::clone(&self.rule.name)), key: key.into(), word: word.into() };
+        let problem = Diagnostic {
+            part: Some(Box::new(part)),
+            ..Diagnostic::error(code, format!("rule `{}`: {message}", self.rule.name))
+        };
         Box::new(match help {
             Some(help) => problem.help(help),
             None => problem,

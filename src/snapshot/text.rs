@@ -38,14 +38,18 @@ impl RuleText {
         fields: &mut Vec<Field>,
         notifications: &[crate::mib::NodeId],
         names: &Names<'_>,
-    ) -> Result<(), (String, Unbound)> {
+    ) -> Result<(), Vec<(String, Unbound)>> {
+        let mut unbound = Vec::new();
         for name in template.variables() {
             if OWN.contains(&name.as_str()) || fields.iter().any(|field| *field.name == *name) {
                 continue;
             }
-            fields.push(Field::bind(name, notifications, names).map_err(|error| (name.clone(), error))?);
+            match Field::bind(name, notifications, names) {
+                Ok(field) => fields.push(field),
+                Err(error) => unbound.push((name.clone(), error)),
+            }
         }
-        Ok(())
+        if unbound.is_empty() { Ok(()) } else { Err(unbound) }
     }
 }
 

@@ -92,18 +92,18 @@ impl Known {
     }
 
     /// Takes `scan`'s inputs of the targets that `added` picks for known as they are. Those that changed later
-    /// than `since`, if it is given, will differ from whatever is seen. Files of the configuration are read, MIB files not yet
+    /// than `since` says, if it does, will differ from whatever is seen. Files of the configuration are read, MIB files not yet
     /// (see [`Self::fill`]).
     pub(super) fn learn(
         &mut self,
         scan: &Scan,
-        since: Option<SystemTime>,
+        since: impl Fn(Class) -> Option<SystemTime>,
         added: impl Fn(Class, &Path) -> bool,
     ) {
-        let unsure = since.is_some_and(|since| scan.directories_changed_after(since));
+        let unsure = since(Class::Mib).is_some_and(|since| scan.directories_changed_after(since));
         for (key, &observed) in scan.inputs.iter().filter(|(key, _)| added(key.class, &key.target)) {
             let content = match observed {
-                Observed::File(stat) if since.is_some_and(|since| stat.changed_after(since)) => {
+                Observed::File(stat) if since(key.class).is_some_and(|since| stat.changed_after(since)) => {
                     Content::Unsure
                 }
                 Observed::Tree if unsure => Content::Unsure,

@@ -84,6 +84,15 @@ impl Timing {
     }
 }
 
+/// When the reading of inputs began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// Of [`Targets::files`]; the epoch where nobody knows.
+    pub files: SystemTime,
+    /// Of the files below [`Targets::mib_directories`].
+    pub mibs: SystemTime,
+}
+
 /// Which inputs changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
@@ -142,7 +151,7 @@ impl Watcher {
     pub fn start_since(
         targets: Targets,
         timing: Timing,
-        since: SystemTime,
+        since: Since,
         on_change: impl FnMut(Change) + Send + 'static,
     ) -> Self {
         Self::start_with(targets, timing, Some(since), events::native(), Box::new(on_change))
@@ -151,7 +160,7 @@ impl Watcher {
     fn start_with(
         targets: Targets,
         timing: Timing,
-        since: Option<SystemTime>,
+        since: Option<Since>,
         open: Open,
         on_change: OnChange,
     ) -> Self {

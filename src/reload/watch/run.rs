@@ -8,7 +8,7 @@ use super::events::{Open, Problems, Watches};
 use super::known::{Comparison, Depth, Known};
 use super::scan::{Class, Key, Scan};
 use super::{
-    Change, Changed, DEEP_SWEEP, LONGEST_WAIT, OnChange, PATHS_TOLD, Shared, Signals, Targets, Timing,
+    Change, Changed, DEEP_SWEEP, LONGEST_WAIT, OnChange, PATHS_TOLD, Shared, Signals, Since, Targets, Timing,
 };
 
 /// How often one look observes again because directories came to be watched meanwhile.
@@ -96,14 +96,21 @@ impl Run {
         shared: Arc<Shared>,
         targets: Targets,
         timing: Timing,
-        since: Option<SystemTime>,
+        since: Option<Since>,
         open: Open,
         on_change: OnChange,
     ) -> Self {
-        let reported = since.unwrap_or_else(SystemTime::now);
+        // What either was read from.
+        let reported = since.map_or_else(SystemTime::now, |since| since.mibs.max(since.files));
         let mut known = Known::new();
         let last = Scan::take(&targets, known.hasher(), &shared).unwrap_or_default();
-        known.learn(&last, since, |_, _| true);
+        let of = |class| {
+            since.map(|since| match class {
+                Class::Config => since.files,
+                Class::Mib => since.mibs,
+            })
+        };
+        known.learn(&last, of, |_, _| true);
         // The first look is due at once: nothing was watched while the above observed.
         shared.signal(|signals| signals.dirty = true);
         let now = Instant::now();
@@ -263,7 +270,7 @@ impl Run {
         let before = std::mem::replace(&mut self.targets, targets);
         self.known.retain(&self.targets);
         let Some(scan) = Scan::take(&self.targets, self.known.hasher(), &self.shared) else { return };
-        self.known.learn(&scan, Some(self.reported), |class, target| !before.contains(class, target));
+        self.known.learn(&scan, |_| Some(self.reported), |class, target| !before.contains(class, target));
         // What stays was observed above; a move since then is for the next look to see.
         let old = std::mem::replace(&mut self.last, scan).inputs;
         let stays = old.into_iter().filter(|(key, _)| self.targets.contains(key.class, &key.target));

@@ -531,7 +531,7 @@ fn the_sweep_reads_the_configuration_though_its_stat_is_unchanged() {
     t.write("mibs/A.mib", "1");
     let mut known = known::Known::new();
     let before = scan(&t, &known);
-    known.learn(&before, None, |_, _| true);
+    known.learn(&before, |_| None, |_, _| true);
     known.fill(&shared);
     assert!(known.matches(&before));
     for (name, depth) in [("config.yml", known::Depth::Config), ("mibs/A.mib", known::Depth::All)] {
@@ -723,9 +723,14 @@ fn an_input_that_changed_before_it_was_watched_is_reported() {
     let told = Arc::clone(&reports);
     let since = SystemTime::now() - Duration::from_secs(60);
     let timing = Timing { delay: DELAY, sweep: LONG };
-    let _watcher = Watcher::start_since(t.targets(&["config.yml"], &[]), timing, since, move |change| {
-        told.all.lock().push((change, Contents::new()));
-    });
+    let _watcher = Watcher::start_since(
+        t.targets(&["config.yml"], &[]),
+        timing,
+        Since { files: since, mibs: since },
+        move |change| {
+            told.all.lock().push((change, Contents::new()));
+        },
+    );
     wait_for("a start with inputs read before they changed", || reports.all.lock().len() == 1);
 }
 
@@ -779,7 +784,7 @@ fn a_whole_corpus_is_observed() {
     let begun = Instant::now();
     let scan = scan::Scan::take(&targets, known.hasher(), &shared).unwrap();
     let observed = begun.elapsed();
-    known.learn(&scan, None, |_, _| true);
+    known.learn(&scan, |_| None, |_, _| true);
     let begun = Instant::now();
     known.fill(&shared);
     let filled = begun.elapsed();

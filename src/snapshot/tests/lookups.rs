@@ -170,7 +170,7 @@ fn settings_of_a_program_are_checked_too() {
     settings.lookups.remove(0);
     let code = |settings: Settings| -> Vec<Diagnostic> { build(settings, Mib::builtin(), None).unwrap_err() };
     let problems = code(settings.clone());
-    assert_eq!(problems.len(), 2);
+    assert_eq!(problems.len(), 4);
     assert_eq!(problems[0].code, "rule-unknown-lookup");
     let canonical = crate::config::settings::Canonical { lookup: "device".into(), column: "name".into() };
     settings.source = Arc::new(SourceSettings { canonical: Some(canonical), ..SourceSettings::default() });
