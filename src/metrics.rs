@@ -316,7 +316,8 @@ impl Metrics {
 }
 
 /// Buckets for what takes microseconds, in seconds.
-const MICROS: &[f64] = &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1];
+const MICROS: &[f64] =
+    &[5e-7, 1e-6, 1.5e-6, 2e-6, 3e-6, 5e-6, 7.5e-6, 1e-5, 1.5e-5, 2e-5, 3e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1];
 /// Buckets for what takes milliseconds, in seconds.
 const MILLIS: &[f64] = &[5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 

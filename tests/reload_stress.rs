@@ -10,7 +10,7 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{Nereus, http, metric_sum};
@@ -109,6 +109,30 @@ fn reload(nereus: &Nereus, folder: &Path, mut done: impl FnMut() -> bool) -> Tol
     told
 }
 
+/// The buckets of `nereus_trap_processing_duration_seconds`: upper bound and number below it.
+fn processing(nereus: &Nereus) -> Vec<(f64, f64)> {
+    let (_, text) = nereus.get("/metrics");
+    let buckets = text.lines().filter_map(|line| {
+        let (bound, number) =
+            line.strip_prefix("nereus_trap_processing_duration_seconds_bucket{le=\"")?.split_once("\"} ")?;
+        Some((bound.parse().unwrap_or(f64::INFINITY), number.parse().ok()?))
+    });
+    buckets.collect()
+}
+
+/// As Prometheus' `histogram_quantile`: linear within a bucket.
+fn quantile(buckets: &[(f64, f64)], quantile: f64) -> f64 {
+    let wanted = quantile * buckets.last().map_or(0.0, |last| last.1);
+    let mut below = (0.0, 0.0);
+    for &(bound, number) in buckets {
+        if number >= wanted && number > below.1 {
+            return below.0 + (bound - below.0) * (wanted - below.1) / (number - below.1);
+        }
+        below = (bound, number);
+    }
+    below.0
+}
+
 /// Resident memory in KiB.
 fn resident(nereus: &Nereus) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", nereus.pid())).unwrap();
@@ -123,19 +147,38 @@ fn every_trap_is_stored_once_under_one_generation_whatever_is_reloaded() {
     std::fs::create_dir(folder.path().join("mibs")).unwrap();
     std::fs::write(folder.path().join("mibs/ONE-MIB"), bed::mib("ONE-MIB", 1, &["one"])).unwrap();
     let nereus = Nereus::start(folder.path(), &configuration(0, 0));
-    let mut sender = Command::new(env!("CARGO_BIN_EXE_nereus"))
-        .args(["send", "--to", &nereus.traps.to_string(), "--json", "--rate", &rate.to_string()])
-        .args(["--duration", &format!("{seconds}s"), "--vary", "ifIndex=1..2000000"])
-        .args(["linkDown", "ifIndex.1=1", "ifAdminStatus.1=up", "ifOperStatus.1=down"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let send = |seconds: u64, interfaces: &str| {
+        Command::new(env!("CARGO_BIN_EXE_nereus"))
+            .args(["send", "--to", &nereus.traps.to_string(), "--json", "--rate", &rate.to_string()])
+            .args(["--duration", &format!("{seconds}s"), "--vary", &format!("ifIndex={interfaces}")])
+            .args(["linkDown", "ifIndex.1=1", "ifAdminStatus.1=up", "ifOperStatus.1=down"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let sent_by = |sender: Child| {
+        let output = sender.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
+        sent["sent"].as_u64().unwrap()
+    };
+    // The long run tells how long a trap takes while nothing is reloaded, and while all this goes on.
+    let long = seconds > 30;
+    let idle_sent = if long { sent_by(send(20, "2000001..3000000")) } else { 0 };
+    let idle = processing(&nereus);
+    let mut sender = send(seconds, "1..2000000");
     let told = reload(&nereus, folder.path(), || sender.try_wait().unwrap().is_some());
-    let output = sender.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let sent = sent["sent"].as_u64().unwrap();
+    let sent = sent_by(sender) + idle_sent;
+    if long {
+        let busy: Vec<(f64, f64)> =
+            processing(&nereus).iter().zip(&idle).map(|(now, before)| (now.0, now.1 - before.1)).collect();
+        eprintln!(
+            "a datagram to its handoff, p99: {:.2} us idle, {:.2} us with reloads",
+            quantile(&idle, 0.99) * 1e6,
+            quantile(&busy, 0.99) * 1e6
+        );
+    }
     let ended = Instant::now();
     let sum = |text: &str, name: &str| metric_sum(text, name) as u64;
     let (stored, kernel) = nereus.wait("each is stored or was dropped by the kernel", |nereus| {
@@ -160,7 +203,7 @@ fn every_trap_is_stored_once_under_one_generation_whatever_is_reloaded() {
     assert!(told.published >= 10 && told.refused >= 5, "{} and {}", told.published, told.refused);
 
     // Newest first: generations only fall, each event has the rule of its generation, no interface comes twice.
-    let (mut interfaces, mut generation, mut before) = (vec![false; 2_000_001], u64::MAX, String::new());
+    let (mut interfaces, mut generation, mut before) = (vec![false; 3_000_001], u64::MAX, String::new());
     let mut seen = BTreeMap::<u64, u64>::new();
     let mut total = 0;
     loop {
