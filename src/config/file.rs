@@ -377,8 +377,8 @@ pub(super) struct Opened {
 /// From octets to a tree; the diagnostics have their places.
 pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>> {
     let name = path.to_string_lossy();
-    let language = language(&name).map_err(|diagnostic| vec![diagnostic])?;
-    let text = text(&name, octets).map_err(|diagnostic| vec![diagnostic])?;
+    let language = language(&name).map_err(|diagnostic| vec![*diagnostic])?;
+    let text = text(&name, octets).map_err(|diagnostic| vec![*diagnostic])?;
     let mut source = Source::new(path, text);
     let tree = tree::read(language, &source.text).map_err(|problems| {
         let told = |problem: Problem| Diagnostic {
@@ -404,7 +404,7 @@ pub(super) fn open(path: &Path, octets: &[u8]) -> Result<Opened, Vec<Diagnostic>
     Ok(Opened { source, tree, language })
 }
 
-fn language(name: &str) -> Result<Language, Diagnostic> {
+fn language(name: &str) -> Result<Language, Box<Diagnostic>> {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match &*extension.to_ascii_lowercase() {
         "yaml" | "yml" => Ok(Language::Yaml),
@@ -413,12 +413,13 @@ fn language(name: &str) -> Result<Language, Diagnostic> {
             "config-extension",
             format!("`{name}` is neither YAML nor TOML by its name"),
         )
-        .help("the extension says the language: .yaml, .yml or .toml")),
+        .help("the extension says the language: .yaml, .yml or .toml")
+        .into()),
     }
 }
 
 /// The text of a file: UTF-8 without its byte order mark and without NUL.
-pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
+pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Box<Diagnostic>> {
     let file = || name.into();
     // The line before the first octet that is wrong may hold a secret, so that it is not shown.
     let place = |good: &str| {
@@ -428,7 +429,8 @@ pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
     if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
         return Err(Diagnostic::error("config-encoding", "the file is UTF-16")
             .at(place(""))
-            .help("save it as UTF-8"));
+            .help("save it as UTF-8")
+            .into());
     }
     match std::str::from_utf8(octets) {
         Ok(text) => {
@@ -437,7 +439,8 @@ pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
                 let message = "a NUL stands in the file";
                 return Err(Diagnostic::error("config-encoding", message)
                     .at(place(&text[..at]))
-                    .help("is this a text file?"));
+                    .help("is this a text file?")
+                    .into());
             }
             Ok(text.to_owned())
         }
@@ -445,7 +448,8 @@ pub(super) fn text(name: &str, octets: &[u8]) -> Result<String, Diagnostic> {
             let good = std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default();
             Err(Diagnostic::error("config-encoding", "the file is not UTF-8")
                 .at(place(good))
-                .help("save it as UTF-8"))
+                .help("save it as UTF-8")
+                .into())
         }
     }
 }

@@ -192,7 +192,7 @@ pub(super) struct Words<'a> {
 pub(super) fn read(words: &Words<'_>, file: &str, octets: &[u8]) -> (Option<LookupTable>, Vec<Diagnostic>) {
     let text = match file::text(file, octets) {
         Ok(text) => text,
-        Err(problem) => return (None, vec![problem]),
+        Err(problem) => return (None, vec![*problem]),
     };
     let mut reading = Reading { file: file.into(), text: &text, problems: Vec::new(), more: 0 };
     let table = reading.table(words, ContentHash::of(octets));

@@ -220,7 +220,7 @@ impl Compiler<'_> {
                 for (name, text) in texts {
                     let place = format!("{what}.{name}");
                     let made = self.template(&place, text, &mut Vec::new(), &notifications);
-                    made.err().into_iter().flatten().for_each(|problem| note(Some(problem)));
+                    made.err().into_iter().flatten().for_each(|problem| note(Some(Box::new(problem))));
                 }
             }
             if let Some(clear) = &alert.cleared_by {
@@ -308,7 +308,10 @@ impl Compiler<'_> {
                 .map(|(name, text)| {
                     let place = format!("{what}.{name}");
                     let template = self.template(&place, text, &mut fields, notifications);
-                    Ok((Arc::from(name.as_str()), template.map_err(|mut problems| problems.swap_remove(0))?))
+                    Ok((
+                        Arc::from(name.as_str()),
+                        template.map_err(|mut problems| Box::new(problems.swap_remove(0)))?,
+                    ))
                 })
                 .collect::<Compiled<Vec<_>>>()
         };
@@ -343,12 +346,12 @@ impl Compiler<'_> {
         text: &str,
         fields: &mut Vec<Field>,
         notifications: &[NodeId],
-    ) -> Result<Template, Vec<Box<Diagnostic>>> {
+    ) -> Result<Template, Vec<Diagnostic>> {
         let template = Template::compile(place, text).map_err(|error| {
-            vec![self.problem("rule-template", (place, ""), &format!("{place}: {error}"), error.help())]
+            vec![*self.problem("rule-template", (place, ""), &format!("{place}: {error}"), error.help())]
         })?;
         RuleText::bind(&template, fields, notifications, self.names).map_err(|unbound| {
-            unbound.iter().map(|(name, error)| self.unknown(name, place, error)).collect::<Vec<_>>()
+            unbound.iter().map(|(name, error)| *self.unknown(name, place, error)).collect::<Vec<_>>()
         })?;
         Ok(template)
     }
