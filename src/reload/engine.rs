@@ -331,9 +331,8 @@ impl Engine {
         let reload = &old.settings().reload;
         if reload.validate_before_reload {
             let started = Instant::now();
-            let mut samples = self.shared.samples.recent();
-            let surplus = samples.len().saturating_sub(reload.guard.samples);
-            samples.drain(..surplus);
+            let recent = self.shared.samples.recent();
+            let samples = recent.newest(reload.guard.samples);
             let found = caught(|| rehearse(&old, staged.snapshot(), &samples));
             let Some(found) = found else {
                 return attempted

@@ -41,16 +41,16 @@ impl Rehearsal {
 }
 
 /// Processes `samples` under both generations and compares. Some microseconds a sample.
-pub(super) fn rehearse(old: &Snapshot, new: &Snapshot, samples: &[Sample]) -> Rehearsal {
+pub(super) fn rehearse(old: &Snapshot, new: &Snapshot, samples: &[Sample<'_>]) -> Rehearsal {
     let mut found = Rehearsal { samples: samples.len(), ..Rehearsal::default() };
     let mut scratch = Scratch::default();
-    let mut run = |snapshot: &Snapshot, sample: &Sample| {
+    let mut run = |snapshot: &Snapshot, sample: &Sample<'_>| {
         // Where the address is not listened on any more, nothing can come.
         let Some(listener) = snapshot.listener(sample.listener) else {
             return (Verdict::Dropped(DropReason::NotAllowed), false);
         };
         let datagram =
-            Datagram { octets: &sample.octets, peer: sample.peer, listener, received: Timestamp::default() };
+            Datagram { octets: sample.octets, peer: sample.peer, listener, received: Timestamp::default() };
         let verdict = process(snapshot, &datagram, &mut scratch);
         (verdict, scratch.unresolved)
     };
