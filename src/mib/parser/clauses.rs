@@ -520,14 +520,7 @@ impl File<'_> {
     fn oid_parts(&mut self, strict: bool) -> Span {
         let start = self.record.parts.len();
         if !self.eat(OPEN) {
-            let token = self.peek();
-            if token.kind == TokenKind::Word && !lexer::is_keyword(token.symbol) {
-                if strict {
-                    self.oid_form(token, "an OID is written in braces, below a parent");
-                }
-                self.at += 1;
-                self.record.parts.push(Part { name: token.symbol, number: None });
-            }
+            self.bare_oid(strict);
             return Span::new(start, self.record.parts.len());
         }
         let mut sound = true;
@@ -549,6 +542,11 @@ impl File<'_> {
                         break;
                     }
                     self.at += 1;
+                    if self.record.parts.len() == start && self.qualifies(token) {
+                        // `MODULE.name` (X.680 clause 14.6): names are found whatever module has them.
+                        self.at += 1;
+                        continue;
+                    }
                     let number = self.number_in_parentheses(&mut sound);
                     self.record.parts.push(Part { name: token.symbol, number });
                     let inner = self.peek().kind != CLOSE && self.record.parts.len() > start + 1;
@@ -581,6 +579,53 @@ impl File<'_> {
             self.passing(start, &passing);
         }
         Span::new(start, self.record.parts.len())
+    }
+
+    /// An OID without braces: a name, or components with dots between them.
+    fn bare_oid(&mut self, strict: bool) {
+        let start = self.record.parts.len();
+        let first = self.peek();
+        loop {
+            let token = self.peek();
+            let part = match token.kind {
+                TokenKind::Word if lexer::is_keyword(token.symbol) => break,
+                TokenKind::Word => Part { name: token.symbol, number: None },
+                TokenKind::Number => match arc(self.slice(token)) {
+                    // A number alone stands below nothing.
+                    Some(_) if self.record.parts.len() == start && !self.is_dot(self.at + 1) => break,
+                    Some(number) => Part { name: NONE, number: Some(number) },
+                    None => {
+                        self.no_arc(token);
+                        self.record.parts.truncate(start);
+                        break;
+                    }
+                },
+                _ => break,
+            };
+            self.at += 1;
+            if !(self.record.parts.len() == start && self.qualifies(token)) {
+                self.record.parts.push(part);
+            }
+            if !self.is_dot(self.at) {
+                break;
+            }
+            self.at += 1;
+        }
+        let dotted = self.record.parts.len() > start + 1;
+        if (strict || dotted) && self.record.parts.len() > start {
+            self.oid_form(first, "an OID is written in braces, below a parent");
+        }
+    }
+
+    fn is_dot(&self, at: usize) -> bool {
+        self.token(at).kind == TokenKind::Mark(b'.')
+    }
+
+    /// Whether `token`, which is passed, is a module's name before that of one of its values.
+    fn qualifies(&self, token: Token) -> bool {
+        self.is_dot(self.at)
+            && self.token(self.at + 1).kind == TokenKind::Word
+            && self.slice(token).first().is_some_and(u8::is_ascii_uppercase)
     }
 
     fn oid_form(&mut self, token: Token, message: &'static str) {
