@@ -261,7 +261,7 @@ pub(super) fn stats(args: &StatsArgs, out: &mut Out) -> Result<(), Failure> {
         oids_with_several_names += usize::from(mib.same_oid(node.id()).nth(1) == Some(node.id()));
     }
     let mut problems = BTreeMap::new();
-    for problem in &loaded.problems {
+    for problem in &*loaded.problems {
         *problems.entry(problem.code).or_insert(0) += 1;
     }
     let count = |level| loaded.problems.iter().filter(|problem| problem.level == level).count();

@@ -59,9 +59,25 @@ impl FileRecord {
         }
     }
 
+    /// What it takes in memory, in octets.
+    pub(crate) fn size(&self) -> usize {
+        self.symbols.size()
+            + self.modules.capacity() * size_of::<Module>()
+            + self.definitions.capacity() * size_of::<Definition>()
+            + self.imports.capacity() * size_of::<Import>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.types.capacity() * size_of::<Type>()
+            + self.labels.capacity() * size_of::<Label>()
+            + self.items.capacity() * size_of::<Item>()
+            + self.problems.iter().map(|problem| size_of::<Problem>() + problem.message.len()).sum::<usize>()
+    }
+
     /// Gives back what growing took too much.
     pub(crate) fn shrink(&mut self) {
         self.symbols.freeze();
+        self.modules.shrink_to_fit();
+        self.imports.shrink_to_fit();
+        self.problems.shrink_to_fit();
         self.definitions.shrink_to_fit();
         self.parts.shrink_to_fit();
         self.types.shrink_to_fit();

@@ -1,7 +1,7 @@
 //! MIBs: from vendors' files to names, types and rendered values.
 //!
 //! # The way of a file
-//! [`read_directories`] reads them. Each file is parsed on its own into a compact record (`lexer`,
+//! [`read_directories`] reads them, or a [`Collection`], which reads again only what has changed. Each file is parsed on its own into a compact record (`lexer`,
 //! `parser`, `ast`); nothing in it stops the parser, problems are collected. All records are linked
 //! (`resolve`) into one flat, immutable [`Mib`] (`image`, `trie`).
 //!
@@ -15,6 +15,7 @@
 
 mod address;
 mod ast;
+mod collection;
 mod display;
 mod image;
 mod index;
@@ -27,16 +28,18 @@ mod resolve;
 mod source;
 mod symbol;
 mod trie;
+mod workers;
 
 use std::sync::{Arc, OnceLock};
 
+pub use collection::{Cancelled, Collected, Collection};
 pub use display::Renderer;
 #[doc(hidden)]
 pub use display::{show_by_hint, show_number_by_hint};
 pub use image::{Access, BaseType, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax};
 pub use index::{IndexDecoder, IndexKind, IndexPart};
 pub use names::{Bound, LookupError, Target};
-pub use source::{LARGEST_FILE, SourceFile, read_directories};
+pub use source::{FoundFile, LARGEST_FILE, Scan, SourceFile, Stamp, read_directories};
 
 use crate::diagnostic::{Diagnostic, Level};
 
@@ -98,7 +101,12 @@ impl Mib {
             .collect();
         inputs.push(builtin_input());
         let linked = resolve::link(&inputs);
-        let diagnostics = source::diagnostics(files, &records, linked.problems);
+        let records: Vec<&ast::FileRecord> = records.iter().collect();
+        let by_file = source::problems_by_file(&records, linked.problems);
+        let told = by_file.iter().zip(files).zip(&records).flat_map(|((problems, file), record)| {
+            source::diagnostics(&file.path, &file.bytes, problems, record.problems_left_out)
+        });
+        let diagnostics: Vec<Diagnostic> = told.collect();
         let stats = CompileStats {
             files: files.len(),
             modules: records.iter().map(|record| record.modules.len()).sum(),

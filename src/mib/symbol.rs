@@ -98,6 +98,11 @@ impl Symbols {
         self.ends.shrink_to_fit();
     }
 
+    /// What it takes in memory, in octets.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * 8
+    }
+
     /// The pool and the ends of the words in it, in the order of the symbols.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>) {
         (self.bytes, self.ends)

@@ -69,7 +69,7 @@ impl FirstPlan {
         origin: Option<PathBuf>,
         inputs: Vec<Input>,
         settings: Settings,
-    ) -> (Result<Self, Vec<Diagnostic>>, Vec<Diagnostic>) {
+    ) -> (Result<Self, Vec<Diagnostic>>, Arc<[Diagnostic]>) {
         let begun = SystemTime::now();
         let (built, mib_problems) = Plan::first(origin, inputs, settings);
         (built.map(|(candidate, plan)| Self { candidate, plan, begun }), mib_problems)
@@ -165,7 +165,7 @@ impl ReloadManager {
     /// When the system refuses a thread.
     pub fn new(
         first: FirstPlan,
-        mib_problems: &[Diagnostic],
+        mib_problems: &Arc<[Diagnostic]>,
         wiring: Wiring,
     ) -> io::Result<(Self, NotStarted)> {
         let FirstPlan { candidate, plan, begun } = first;
@@ -402,7 +402,7 @@ impl Shared {
     }
 
     /// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
-    fn note_mib_problems(&self, report: Option<MibReport>, problems: &[Diagnostic]) {
+    fn note_mib_problems(&self, report: Option<MibReport>, problems: &Arc<[Diagnostic]>) {
         if report.is_none_or(|report| report.unchanged) {
             return;
         }
@@ -419,10 +419,10 @@ impl Shared {
                 "Some MIB definitions are not in force; `nereus mib lint` shows them"
             );
         }
-        for problem in problems {
+        for problem in &**problems {
             tracing::debug!(component = "mib_loader", "{problem}");
         }
-        *self.mib_problems.lock() = problems.into();
+        *self.mib_problems.lock() = Arc::clone(problems);
     }
 
     /// Log, metrics, history: the same everywhere.

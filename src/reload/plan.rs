@@ -5,18 +5,17 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
 
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
 use crate::config::{self, ContentHash, Input, Settings};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::mib::{self, Mib};
+use crate::mib::{self, Collection, Mib, Scan};
 use crate::snapshot::{self, Candidate, Snapshot};
 
 /// Why an attempt cannot go on.
@@ -49,10 +48,10 @@ pub(super) struct Plan {
 #[derive(Debug, Clone)]
 struct Mibs {
     directories: Vec<PathBuf>,
-    /// Their [`Stat`], if it tells every later change.
+    /// Their stat, if it tells every later change.
     stat: Option<ContentHash>,
-    /// Over path and contents of every file.
-    content: Option<ContentHash>,
+    /// Every file as it was parsed; `None` without directories.
+    collection: Option<Arc<Collection>>,
     mib: Arc<Mib>,
     report: MibReport,
 }
@@ -65,7 +64,7 @@ pub(super) struct Built {
     /// Warnings and notes of the configuration.
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) mib: Option<MibReport>,
-    pub(super) mib_problems: Vec<Diagnostic>,
+    pub(super) mib_problems: Arc<[Diagnostic]>,
     /// What is applied, by the names of the configuration.
     pub(super) changes: Vec<String>,
     /// What differs and was not asked for.
@@ -86,8 +85,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether the files on the disk are these, by content; the MIB files by their stat.
     pub(super) fn is_on_disk(&self) -> bool {
-        self.inputs_are_on_disk()
-            && self.mibs == stat_directories(&self.mib_directories).ok().map(|stat| stat.hash)
+        self.inputs_are_on_disk() && self.mibs == Some(stat_of(&Scan::of(&self.mib_directories)))
     }
 
     /// Whether the configuration and what it names are these on the disk.
@@ -100,13 +98,15 @@ impl Seen {
         for input in &mut self.inputs {
             input.hash = hash_of(&input.path);
         }
-        self.mibs = stat_directories(&self.mib_directories).ok().map(|stat| stat.hash);
+        self.mibs = Some(stat_of(&Scan::of(&self.mib_directories)));
     }
 }
 
 /// What an attempt is asked to read.
 pub(super) struct Attempt<'a> {
     pub(super) kind: ReloadType,
+    /// Contents are read though their stat says that they are unchanged.
+    pub(super) everything: bool,
     pub(super) current: &'a Snapshot,
     pub(super) cancel: &'a AtomicBool,
 }
@@ -118,8 +118,9 @@ impl Plan {
         origin: Option<PathBuf>,
         inputs: Vec<Input>,
         settings: Settings,
-    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Vec<Diagnostic>) {
-        let (mibs, problems) = Mibs::read(&settings.mib.directories, None);
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
+        let mibs = Mibs::first(&settings.mib.directories);
+        let problems = mibs.problems();
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
         (built.map(|candidate| (candidate, Self { origin, inputs, mibs })), problems)
     }
@@ -158,16 +159,21 @@ impl Plan {
         let directories = &settings.mib.directories;
         let mut mib = Arc::clone(current.mib());
         let mut mib_report = None;
-        let mut mib_problems = Vec::new();
+        let mut mib_problems: Arc<[Diagnostic]> = Arc::default();
         // By the running settings: after a rollback the directories that were read last are others.
         if attempt.kind.reads_mibs() || *directories != current.settings().mib.directories {
             seen.mib_directories.clone_from(directories);
-            seen.mibs = stat_directories(directories).ok().map(|stat| stat.hash);
+            // Taken before the reading: what changes meanwhile differs the next time.
+            let scan = Scan::of(directories);
+            seen.mibs = Some(stat_of(&scan));
             missing(directories)?;
-            let (mibs, problems) = Mibs::read(directories, Some(&self.mibs));
+            let mibs = Mibs::read(directories, scan, &self.mibs, attempt)?;
             mib = Arc::clone(&mibs.mib);
-            mib_report = Some(MibReport { unchanged: Arc::ptr_eq(&mib, current.mib()), ..mibs.report });
-            mib_problems = problems;
+            let unchanged = Arc::ptr_eq(&mib, current.mib());
+            mib_report = Some(MibReport { unchanged, ..mibs.report });
+            if !unchanged {
+                mib_problems = mibs.problems();
+            }
             plan.mibs = mibs;
         }
         let read_seconds = started.elapsed().as_secs_f64();
@@ -294,119 +300,90 @@ fn missing(directories: &[PathBuf]) -> Result<(), Failure> {
 }
 
 impl Mibs {
-    /// Reads and compiles, unless the files are those of `before`.
-    fn read(directories: &[PathBuf], before: Option<&Self>) -> (Self, Vec<Diagnostic>) {
+    /// Nothing but the built-in names.
+    fn none() -> Self {
+        let mib = Mib::builtin();
+        let (modules, nodes) = (mib.modules().count(), mib.nodes().len());
+        let report = MibReport { modules, nodes, ..MibReport::default() };
+        Self { directories: Vec::new(), stat: None, collection: None, mib, report }
+    }
+
+    /// Reads and compiles all.
+    fn first(directories: &[PathBuf]) -> Self {
         if directories.is_empty() {
-            let mib = Mib::builtin();
-            let report = MibReport {
-                modules: mib.modules().count(),
-                nodes: mib.nodes().len(),
-                unchanged: before.is_some_and(|before| before.directories.is_empty()),
-                ..MibReport::default()
-            };
-            let none = Self { directories: Vec::new(), stat: None, content: None, mib, report };
-            return (none, Vec::new());
+            return Self::none();
         }
-        let before = before.filter(|before| before.directories == directories);
-        // Taken before the reading: what changes meanwhile differs the next time.
-        let found = stat_directories(directories).ok();
-        if let (Some(before), Some(found)) = (before, &found)
-            && before.stat == Some(found.hash)
-        {
-            return (before.again(), Vec::new());
+        Self::made(directories, Scan::of(directories), None, false, &AtomicBool::new(false))
+            .unwrap_or_else(|mib::Cancelled| Self::none())
+    }
+
+    /// Reads and compiles what differs from `before`.
+    fn read(
+        directories: &[PathBuf],
+        scan: Scan,
+        before: &Self,
+        attempt: &Attempt<'_>,
+    ) -> Result<Self, Failure> {
+        if directories.is_empty() {
+            return Ok(Self::none());
         }
+        Self::made(directories, scan, before.collection.as_deref(), attempt.everything, attempt.cancel)
+            .map_err(|mib::Cancelled| Failure::lasting("cancelled"))
+    }
+
+    fn made(
+        directories: &[PathBuf],
+        scan: Scan,
+        before: Option<&Collection>,
+        everything: bool,
+        cancel: &AtomicBool,
+    ) -> Result<Self, mib::Cancelled> {
         // A file that was written just now may be written once more without another stamp.
-        let stat = found.filter(|found| found.settled).map(|found| found.hash);
-        let (files, mut problems) = mib::read_directories(directories);
-        let content = content_of(&files);
-        if let Some(before) = before
-            && problems.is_empty()
-            && before.content == Some(content)
-        {
-            return (Self { stat, ..before.again() }, Vec::new());
-        }
-        let compiled = Mib::compile(&files);
-        problems.extend(compiled.diagnostics);
+        let settled = scan.files.iter().all(|file| file.settled);
+        let stat = settled.then(|| stat_of(&scan));
+        let (collection, collected) = Collection::make(scan, before, everything, cancel)?;
+        let stats = collection.stats();
         let report = MibReport {
-            files: compiled.stats.files,
-            modules: compiled.stats.modules,
-            nodes: compiled.stats.nodes,
-            problems: problems.iter().filter(|problem| problem.level > Level::Note).count(),
-            unchanged: false,
+            files: stats.files,
+            modules: stats.modules,
+            nodes: stats.nodes,
+            problems: stats.problems,
+            read: collected.read,
+            parsed: collected.parsed,
+            reused: collected.reused,
+            new_problems: collected.new_problems,
+            gone_problems: collected.gone_problems,
+            unchanged: collected.unchanged,
         };
-        let mib = Arc::new(compiled.mib);
-        (Self { directories: directories.to_vec(), stat, content: Some(content), mib, report }, problems)
+        let mib = Arc::clone(collection.mib());
+        let (directories, collection) = (directories.to_vec(), Some(Arc::new(collection)));
+        Ok(Self { directories, stat, collection, mib, report })
     }
 
-    fn again(&self) -> Self {
-        Self { report: MibReport { unchanged: true, ..self.report }, ..self.clone() }
+    fn problems(&self) -> Arc<[Diagnostic]> {
+        self.collection.as_ref().map(|collection| Arc::clone(collection.diagnostics())).unwrap_or_default()
     }
 }
 
-fn content_of(files: &[mib::SourceFile]) -> ContentHash {
-    // A hash over hashes, so that no second copy of all files is made.
-    let mut hashes = Vec::new();
-    for file in files {
-        hashes.extend(file.path.as_bytes());
-        hashes.push(0);
-        hashes.extend(ContentHash::of(&file.bytes).octets());
-    }
-    ContentHash::of(&hashes)
-}
-
-/// How deep directories may lie in each other, as for reading them.
-const DEEPEST: usize = 64;
-
-/// How old a change must be for its stamp to tell it from a later one: file systems count in ticks of 10 ms, in
-/// seconds, or in two of them.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// The files of directories, by their stat alone.
-struct Stat {
-    /// Over path, device, inode, size, mtime and ctime of every file.
-    hash: ContentHash,
-    /// Whether no file changed just now.
-    settled: bool,
-}
-
-fn stat_directories(directories: &[PathBuf]) -> io::Result<Stat> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let limit = now.saturating_sub(SETTLED).as_secs() as i64;
-    let mut settled = true;
-    let mut seen = std::collections::HashSet::new();
+/// Over path and stamp of every file, and what cannot be looked at.
+fn stat_of(scan: &Scan) -> ContentHash {
     let mut text = Vec::new();
-    let mut stack: Vec<(PathBuf, usize)> = directories.iter().map(|path| (path.clone(), 0)).collect();
-    while let Some((path, depth)) = stack.pop() {
-        let Ok(metadata) = fs::metadata(&path) else {
-            text.extend(path.as_os_str().as_encoded_bytes());
-            continue;
-        };
-        if metadata.is_dir() {
-            if depth <= DEEPEST && seen.insert((metadata.dev(), metadata.ino())) {
-                let mut below: Vec<PathBuf> = fs::read_dir(&path)?
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect::<io::Result<_>>()?;
-                below.sort_unstable();
-                stack.extend(below.into_iter().map(|path| (path, depth + 1)));
-            }
-            continue;
-        }
-        settled &= metadata.ctime() < limit;
-        text.extend(path.as_os_str().as_encoded_bytes());
+    for file in &scan.files {
+        let mib::Stamp { inode, size, modified, changed } = file.stamp;
+        text.extend(file.path.as_os_str().as_encoded_bytes());
         text.push(0);
-        for number in [
-            metadata.dev(),
-            metadata.ino(),
-            metadata.size(),
-            metadata.mtime() as u64,
-            metadata.mtime_nsec() as u64,
-            metadata.ctime() as u64,
-            metadata.ctime_nsec() as u64,
-        ] {
+        for number in [inode.0, inode.1, size] {
+            text.extend(number.to_le_bytes());
+        }
+        for number in [modified.0, modified.1, changed.0, changed.1] {
             text.extend(number.to_le_bytes());
         }
     }
-    Ok(Stat { hash: ContentHash::of(&text), settled })
+    for problem in &scan.problems {
+        text.extend(problem.message.as_bytes());
+        text.push(0);
+    }
+    ContentHash::of(&text)
 }
 
 /// A larger file is none that the configuration reads.

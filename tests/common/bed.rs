@@ -58,7 +58,7 @@ impl Files {
             kernel_drops: Box::new(|| 0),
             sweep: Duration::from_millis(500),
         };
-        let (manager, engine) = ReloadManager::new(first, &[], wiring).unwrap();
+        let (manager, engine) = ReloadManager::new(first, &Arc::default(), wiring).unwrap();
         (manager, engine, metrics)
     }
 
