@@ -147,6 +147,16 @@ pub enum Status {
     Obsolete,
 }
 
+impl Status {
+    pub(super) fn from_octet(octet: u8) -> Self {
+        match octet {
+            1 => Self::Deprecated,
+            2 => Self::Obsolete,
+            _ => Self::Current,
+        }
+    }
+}
+
 /// MAX-ACCESS of RFC 2578 and ACCESS of RFC 1212.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -162,6 +172,19 @@ pub enum Access {
     ReadWrite,
     /// `read-create`.
     ReadCreate,
+}
+
+impl Access {
+    pub(super) fn from_octet(octet: u8) -> Self {
+        match octet {
+            1 => Self::NotAccessible,
+            2 => Self::ForNotify,
+            3 => Self::ReadOnly,
+            4 => Self::ReadWrite,
+            5 => Self::ReadCreate,
+            _ => Self::Unstated,
+        }
+    }
 }
 
 /// One definition.

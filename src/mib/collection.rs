@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::ast::{FileRecord, Problem};
 use super::parser::Parser;
 use super::source::{self, FoundFile, Scan, Stamp};
+use super::symbol::NONE;
 use super::{CompileStats, Mib, builtin_input, resolve, workers};
 use crate::diagnostic::{Diagnostic, Level};
 
@@ -35,6 +36,10 @@ pub struct Collection {
 #[derive(Debug)]
 struct Kept {
     path: Arc<str>,
+    /// The number of its directory, or [`NONE`] where its path does not begin with that.
+    directory: u32,
+    /// Where in `path` what is below the directory begins.
+    relative: u32,
     stamp: Stamp,
     /// Whether every change since gives another stamp.
     settled: bool,
@@ -139,7 +144,7 @@ fn make(
     let by_path: HashMap<&str, &Kept> = old.iter().map(|kept| (&*kept.path, kept)).collect();
     // A file that was moved or copied is known by its contents.
     let by_content: HashMap<[u8; 32], &Kept> = old.iter().map(|kept| (kept.parsed.content, kept)).collect();
-    let Scan { files: found, problems: mut unread } = scan;
+    let Scan { directories, files: found, problems: mut unread } = scan;
     let plan: Vec<Work<'_>> = found
         .iter()
         .map(|file| match by_path.get(&*file.path.to_string_lossy()) {
@@ -169,8 +174,18 @@ fn make(
     let mut collected = Collected { read: read.len(), ..Collected::default() };
     let mut contents = contents.into_iter();
     let mut files = Vec::with_capacity(found.len());
-    for (FoundFile { path, stamp, settled }, work) in found.into_iter().zip(plan) {
-        let kept = |path, parsed| Kept { path, stamp, settled, parsed, told: 0, diagnostics: 0..0 };
+    for (FoundFile { path, directory, stamp, settled }, work) in found.into_iter().zip(plan) {
+        let (directory, relative) = below(&directories, directory, &path);
+        let kept = |path, parsed| Kept {
+            path,
+            directory,
+            relative,
+            stamp,
+            settled,
+            parsed,
+            told: 0,
+            diagnostics: 0..0,
+        };
         match work {
             Work::Take(known) => files.push(kept(Arc::clone(&known.path), Arc::clone(&known.parsed))),
             Work::Read(known) => match contents.next() {
@@ -188,7 +203,7 @@ fn make(
     if let Some(before) = before
         && unread == before.unread
         && files.len() == old.len()
-        && files.iter().zip(old).all(|(new, old)| new.path == old.path && same(&new.parsed, &old.parsed))
+        && files.iter().zip(old).all(|(new, old)| new.is_as(old))
     {
         collected.unchanged = true;
         for (new, old) in files.iter_mut().zip(old) {
@@ -202,6 +217,8 @@ fn make(
         .map(|file| resolve::Input {
             record: &file.parsed.record,
             path: Arc::clone(&file.path),
+            directory: file.directory,
+            relative: file.relative,
             builtin: false,
         })
         .collect();
@@ -239,6 +256,25 @@ fn make(
     };
     let (diagnostics, mib) = (diagnostics.into(), Arc::new(linked.mib));
     Ok((Collection { files, unread, diagnostics, mib, stats }, collected))
+}
+
+impl Kept {
+    /// Whether nothing that a compile yields can differ.
+    fn is_as(&self, old: &Self) -> bool {
+        let place = |kept: &Self| (kept.directory, kept.relative);
+        self.path == old.path && place(self) == place(old) && same(&self.parsed, &old.parsed)
+    }
+}
+
+/// The number of the directory that `path` lies in, and where in its text the rest begins.
+fn below(directories: &[PathBuf], number: usize, path: &Path) -> (u32, u32) {
+    let rest = directories.get(number).and_then(|directory| path.strip_prefix(directory).ok());
+    let whole = path.to_string_lossy();
+    match rest.map(Path::to_string_lossy) {
+        // A path that is no text is changed to be shown, in one piece as in two.
+        Some(rest) if whole.ends_with(&*rest) => (number as u32, (whole.len() - rest.len()) as u32),
+        _ => (NONE, 0),
+    }
 }
 
 fn same(a: &Parsed, b: &Parsed) -> bool {

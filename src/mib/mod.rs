@@ -17,6 +17,7 @@ mod address;
 mod ast;
 mod collection;
 mod display;
+mod format;
 mod image;
 mod index;
 mod instance;
@@ -36,7 +37,9 @@ pub use collection::{Cancelled, Collected, Collection};
 pub use display::Renderer;
 #[doc(hidden)]
 pub use display::{show_by_hint, show_number_by_hint};
-pub use image::{Access, BaseType, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax};
+pub use image::{
+    Access, BaseType, ImageError, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax,
+};
 pub use index::{IndexDecoder, IndexKind, IndexPart};
 pub use names::{Bound, LookupError, Target};
 pub use source::{FoundFile, LARGEST_FILE, Scan, SourceFile, Stamp, read_directories};
@@ -94,11 +97,8 @@ impl Mib {
     pub fn compile(files: &[SourceFile]) -> Compiled {
         let mut parser = parser::Parser::default();
         let records: Vec<ast::FileRecord> = files.iter().map(|file| parser.parse(&file.bytes)).collect();
-        let mut inputs: Vec<resolve::Input<'_>> = records
-            .iter()
-            .zip(files)
-            .map(|(record, file)| resolve::Input { record, path: Arc::clone(&file.path), builtin: false })
-            .collect();
+        let mut inputs: Vec<resolve::Input<'_>> =
+            records.iter().zip(files).map(|(record, file)| input(record, &file.path)).collect();
         inputs.push(builtin_input());
         let linked = resolve::link(&inputs);
         let records: Vec<&ast::FileRecord> = records.iter().collect();
@@ -118,7 +118,13 @@ impl Mib {
 }
 
 fn builtin_input() -> resolve::Input<'static> {
-    resolve::Input { record: prelude::record(), path: BUILT_IN.into(), builtin: true }
+    resolve::Input { builtin: true, ..input(prelude::record(), &BUILT_IN.into()) }
+}
+
+/// A file in no directory.
+fn input<'a>(record: &'a ast::FileRecord, path: &Arc<str>) -> resolve::Input<'a> {
+    let (directory, relative) = (symbol::NONE, 0);
+    resolve::Input { record, path: Arc::clone(path), directory, relative, builtin: false }
 }
 
 #[cfg(test)]

@@ -73,6 +73,8 @@ impl Stamp {
 pub struct FoundFile {
     /// Where it is.
     pub path: PathBuf,
+    /// The number of the directory that it was found in.
+    pub directory: usize,
     /// As it was when it was found.
     pub stamp: Stamp,
     /// Whether every later change gives another stamp.
@@ -82,6 +84,8 @@ pub struct FoundFile {
 /// The files of MIB directories by their stat alone.
 #[derive(Debug, Clone, Default)]
 pub struct Scan {
+    /// As they were asked for.
+    pub directories: Vec<PathBuf>,
     /// In the order in which they are compiled.
     pub files: Vec<FoundFile>,
     /// What could not be looked at.
@@ -96,16 +100,19 @@ impl Scan {
     #[must_use]
     pub fn of(directories: &[PathBuf]) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut scanning =
-            Scanning { scan: Self::default(), seen: HashSet::new(), now: now.as_secs() as i64 };
+        let mut scanning = Scanning {
+            scan: Self { directories: directories.to_vec(), ..Self::default() },
+            seen: HashSet::new(),
+            now: now.as_secs() as i64,
+        };
         // Depth first without recursion: what is on top comes next.
-        let mut stack: Vec<(PathBuf, usize)> =
-            directories.iter().rev().map(|path| (path.clone(), 0)).collect();
-        while let Some((path, depth)) = stack.pop() {
-            match scanning.visit(&path, depth) {
+        let mut stack: Vec<(PathBuf, usize, usize)> =
+            directories.iter().enumerate().rev().map(|(number, path)| (path.clone(), number, 0)).collect();
+        while let Some((path, directory, depth)) = stack.pop() {
+            match scanning.visit(&path, directory, depth) {
                 Ok(mut below) => {
                     below.sort_unstable_by(|a, b| b.cmp(a));
-                    stack.extend(below.into_iter().map(|path| (path, depth + 1)));
+                    stack.extend(below.into_iter().map(|path| (path, directory, depth + 1)));
                 }
                 Err(error) => scanning.scan.problems.push(unreadable(&path, &error)),
             }
@@ -124,7 +131,7 @@ struct Scanning {
 
 impl Scanning {
     /// Notes a file, or tells what is in a directory.
-    fn visit(&mut self, path: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
+    fn visit(&mut self, path: &Path, directory: usize, depth: usize) -> io::Result<Vec<PathBuf>> {
         let metadata = fs::metadata(path)?;
         if !metadata.is_dir() && !metadata.is_file() {
             return Ok(Vec::new());
@@ -150,7 +157,7 @@ impl Scanning {
         }
         let stamp = Stamp::of(&metadata);
         let settled = stamp.is_settled(self.now);
-        self.scan.files.push(FoundFile { path: path.to_owned(), stamp, settled });
+        self.scan.files.push(FoundFile { path: path.to_owned(), directory, stamp, settled });
         Ok(Vec::new())
     }
 }
@@ -181,7 +188,7 @@ pub(crate) fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
 /// Reads all files below `directories`, as [`Scan::of`] finds them. What cannot be read is a diagnostic.
 #[must_use]
 pub fn read_directories(directories: &[PathBuf]) -> (Vec<SourceFile>, Vec<Diagnostic>) {
-    let Scan { files: found, mut problems } = Scan::of(directories);
+    let Scan { files: found, mut problems, .. } = Scan::of(directories);
     let mut files = Vec::with_capacity(found.len());
     for file in found {
         let mut bytes = Vec::new();
