@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,37 +25,38 @@ use crate::diagnostic::{Diagnostic, Level};
 #[derive(Debug)]
 pub struct Collection {
     /// In the order in which they are linked.
-    files: Vec<Kept>,
+    pub(super) files: Vec<Kept>,
     /// What could not be looked at or read.
-    unread: Vec<Diagnostic>,
-    diagnostics: Arc<[Diagnostic]>,
-    mib: Arc<Mib>,
-    stats: CompileStats,
+    pub(super) unread: Vec<Diagnostic>,
+    pub(super) diagnostics: Arc<[Diagnostic]>,
+    pub(super) mib: Arc<Mib>,
+    pub(super) stats: CompileStats,
 }
 
 /// A file that was parsed.
 #[derive(Debug)]
-struct Kept {
-    path: Arc<str>,
+pub(super) struct Kept {
+    pub(super) path: Arc<str>,
     /// The number of its directory, or [`NONE`] where its path does not begin with that.
-    directory: u32,
+    pub(super) directory: u32,
     /// Where in `path` what is below the directory begins.
-    relative: u32,
-    stamp: Stamp,
+    pub(super) relative: u32,
+    pub(super) stamp: Stamp,
     /// Whether every change since gives another stamp.
-    settled: bool,
-    parsed: Arc<Parsed>,
+    pub(super) settled: bool,
+    pub(super) parsed: Arc<Parsed>,
     /// Over the problems of it.
-    told: u64,
+    pub(super) told: u64,
     /// Where they are among the diagnostics.
-    diagnostics: Range<usize>,
+    pub(super) diagnostics: Range<usize>,
 }
 
 /// What one file's contents are, wherever they lie.
 #[derive(Debug)]
-struct Parsed {
-    content: [u8; 32],
-    record: FileRecord,
+pub(super) struct Parsed {
+    pub(super) content: [u8; 32],
+    /// `None` where it was parsed by another process.
+    pub(super) record: Option<FileRecord>,
 }
 
 /// What making a [`Collection`] came to.
@@ -62,7 +64,7 @@ struct Parsed {
 pub struct Collected {
     /// Files whose contents were read.
     pub read: usize,
-    /// Of these, files whose contents were new.
+    /// Of these, files whose contents were new, or were known from a cache alone.
     pub parsed: usize,
     /// Files whose record was taken over.
     pub reused: usize,
@@ -130,7 +132,8 @@ impl Collection {
     /// An estimate of what the records take in memory, without the [`Mib`], in octets.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.files.iter().map(|file| file.parsed.record.size() + size_of::<Kept>()).sum()
+        let record = |file: &Kept| file.parsed.record.as_ref().map_or(0, FileRecord::size);
+        self.files.iter().map(|file| record(file) + size_of::<Kept>()).sum()
     }
 }
 
@@ -158,13 +161,13 @@ fn make(
         || (Parser::default(), Vec::new()),
         |(parser, bytes), at| {
             if cancel.load(Ordering::Relaxed) {
-                return Err(std::io::Error::from(std::io::ErrorKind::Interrupted));
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
             }
             source::read_file(&found[read[at]].path, bytes)?;
-            let content = <[u8; 32]>::from(Sha256::digest(&bytes[..]));
+            let content = content_of(bytes);
             Ok(match by_content.get(&content) {
                 Some(known) => Arc::clone(&known.parsed),
-                None => Arc::new(Parsed { content, record: parser.parse(bytes) }),
+                None => Arc::new(Parsed { content, record: Some(parser.parse(bytes)) }),
             })
         },
     );
@@ -199,23 +202,41 @@ fn make(
             },
         }
     }
-    collected.reused = files.len() - collected.parsed;
     if let Some(before) = before
         && unread == before.unread
         && files.len() == old.len()
         && files.iter().zip(old).all(|(new, old)| new.is_as(old))
     {
         collected.unchanged = true;
+        collected.reused = files.len();
         for (new, old) in files.iter_mut().zip(old) {
             (new.told, new.diagnostics) = (old.told, old.diagnostics.clone());
         }
         let (diagnostics, mib) = (Arc::clone(&before.diagnostics), Arc::clone(&before.mib));
         return Ok((Collection { files, unread, diagnostics, mib, stats: before.stats }, collected));
     }
+    // What came from a cache has no records yet.
+    let lacking: Vec<usize> = (0..files.len()).filter(|&at| files[at].parsed.record.is_none()).collect();
+    let parsed = parse_all(&files, &lacking, cancel);
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Cancelled);
+    }
+    collected.parsed += lacking.len();
+    collected.read = collected.read.max(lacking.len());
+    for (at, parsed) in lacking.into_iter().zip(parsed) {
+        match parsed {
+            Ok(parsed) => files[at].parsed = Arc::new(parsed),
+            Err(error) => unread.push(source::unreadable(Path::new(&*files[at].path), &error)),
+        }
+    }
+    files.retain(|file| file.parsed.record.is_some());
+    collected.reused = files.len().saturating_sub(collected.parsed);
+    let records: Vec<&FileRecord> = files.iter().filter_map(|file| file.parsed.record.as_ref()).collect();
     let mut inputs: Vec<resolve::Input<'_>> = files
         .iter()
-        .map(|file| resolve::Input {
-            record: &file.parsed.record,
+        .zip(&records)
+        .map(|(file, record)| resolve::Input {
+            record,
             path: Arc::clone(&file.path),
             directory: file.directory,
             relative: file.relative,
@@ -224,7 +245,6 @@ fn make(
         .collect();
     inputs.push(builtin_input());
     let linked = resolve::link(&inputs);
-    let records: Vec<&FileRecord> = files.iter().map(|file| &file.parsed.record).collect();
     let problems = source::problems_by_file(&records, linked.problems);
     let old_told = before.map_or(&[][..], |before| &before.diagnostics);
     let told = workers::in_parallel(files.len(), Vec::new, |bytes, at| {
@@ -233,13 +253,14 @@ fn make(
         let old = by_path.get(&*file.path).filter(|old| old.told == told && same(&old.parsed, &file.parsed));
         match old {
             Some(old) => (told, old_told.get(old.diagnostics.clone()).unwrap_or_default().to_vec()),
-            None => match tell(file, problems, bytes) {
+            None => match tell(file, records[at], problems, bytes) {
                 Some(own) => (told, own),
                 // Told without lines; not to be taken over.
-                None => (!told, tell_without_text(file, problems)),
+                None => (!told, tell_without_text(file, records[at], problems)),
             },
         }
     });
+    let modules = records.iter().map(|record| record.modules.len()).sum();
     let mut diagnostics = unread.clone();
     for (file, (told, own)) in files.iter_mut().zip(told) {
         let start = diagnostics.len();
@@ -250,7 +271,7 @@ fn make(
     (collected.new_problems, collected.gone_problems) = difference(old_told, &diagnostics);
     let stats = CompileStats {
         files: files.len(),
-        modules: files.iter().map(|file| file.parsed.record.modules.len()).sum(),
+        modules,
         nodes: linked.mib.nodes().len(),
         problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
     };
@@ -281,6 +302,25 @@ fn same(a: &Parsed, b: &Parsed) -> bool {
     a.content == b.content
 }
 
+fn content_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The files of these numbers, read once more.
+fn parse_all(files: &[Kept], numbers: &[usize], cancel: &AtomicBool) -> Vec<io::Result<Parsed>> {
+    workers::in_parallel(
+        numbers.len(),
+        || (Parser::default(), Vec::new()),
+        |(parser, bytes), at| {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            source::read_file(Path::new(&*files[numbers[at]].path), bytes)?;
+            Ok(Parsed { content: content_of(bytes), record: Some(parser.parse(bytes)) })
+        },
+    )
+}
+
 fn fingerprint(problems: &[Problem]) -> u64 {
     let mut hasher = DefaultHasher::new();
     problems.len().hash(&mut hasher);
@@ -293,19 +333,24 @@ fn fingerprint(problems: &[Problem]) -> u64 {
 
 /// The file's problems with their places, for which its text is read once more. `None` where that is another one
 /// by now, or gone.
-fn tell(file: &Kept, problems: &[Problem], bytes: &mut Vec<u8>) -> Option<Vec<Diagnostic>> {
-    let left_out = file.parsed.record.problems_left_out;
+fn tell(
+    file: &Kept,
+    record: &FileRecord,
+    problems: &[Problem],
+    bytes: &mut Vec<u8>,
+) -> Option<Vec<Diagnostic>> {
+    let left_out = record.problems_left_out;
     if problems.is_empty() && left_out == 0 {
         return Some(Vec::new());
     }
     source::read_file(Path::new(&*file.path), bytes).ok()?;
-    let content = <[u8; 32]>::from(Sha256::digest(&bytes[..]));
-    (content == file.parsed.content).then(|| source::diagnostics(&file.path, bytes, problems, left_out))
+    (content_of(bytes) == file.parsed.content)
+        .then(|| source::diagnostics(&file.path, bytes, problems, left_out))
 }
 
 /// What has changed since it was parsed is taken in next time; until then its problems have no lines to show.
-fn tell_without_text(file: &Kept, problems: &[Problem]) -> Vec<Diagnostic> {
-    let mut told = source::diagnostics(&file.path, &[], problems, file.parsed.record.problems_left_out);
+fn tell_without_text(file: &Kept, record: &FileRecord, problems: &[Problem]) -> Vec<Diagnostic> {
+    let mut told = source::diagnostics(&file.path, &[], problems, record.problems_left_out);
     for problem in &mut told {
         if problem.place.take().is_some() {
             problem.message = format!("{}: {}", file.path, problem.message);

@@ -15,6 +15,7 @@
 
 mod address;
 mod ast;
+mod cache;
 mod collection;
 mod display;
 mod format;
@@ -33,6 +34,7 @@ mod workers;
 
 use std::sync::{Arc, OnceLock};
 
+pub use cache::CacheError;
 pub use collection::{Cancelled, Collected, Collection};
 pub use display::Renderer;
 #[doc(hidden)]

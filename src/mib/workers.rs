@@ -24,7 +24,7 @@ pub(crate) fn standing_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             *done = work.take().map(|work| work());
         };
         // A panic of that thread goes on in this one when the scope ends.
-        let _ = thread::Builder::new().name("mib-compile".into()).spawn_scoped(scope, run);
+        let _ = thread::Builder::new().name("mib_compile".into()).spawn_scoped(scope, run);
     });
     match (done, work) {
         (Some(done), _) => done,
@@ -60,7 +60,7 @@ pub(crate) fn in_parallel<S, T: Send>(
     };
     let mut done: Vec<(usize, T)> = Vec::with_capacity(count);
     thread::scope(|scope| {
-        let start = || thread::Builder::new().name("mib-parse".into()).spawn_scoped(scope, run);
+        let start = || thread::Builder::new().name("mib_parse".into()).spawn_scoped(scope, run);
         let others: Vec<_> = (1..threads).map_while(|_| start().ok()).collect();
         done.extend(run());
         for other in others {

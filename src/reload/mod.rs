@@ -189,6 +189,7 @@ impl ReloadManager {
         // What runs was valid when it started.
         shared.metrics.config_last_reload_successful.set(1);
         shared.note_mib_problems(Some(plan.mib_report()), mib_problems);
+        plan.write_cache(&publisher.current().settings().mib.cache);
         let info = GenerationInfo::new(publisher.current(), "start", plan.describe());
         shared.published(Generation(0), 0, info, &[Generation(1)]);
         let seen = plan.seen();

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
+use crate::config::settings::MibSettings;
 use crate::config::{self, ContentHash, Input, Settings};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::mib::{self, Collection, Mib, Scan};
+use crate::mib::{self, CacheError, Collection, Mib, Scan};
 use crate::snapshot::{self, Candidate, Snapshot};
 
 /// Why an attempt cannot go on.
@@ -119,7 +120,7 @@ impl Plan {
         inputs: Vec<Input>,
         settings: Settings,
     ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
-        let mibs = Mibs::first(&settings.mib.directories);
+        let mibs = Mibs::first(&settings.mib);
         let problems = mibs.problems();
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
         (built.map(|candidate| (candidate, Self { origin, inputs, mibs })), problems)
@@ -170,6 +171,9 @@ impl Plan {
             let mibs = Mibs::read(directories, scan, &self.mibs, attempt)?;
             mib = Arc::clone(&mibs.mib);
             let unchanged = Arc::ptr_eq(&mib, current.mib());
+            if mibs.report.read > 0 {
+                mibs.write_cache(&settings.mib.cache);
+            }
             mib_report = Some(MibReport { unchanged, ..mibs.report });
             if !unchanged {
                 mib_problems = mibs.problems();
@@ -211,6 +215,13 @@ impl Plan {
         self.origin
             .as_ref()
             .map_or_else(|| "embedded default".to_owned(), |origin| origin.display().to_string())
+    }
+
+    /// Has the MIB cache written, if the start had to read any file.
+    pub(super) fn write_cache(&self, path: &Path) {
+        if self.mibs.report.read > 0 {
+            self.mibs.write_cache(path);
+        }
     }
 
     /// What the MIB directories came to.
@@ -308,13 +319,61 @@ impl Mibs {
         Self { directories: Vec::new(), stat: None, collection: None, mib, report }
     }
 
-    /// Reads and compiles all.
-    fn first(directories: &[PathBuf]) -> Self {
+    /// Takes what the cache holds, where the files are still those, and else reads and compiles all.
+    fn first(settings: &MibSettings) -> Self {
+        let MibSettings { directories, cache } = settings;
         if directories.is_empty() {
             return Self::none();
         }
-        Self::made(directories, Scan::of(directories), None, false, &AtomicBool::new(false))
-            .unwrap_or_else(|mib::Cancelled| Self::none())
+        let path = cache.display();
+        let cached = match Collection::read_cache(cache, directories) {
+            Ok(cached) => Some(cached),
+            Err(CacheError::Absent) => None,
+            Err(error) => {
+                tracing::warn!(
+                    component = "mib_loader", cache = %path, reason = %error,
+                    "The MIB cache is not used; the directories are compiled anew"
+                );
+                None
+            }
+        };
+        let made =
+            Self::made(directories, Scan::of(directories), cached.as_ref(), false, &AtomicBool::new(false))
+                .unwrap_or_else(|mib::Cancelled| Self::none());
+        if made.report.unchanged {
+            tracing::info!(component = "mib_loader", cache = %path, files = made.report.files, "The MIB cache is used");
+        } else if cached.is_some() {
+            tracing::info!(
+                component = "mib_loader", cache = %path,
+                "MIB files have changed since the cache was written; the directories are compiled anew"
+            );
+        }
+        // For a first generation there is no generation before it.
+        let report = MibReport { unchanged: false, ..made.report };
+        Self { report, ..made }
+    }
+
+    /// Has what was compiled written to the cache, which nothing waits for: without it the next start takes longer.
+    fn write_cache(&self, path: &Path) {
+        let Some(collection) = self.collection.clone() else { return };
+        let (path, directories) = (path.to_owned(), self.directories.clone());
+        let write = move || {
+            let started = std::time::Instant::now();
+            let size = collection.mib().size();
+            match collection.write_cache(&path, &directories) {
+                Ok(()) => tracing::debug!(
+                    component = "mib_loader", cache = %path.display(), size,
+                    duration_seconds = started.elapsed().as_secs_f64(), "The MIB cache is written"
+                ),
+                Err(error) => tracing::warn!(
+                    component = "mib_loader", cache = %path.display(), error = %error,
+                    "The MIB cache cannot be written; the next start compiles the directories again"
+                ),
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("mib_cache".into()).spawn(write) {
+            tracing::warn!(component = "mib_loader", error = %error, "No thread to write the MIB cache with");
+        }
     }
 
     /// Reads and compiles what differs from `before`.
