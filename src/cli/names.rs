@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 
 use super::failure::{Failure, note};
+use super::progress;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::mib::{
-    Cancelled, Collection, CompileStats, LookupError, Mib, Scan, SourceFile, Target, read_directories,
+    Cancelled, Collection, CompileStats, LookupError, Mib, Progress, Scan, SourceFile, Target,
+    read_directories,
 };
 
 /// Where names come from.
@@ -60,15 +62,26 @@ impl NameArgs {
             let stats = CompileStats { nodes: mib.nodes().len(), ..CompileStats::default() };
             return Ok(Loaded { mib, problems: scan.problems.into(), stats, octets: 0 });
         }
-        let never = AtomicBool::new(false);
-        let (collection, _) = Collection::make(scan, None, false, &never)
-            .map_err(|Cancelled| Failure::Unable("the compile was cancelled".to_owned()))?;
+        let collection = collect(scan)?;
         Ok(Loaded {
             mib: Arc::clone(collection.mib()),
             problems: Arc::clone(collection.diagnostics()),
             stats: collection.stats(),
             octets: collection.octets(),
         })
+    }
+
+    /// The folders with what they compile to, of which there must be any.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and where no folder is named.
+    pub(super) fn collection(&self) -> Result<(Vec<PathBuf>, Collection), Failure> {
+        let folders = self.folders()?;
+        if folders.is_empty() {
+            return Err(Failure::Unable("no folder is named: give --mibs DIR or -c FILE".to_owned()));
+        }
+        let collection = collect(Scan::of(&folders))?;
+        Ok((folders, collection))
     }
 
     /// The files of the folders.
@@ -91,6 +104,15 @@ impl NameArgs {
             })?;
         }
         Ok(folders)
+    }
+}
+
+fn collect(scan: Scan) -> Result<Collection, Failure> {
+    let never = AtomicBool::new(false);
+    let make = |progress: &Progress| Collection::make_shown(scan, None, false, &never, progress);
+    match progress::shown("compiling MIB files", make) {
+        Ok((collection, _)) => Ok(collection),
+        Err(Cancelled) => Err(Failure::Unable("the compile was cancelled".to_owned())),
     }
 }
 

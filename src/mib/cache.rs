@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
 use super::collection::{Collection, Kept, Parsed};
-use super::format::{ImageError, checksum};
+use super::format::{ImageError, checksum, written_checksum};
 use super::source::Stamp;
 use super::{CompileStats, Mib};
 use crate::diagnostic::{Diagnostic, Level, Place};
@@ -108,7 +108,7 @@ impl Collection {
         header.extend(VERSION.to_le_bytes());
         header.extend(checksum(&account).to_le_bytes());
         header.extend((account.len() as u64).to_le_bytes());
-        header.extend(checksum(image).to_le_bytes());
+        header.extend(written_checksum(image));
         for part in [&header, &account, image] {
             file.write_all(part)?;
         }
@@ -141,7 +141,7 @@ impl Collection {
         if fields.take(MAGIC.len()) != Some(&MAGIC) || fields.u32() != Some(VERSION) {
             return Err(CacheError::Foreign);
         }
-        let (Some(account_sum), Some(len), Some(image_sum)) = (fields.u64(), fields.u64(), fields.u64())
+        let (Some(account_sum), Some(len), Some(image_sum)) = (fields.u64(), fields.u64(), fields.take(8))
         else {
             return Err(CacheError::Damaged);
         };
@@ -162,7 +162,8 @@ impl Collection {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ImageError>());
             inner.map_or(CacheError::Io(io::Error::from(error.kind())), |inner| CacheError::Image(*inner))
         })?;
-        if checksum(mib.image()) != image_sum {
+        // It fits what is behind it, or the image would have been refused.
+        if written_checksum(mib.image()) != image_sum {
             return Err(CacheError::Damaged);
         }
         let (files, unread, diagnostics, stats) =

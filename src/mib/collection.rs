@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -76,6 +76,29 @@ pub struct Collected {
     pub unchanged: bool,
 }
 
+/// How far a [`Collection`] is made: files that were read and parsed, of those that have to be.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl Progress {
+    /// How many are done, of how many.
+    #[must_use]
+    pub fn get(&self) -> (usize, usize) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    fn begin(&self, files: usize) {
+        self.total.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn step(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// It was asked to leave off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled;
@@ -102,7 +125,21 @@ impl Collection {
         everything: bool,
         cancel: &AtomicBool,
     ) -> Result<(Self, Collected), Cancelled> {
-        workers::standing_back(|| make(scan, before, everything, cancel))
+        Self::make_shown(scan, before, everything, cancel, &Progress::default())
+    }
+
+    /// As [`make`](Self::make), and says meanwhile how far it is.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn make_shown(
+        scan: Scan,
+        before: Option<&Self>,
+        everything: bool,
+        cancel: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<(Self, Collected), Cancelled> {
+        workers::standing_back(|| make(scan, before, everything, cancel, progress))
     }
 
     /// What the files compiled to.
@@ -142,6 +179,7 @@ fn make(
     before: Option<&Collection>,
     everything: bool,
     cancel: &AtomicBool,
+    progress: &Progress,
 ) -> Result<(Collection, Collected), Cancelled> {
     let old = before.map_or(&[][..], |before| &before.files);
     let by_path: HashMap<&str, &Kept> = old.iter().map(|kept| (&*kept.path, kept)).collect();
@@ -156,10 +194,12 @@ fn make(
         })
         .collect();
     let read: Vec<usize> = (0..plan.len()).filter(|&at| matches!(plan[at], Work::Read(_))).collect();
+    progress.begin(read.len());
     let contents = workers::in_parallel(
         read.len(),
         || (Parser::default(), Vec::new()),
         |(parser, bytes), at| {
+            progress.step();
             if cancel.load(Ordering::Relaxed) {
                 return Err(io::Error::from(io::ErrorKind::Interrupted));
             }
@@ -217,7 +257,7 @@ fn make(
     }
     // What came from a cache has no records yet.
     let lacking: Vec<usize> = (0..files.len()).filter(|&at| files[at].parsed.record.is_none()).collect();
-    let parsed = parse_all(&files, &lacking, cancel);
+    let parsed = parse_all(&files, &lacking, cancel, progress);
     if cancel.load(Ordering::Relaxed) {
         return Err(Cancelled);
     }
@@ -307,11 +347,18 @@ fn content_of(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// The files of these numbers, read once more.
-fn parse_all(files: &[Kept], numbers: &[usize], cancel: &AtomicBool) -> Vec<io::Result<Parsed>> {
+fn parse_all(
+    files: &[Kept],
+    numbers: &[usize],
+    cancel: &AtomicBool,
+    progress: &Progress,
+) -> Vec<io::Result<Parsed>> {
+    progress.begin(numbers.len());
     workers::in_parallel(
         numbers.len(),
         || (Parser::default(), Vec::new()),
         |(parser, bytes), at| {
+            progress.step();
             if cancel.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::Interrupted.into());
             }

@@ -386,26 +386,34 @@ pub(super) fn sign(octets: &mut [u8]) {
     }
 }
 
+/// The checksum that an image says it has.
+pub(super) fn written_checksum(octets: &[u8]) -> &[u8] {
+    octets.get(CHECKED - size_of::<u64>()..CHECKED).unwrap_or_default()
+}
+
 /// Tells damage; equal on every machine. Four independent strands, so that memory is what bounds it.
 pub(crate) fn checksum(octets: &[u8]) -> u64 {
     const FACTORS: [u64; 4] =
         [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
+    let step = |strands: &mut [u64; 4], at: usize, word: [u8; 8]| {
+        let mixed = fold(strands[at] ^ u64::from_le_bytes(word), FACTORS[at]);
+        strands[at] = mixed.wrapping_add(FACTORS[3 - at]);
     };
     let mut strands = FACTORS;
-    let mut chunks = octets.chunks_exact(32);
-    for chunk in &mut chunks {
-        for (at, strand) in strands.iter_mut().enumerate() {
-            *strand =
-                fold(*strand ^ word(&chunk[at * 8..at * 8 + 8]), FACTORS[at]).wrapping_add(FACTORS[3 - at]);
-        }
+    let (words, rest) = octets.as_chunks::<8>();
+    let (rounds, last) = words.as_chunks::<4>();
+    for &[a, b, c, d] in rounds {
+        step(&mut strands, 0, a);
+        step(&mut strands, 1, b);
+        step(&mut strands, 2, c);
+        step(&mut strands, 3, d);
     }
-    for (at, chunk) in chunks.remainder().chunks(8).enumerate() {
-        strands[at] = fold(strands[at] ^ word(chunk), FACTORS[at]).wrapping_add(FACTORS[3 - at]);
+    for (at, &word) in last.iter().enumerate() {
+        step(&mut strands, at, word);
     }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    step(&mut strands, 3, word);
     strands
         .iter()
         .fold(octets.len() as u64, |sum, &strand| fold(sum ^ strand, FACTORS[0]).wrapping_add(strand))

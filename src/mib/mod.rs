@@ -35,7 +35,7 @@ mod workers;
 use std::sync::{Arc, OnceLock};
 
 pub use cache::CacheError;
-pub use collection::{Cancelled, Collected, Collection};
+pub use collection::{Cancelled, Collected, Collection, Progress};
 pub use display::Renderer;
 #[doc(hidden)]
 pub use display::{show_by_hint, show_number_by_hint};

@@ -41,6 +41,8 @@ pub(super) struct Engine {
     /// A build that ran out of time and still has to notice.
     pub(super) cancelled: Option<JoinHandle<()>>,
     pub(super) traps_at_publish: u64,
+    /// Ends the compile that the start did not wait for.
+    pub(super) cancel_late: Option<Arc<AtomicBool>>,
 }
 
 /// What one attempt came to.
@@ -464,6 +466,9 @@ impl Drop for Engine {
     /// Also if a panic ends it, or it never started: nobody waits for an answer that does not come.
     fn drop(&mut self) {
         self.shared.mailbox.close();
+        if let Some(cancel) = &self.cancel_late {
+            cancel.store(true, Ordering::Relaxed);
+        }
         // The watcher's thread posts to the mailbox, which is closed: it ends without waiting.
         let watcher = self.shared.watcher.lock().take();
         drop(watcher);

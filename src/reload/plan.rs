@@ -9,6 +9,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::history::MibReport;
 use super::trigger::ReloadType;
@@ -43,6 +47,26 @@ pub(super) struct Plan {
     /// The configuration and all files that it names.
     pub(super) inputs: Vec<Input>,
     mibs: Mibs,
+    /// What a start did not wait for any longer, once it is done.
+    late: Arc<Mutex<Option<Arc<Collection>>>>,
+}
+
+/// MIB directories that are still being compiled while the built-in names stand in for theirs.
+pub(super) struct Late {
+    done: Receiver<Mibs>,
+    /// Set, the compile ends soon.
+    pub(super) cancel: Arc<AtomicBool>,
+    slot: Arc<Mutex<Option<Arc<Collection>>>>,
+}
+
+impl Late {
+    /// Waits for the end of the compile; false if it was cancelled.
+    pub(super) fn wait(self) -> bool {
+        let collection = self.done.recv().ok().and_then(|mibs| mibs.collection);
+        let done = collection.is_some();
+        *self.slot.lock() = collection;
+        done
+    }
 }
 
 /// The MIB directories as they were read, and what they compile to.
@@ -120,10 +144,71 @@ impl Plan {
         inputs: Vec<Input>,
         settings: Settings,
     ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
-        let mibs = Mibs::first(&settings.mib);
+        let mibs = Mibs::first(&settings.mib, &AtomicBool::new(false));
+        Self::with(origin, inputs, settings, mibs)
+    }
+
+    fn with(
+        origin: Option<PathBuf>,
+        inputs: Vec<Input>,
+        settings: Settings,
+        mibs: Mibs,
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
         let problems = mibs.problems();
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
-        (built.map(|candidate| (candidate, Self { origin, inputs, mibs })), problems)
+        let late = Arc::default();
+        (built.map(|candidate| (candidate, Self { origin, inputs, mibs, late })), problems)
+    }
+
+    /// As [`first`](Self::first), but waits for the MIB directories no longer than `patience`: then the built-in names
+    /// do for the beginning, unless the rules name something else.
+    pub(super) fn first_within(
+        origin: Option<PathBuf>,
+        inputs: Vec<Input>,
+        settings: Settings,
+        patience: Duration,
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>, Option<Late>) {
+        let (sender, done) = sync_channel(1);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let compile = {
+            let (mib, cancel) = (Arc::clone(&settings.mib), Arc::clone(&cancel));
+            move || {
+                // Nobody waits any more when the program is ending.
+                let _ = sender.send(Mibs::first(&mib, &cancel));
+            }
+        };
+        if std::thread::Builder::new().name("mib_start".into()).spawn(compile).is_err() {
+            let (built, problems) = Self::first(origin, inputs, settings);
+            return (built, problems, None);
+        }
+        let mibs = match done.recv_timeout(patience) {
+            Ok(mibs) => mibs,
+            // A panic, which the panic hook has told.
+            Err(RecvTimeoutError::Disconnected) => Mibs::none(),
+            Err(RecvTimeoutError::Timeout) => {
+                let (built, problems) =
+                    Self::with(origin.clone(), inputs.clone(), settings.clone(), Mibs::none());
+                if let Ok((candidate, plan)) = built {
+                    tracing::warn!(
+                        component = "mib_loader",
+                        patience_seconds = patience.as_secs_f64(),
+                        "The MIB directories take longer than reload_timeout; the built-in names do until they are \
+                         compiled, which comes as a reload of the type `mib`"
+                    );
+                    let late = Late { done, cancel, slot: Arc::clone(&plan.late) };
+                    return (Ok((candidate, plan)), problems, Some(late));
+                }
+                tracing::warn!(
+                    component = "mib_loader",
+                    patience_seconds = patience.as_secs_f64(),
+                    "The MIB directories take longer than reload_timeout; the rules have names that are not built in, \
+                     so the start goes on waiting"
+                );
+                done.recv().unwrap_or_else(|_| Mibs::none())
+            }
+        };
+        let (built, problems) = Self::with(origin, inputs, settings, mibs);
+        (built, problems, None)
     }
 
     /// Reads what `attempt` asks for and builds a Candidate of it. No side effects.
@@ -168,7 +253,9 @@ impl Plan {
             let scan = Scan::of(directories);
             seen.mibs = Some(stat_of(&scan));
             missing(directories)?;
-            let mibs = Mibs::read(directories, scan, &self.mibs, attempt)?;
+            let before = self.mibs.collection.clone();
+            let late = if before.is_some() { self.late.lock().take() } else { self.late.lock().clone() };
+            let mibs = Mibs::read(directories, scan, before.or(late).as_deref(), attempt)?;
             mib = Arc::clone(&mibs.mib);
             let unchanged = Arc::ptr_eq(&mib, current.mib());
             if mibs.report.read > 0 {
@@ -320,7 +407,7 @@ impl Mibs {
     }
 
     /// Takes what the cache holds, where the files are still those, and else reads and compiles all.
-    fn first(settings: &MibSettings) -> Self {
+    fn first(settings: &MibSettings, cancel: &AtomicBool) -> Self {
         let MibSettings { directories, cache } = settings;
         if directories.is_empty() {
             return Self::none();
@@ -337,9 +424,8 @@ impl Mibs {
                 None
             }
         };
-        let made =
-            Self::made(directories, Scan::of(directories), cached.as_ref(), false, &AtomicBool::new(false))
-                .unwrap_or_else(|mib::Cancelled| Self::none());
+        let made = Self::made(directories, Scan::of(directories), cached.as_ref(), false, cancel)
+            .unwrap_or_else(|mib::Cancelled| Self::none());
         if made.report.unchanged {
             tracing::info!(component = "mib_loader", cache = %path, files = made.report.files, "The MIB cache is used");
         } else if cached.is_some() {
@@ -380,13 +466,13 @@ impl Mibs {
     fn read(
         directories: &[PathBuf],
         scan: Scan,
-        before: &Self,
+        before: Option<&Collection>,
         attempt: &Attempt<'_>,
     ) -> Result<Self, Failure> {
         if directories.is_empty() {
             return Ok(Self::none());
         }
-        Self::made(directories, scan, before.collection.as_deref(), attempt.everything, attempt.cancel)
+        Self::made(directories, scan, before, attempt.everything, attempt.cancel)
             .map_err(|mib::Cancelled| Failure::lasting("cancelled"))
     }
 
