@@ -1,14 +1,16 @@
 //! `NEREUS_MIB_CORPUS=DIR cargo bench --bench mib_compile`: a tree of MIB files from the disk to names, cold, with
 //! nothing changed, and with one file edited.
 //!
-//! Prints seconds of wall clock and of CPU, the least of some rounds. A measurement of its own, since a round takes
-//! seconds. Skips, and says so, without a tree.
+//! Prints seconds of wall clock, the least of some rounds. With `NEREUS_MIB_PEERS=1` it runs `snmptranslate` (net-snmp)
+//! and mib-rs over the same tree in the same run, once each, and prints the ratios; mib-rs takes 5 GiB for
+//! LibreNMS' tree. A measurement of its own, since a round takes seconds. Skips, and says so, without a tree.
 
 #![expect(clippy::print_stderr, reason = "a bench prints")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,17 @@ fn main() {
         least = least.min(begun.elapsed());
     }
     eprintln!("cold: {least:.3?}");
+    if std::env::var_os("NEREUS_MIB_PEERS").is_some() {
+        for (name, took) in [("net-snmp", net_snmp(&corpus)), ("mib-rs", mib_rs(&corpus))] {
+            match took {
+                Some((took, names)) => eprintln!(
+                    "{name}: {took:.3?}, {names} names; {:.1} times as long as Nereus, cold",
+                    took.as_secs_f64() / least.as_secs_f64()
+                ),
+                None => eprintln!("{name}: does not run here"),
+            }
+        }
+    }
     // Until every stamp is old enough to count.
     while Scan::of(&directories).files.iter().any(|file| !file.settled) {
         std::thread::sleep(Duration::from_millis(100));
@@ -78,6 +91,35 @@ fn main() {
         kept = next;
     }
     eprintln!("one file edited: {least:.3?}");
+}
+
+/// All modules of all folders, to a list of their names.
+fn net_snmp(corpus: &Path) -> Option<(Duration, usize)> {
+    let mut folders: Vec<_> = Scan::of(&[corpus.to_owned()])
+        .files
+        .iter()
+        .filter_map(|file| Some(file.path.parent()?.to_str()?.to_owned()))
+        .collect();
+    folders.sort();
+    folders.dedup();
+    let begun = Instant::now();
+    let output = Command::new("snmptranslate")
+        .args(["-m", "ALL", "-M", &folders.join(":"), "-Pu", "-Tz"])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let took = begun.elapsed();
+    output.status.success().then(|| (took, output.stdout.iter().filter(|&&octet| octet == b'\n').count()))
+}
+
+/// All modules that it finds, on as many threads as it likes.
+fn mib_rs(corpus: &Path) -> Option<(Duration, usize)> {
+    let begun = Instant::now();
+    let source = mib_rs::source::dir(corpus).ok()?;
+    let loader =
+        mib_rs::Loader::new().source(source).resolver_strictness(mib_rs::ResolverStrictness::Permissive);
+    let loaded = loader.load().ok()?;
+    Some((begun.elapsed(), loaded.nodes().filter(|node| !node.name().is_empty()).count()))
 }
 
 /// A file in the middle of the tree.

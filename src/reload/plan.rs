@@ -413,7 +413,15 @@ impl Mibs {
             return Self::none();
         }
         let path = cache.display();
-        let cached = match Collection::read_cache(cache, directories) {
+        // The one waits for the disk while the other works.
+        let (scan, read) = std::thread::scope(|scope| {
+            let look = || Scan::of(directories);
+            let looking = std::thread::Builder::new().name("mib_scan".into()).spawn_scoped(scope, look);
+            let read = Collection::read_cache(cache, directories);
+            let scan = looking.ok().and_then(|looking| looking.join().ok()).unwrap_or_else(look);
+            (scan, read)
+        });
+        let cached = match read {
             Ok(cached) => Some(cached),
             Err(CacheError::Absent) => None,
             Err(error) => {
