@@ -432,7 +432,7 @@ impl Mibs {
                 None
             }
         };
-        let made = Self::made(directories, Scan::of(directories), cached.as_ref(), false, cancel)
+        let made = Self::made(directories, scan, cached.as_ref(), false, cancel)
             .unwrap_or_else(|mib::Cancelled| Self::none());
         if made.report.unchanged {
             tracing::info!(component = "mib_loader", cache = %path, files = made.report.files, "The MIB cache is used");
