@@ -213,6 +213,7 @@ fn a_file_written_just_now_is_read_again() {
     let (settled, _) = make(settled, Some(&again));
     let (_, collected) = make(scan(), Some(&settled));
     assert_eq!((collected.read, collected.reused), (0, 1));
+    assert!(again.differs(&scan()) && !settled.differs(&scan()) && settled.differs(&Scan::default()));
     let everything = Collection::make(scan(), Some(&settled), true, &AtomicBool::new(false)).unwrap();
     assert_eq!(everything.1.read, 1);
     assert_eq!(Collection::make(scan(), None, false, &AtomicBool::new(true)).err(), Some(Cancelled));

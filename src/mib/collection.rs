@@ -142,6 +142,15 @@ impl Collection {
         workers::standing_back(|| make(scan, before, everything, cancel, progress))
     }
 
+    /// Whether the stat of any file differs, or may hide a change.
+    #[must_use]
+    pub fn differs(&self, scan: &Scan) -> bool {
+        let same = |(kept, found): (&Kept, &FoundFile)| {
+            kept.settled && kept.stamp == found.stamp && *kept.path == *found.path.to_string_lossy()
+        };
+        self.files.len() != scan.files.len() || !self.files.iter().zip(&scan.files).all(same)
+    }
+
     /// What the files compiled to.
     #[must_use]
     pub fn mib(&self) -> &Arc<Mib> {

@@ -185,7 +185,7 @@ impl Engine {
 
     fn reload(&mut self, kind: ReloadType, request: &Request) -> Attempted {
         let mut attempted = Attempted::new();
-        let mut built = match self.build(kind, request.force) {
+        let mut built = match self.build(kind, request) {
             Ok(built) => built,
             Err(failed) => {
                 let (failure, seen) = *failed;
@@ -262,7 +262,7 @@ impl Engine {
 
     /// Reads and builds on a thread of its own, so that an attempt past `reload_timeout` can be left behind. A
     /// failure comes with what it was found in, as far as that was told.
-    fn build(&mut self, kind: ReloadType, everything: bool) -> Result<Built, Box<(Failure, Option<Seen>)>> {
+    fn build(&mut self, kind: ReloadType, request: &Request) -> Result<Built, Box<(Failure, Option<Seen>)>> {
         let lasting = |error: String| Box::new((Failure::lasting(error), None));
         let current = Arc::clone(self.publisher.current());
         let timeout = current.settings().reload.reload_timeout;
@@ -274,14 +274,17 @@ impl Engine {
                 "the reload that ran out of time before is still being cancelled".to_owned(),
             ));
         }
+        let (everything, automatic) = (request.force, request.automatic);
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, answer) = sync_channel(1);
         let worker = {
             let (plan, cancel) = (Arc::clone(&self.plan), Arc::clone(&cancel));
             let mut seen = self.seen.clone();
             thread::Builder::new().name("reload-build".into()).spawn(move || {
-                let built =
-                    plan.read(&Attempt { kind, everything, current: &current, cancel: &cancel }, &mut seen);
+                let built = plan.read(
+                    &Attempt { kind, everything, automatic, current: &current, cancel: &cancel },
+                    &mut seen,
+                );
                 // Who waits for the outcome may count on it that nothing holds the old generation.
                 drop((current, plan));
                 // Nobody waits any more for one that took too long.

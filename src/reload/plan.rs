@@ -132,6 +132,8 @@ pub(super) struct Attempt<'a> {
     pub(super) kind: ReloadType,
     /// Contents are read though their stat says that they are unchanged.
     pub(super) everything: bool,
+    /// The watcher has seen a change.
+    pub(super) automatic: bool,
     pub(super) current: &'a Snapshot,
     pub(super) cancel: &'a AtomicBool,
 }
@@ -480,7 +482,10 @@ impl Mibs {
         if directories.is_empty() {
             return Ok(Self::none());
         }
-        Self::made(directories, scan, before, attempt.everything, attempt.cancel)
+        // The sweep hashes contents too: a change that no stat tells is found by reading them.
+        let unseen = || attempt.automatic && before.is_some_and(|before| !before.differs(&scan));
+        let everything = attempt.everything || unseen();
+        Self::made(directories, scan, before, everything, attempt.cancel)
             .map_err(|mib::Cancelled| Failure::lasting("cancelled"))
     }
 
