@@ -139,6 +139,10 @@ impl Collection {
         cancel: &AtomicBool,
         progress: &Progress,
     ) -> Result<(Self, Collected), Cancelled> {
+        // Telling that nothing has changed takes milliseconds, and a start waits for it.
+        if !everything && before.is_some_and(|before| !before.differs(&scan)) {
+            return make(scan, before, everything, cancel, progress);
+        }
         workers::standing_back(|| make(scan, before, everything, cancel, progress))
     }
 
