@@ -81,6 +81,8 @@ reasons! {
     Unmatched = "unmatched",
     /// The queue between receivers and correlator was full.
     HandoffFull = "handoff_full",
+    /// More came in before the first generation stood than is held for it.
+    HoldFull = "hold_full",
     /// The store could not take it before the program ended.
     Stopped = "stopped",
 }

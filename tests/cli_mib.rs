@@ -164,3 +164,24 @@ fn stats_count() {
     let (out, _) = run(&["stats"], 0);
     assert!(out.contains("nodes") && out.contains("notification"), "{out}");
 }
+
+#[test]
+fn compile_writes_what_a_start_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mibs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mibs/valid");
+    let cache = folder.path().join("cache");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nereus"));
+        command.args(["mib", "compile", "-o"]).arg(&cache).args(arguments).output().unwrap()
+    };
+    assert_eq!(run(&[]).status.code(), Some(3), "no folder is named");
+    assert!(!cache.exists());
+    let output = run(&["--json", "--mibs", mibs.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["octets"].as_u64(), Some(std::fs::metadata(&cache).unwrap().len()));
+    let read = nereus::mib::Collection::read_cache(&cache, &[mibs]).unwrap();
+    assert_eq!(told["nodes"].as_u64(), Some(read.mib().nodes().len() as u64));
+    let unable = run(&["--mibs", "/nonexistent"]);
+    assert_eq!(unable.status.code(), Some(3));
+}

@@ -176,6 +176,49 @@ fn the_type_webhook_takes_the_webhooks_alone() {
     bed.published(ReloadType::Config);
 }
 
+/// A folder that takes longer to compile than not at all.
+fn slow(settings: &str) -> Files {
+    let files = Files::new(settings);
+    files.write("mibs/ONE-MIB", &mib("ONE-MIB", 1, &["oneDown"]));
+    for number in 2..150 {
+        let names: Vec<String> = (0..40).map(|at| format!("n{number}x{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        files.write(&format!("mibs/N{number}-MIB"), &mib(&format!("N{number}-MIB"), number, &names));
+    }
+    files
+}
+
+#[test]
+fn directories_that_a_start_does_not_wait_for_follow_as_a_reload() {
+    let settings = format!("{QUIET}mib: {{directories: ['{{dir}}/mibs'], cache: '{{dir}}/cache'}}\n");
+    let files = slow(&settings);
+    let first = files.read_at_once();
+    let bed = files.start_with(first);
+    bed.wait("the names follow", |bed| bed.knows("ONE-MIB::oneDown") && bed.events() == 1);
+    assert!(!bed.manager.mibs_pending());
+    let event = &bed.manager.recent_events(1)[0];
+    assert_eq!((event.r#type, &*event.source, event.generation.0), ("mib", "start", 2));
+    // They were parsed by the start: the reload only took them over.
+    let report = event.mib.unwrap();
+    assert_eq!((report.files, report.parsed, report.unchanged), (149, 0, false));
+    bed.wait("the cache is written", |bed| bed.path("cache").exists());
+    // From there on it is as always.
+    bed.write("mibs/TWO-MIB", &mib("TWO-MIB", 777, &["twoDown"]));
+    let event = bed.published(ReloadType::Mib);
+    assert_eq!((event.mib.unwrap().parsed, event.mib.unwrap().reused), (1, 149));
+    assert!(bed.knows("ONE-MIB::oneDown") && bed.knows("TWO-MIB::twoDown"));
+}
+
+#[test]
+fn rules_with_names_that_are_not_built_in_are_waited_for() {
+    let rule = "rules: [{name: r, match: {trap: 'ONE-MIB::oneDown'}, alert: A}]\n";
+    let files =
+        slow(&format!("{QUIET}{rule}mib: {{directories: ['{{dir}}/mibs'], cache: '{{dir}}/cache'}}\n"));
+    let first = files.read_at_once();
+    let bed = files.start_with(first);
+    assert!(bed.knows("ONE-MIB::oneDown") && !bed.manager.mibs_pending());
+}
+
 #[test]
 fn mib_files_come_change_and_go_and_a_broken_one_hurts_no_other() {
     let settings = format!("{QUIET}mib: {{directories: ['{{dir}}/mibs']}}\n");

@@ -41,6 +41,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
         &json!({
             "version": env!("CARGO_PKG_VERSION"),
             "ready": admin.is_ready(),
+            "phase": admin.phase(),
             "uptime_seconds": admin.started.elapsed().as_secs(),
             "generation": snapshot.generation(),
             "listeners": listeners,

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use crate::config::settings::AdminSettings;
 use crate::metrics::Metrics;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
@@ -58,6 +59,15 @@ impl Admin {
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
+
+    /// What Nereus is at: `compiling` while built-in names stand in for those of the MIB directories.
+    fn phase(&self) -> &'static str {
+        match (self.is_ready(), self.reloads.mibs_pending()) {
+            (false, _) => "stopping",
+            (true, true) => "compiling",
+            (true, false) => "running",
+        }
+    }
 }
 
 /// Opens the address. Port 0 lets the system choose; see the listener's own address.
@@ -78,10 +88,30 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub async fn serve(
     listener: std::net::TcpListener,
     admin: Arc<Admin>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    serve_router(listener, routes::router(admin), stop).await
+}
+
+/// Serves while there is no generation yet: `/health` is answered, `/ready` and everything else with 503 and the
+/// phase.
+///
+/// # Errors
+/// When the listener cannot be used by the runtime.
+pub async fn serve_starting(
+    listener: std::net::TcpListener,
+    settings: Arc<AdminSettings>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    serve_router(listener, routes::starting(settings), stop).await
+}
+
+async fn serve_router(
+    listener: std::net::TcpListener,
+    router: axum::Router,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let router = routes::router(admin);
     let connections = Arc::new(Connections::default());
     loop {
         let stream = tokio::select! {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::auth::{self, Need};
 use super::{Admin, api, reload};
+use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
@@ -36,6 +37,26 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), check))
         .with_state(admin)
+}
+
+/// While there is no generation.
+pub(super) fn starting(settings: Arc<AdminSettings>) -> Router {
+    let check = move |request: Request, next: Next| {
+        let need = Need::of(request.method(), request.uri().path());
+        let admitted = auth::admit(&settings, request.headers(), need);
+        async move {
+            match admitted {
+                Ok(()) => next.run(request).await,
+                Err(refusal) => answer(refusal.status(), &json!({"error": refusal.text()})),
+            }
+        }
+    };
+    let not_yet = || async {
+        let error = "Nereus is starting: the MIB directories are being read, and what comes in is held";
+        let body = json!({"ready": false, "phase": "compiling", "generation": null, "error": error});
+        answer(StatusCode::SERVICE_UNAVAILABLE, &body)
+    };
+    Router::new().route("/health", get(health)).fallback(not_yet).layer(middleware::from_fn(check))
 }
 
 async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
@@ -87,5 +108,5 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let ready = admin.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let generation = admin.snapshot.current().generation();
-    answer(status, &json!({"ready": ready, "generation": generation}))
+    answer(status, &json!({"ready": ready, "phase": admin.phase(), "generation": generation}))
 }

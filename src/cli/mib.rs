@@ -1,4 +1,4 @@
-//! `nereus mib tree`, `mib lint`, `mib stats`: what MIB files hold, and what is wrong with them.
+//! `nereus mib tree`, `mib lint`, `mib stats`, `mib compile`: what MIB files hold, and what is wrong with them.
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -261,7 +261,7 @@ pub(super) fn stats(args: &StatsArgs, out: &mut Out) -> Result<(), Failure> {
         oids_with_several_names += usize::from(mib.same_oid(node.id()).nth(1) == Some(node.id()));
     }
     let mut problems = BTreeMap::new();
-    for problem in &loaded.problems {
+    for problem in &*loaded.problems {
         *problems.entry(problem.code).or_insert(0) += 1;
     }
     let count = |level| loaded.problems.iter().filter(|problem| problem.level == level).count();
@@ -303,4 +303,62 @@ pub(super) fn stats(args: &StatsArgs, out: &mut Out) -> Result<(), Failure> {
     row("memory", format!("{} KiB", stats.memory.div_ceil(1024)));
     row("seconds", format!("{:.2}", stats.seconds));
     out.table(&table)
+}
+
+#[derive(Args)]
+pub(super) struct CompileArgs {
+    /// Where the compiled MIBs go; a file that is there is replaced
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    names: NameArgs,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was written, as `mib compile --json` prints it.
+#[derive(Serialize)]
+struct Compiled<'a> {
+    output: &'a str,
+    files: usize,
+    modules: usize,
+    nodes: usize,
+    problems: usize,
+    octets: u64,
+    seconds: f64,
+}
+
+/// Compiles the folders and writes what a running Nereus keeps in `mib.cache`.
+///
+/// # Errors
+/// [`Failure::Unable`] where a folder cannot be read or the file cannot be written.
+pub(super) fn compile(args: &CompileArgs, out: &mut Out) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let (folders, collection) = args.names.collection()?;
+    let unable = |error| Failure::Unable(format!("cannot write {}: {error}", args.output.display()));
+    collection.write_cache(&args.output, &folders).map_err(unable)?;
+    let stats = collection.stats();
+    let shown = args.output.to_string_lossy();
+    let compiled = Compiled {
+        output: &shown,
+        files: stats.files,
+        modules: stats.modules,
+        nodes: stats.nodes,
+        problems: stats.problems,
+        octets: std::fs::metadata(&args.output).map_err(unable)?.len(),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    if args.json {
+        return out.json(&compiled);
+    }
+    out.line(&output::printable(&format!(
+        "{}: {} files, {} modules, {} nodes in {} KiB; {}",
+        compiled.output,
+        compiled.files,
+        compiled.modules,
+        compiled.nodes,
+        compiled.octets.div_ceil(1024),
+        summary(collection.diagnostics())
+    )))
 }

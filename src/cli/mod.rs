@@ -6,7 +6,7 @@
 //! | `send` | `send/` |
 //! | `config init`, `config schema` | `config.rs` |
 //! | `mib lookup` | `lookup.rs` |
-//! | `mib tree`, `mib lint`, `mib stats` | `mib.rs` |
+//! | `mib tree`, `mib lint`, `mib stats`, `mib compile` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
@@ -22,6 +22,7 @@ mod lookup;
 mod mib;
 mod names;
 mod output;
+mod progress;
 mod query;
 mod reload;
 mod run;
@@ -103,6 +104,8 @@ enum MibCommand {
     Lint(mib::LintArgs),
     /// Count what the MIBs hold
     Stats(mib::StatsArgs),
+    /// Compile the MIBs into a file that `mib.cache` can name
+    Compile(mib::CompileArgs),
 }
 
 /// Runs the program with the process' arguments. Returns what the process exits with; what went wrong has
@@ -140,6 +143,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
             MibCommand::Tree(args) => mib::tree(&args, out)?,
             MibCommand::Lint(args) => mib::lint(&args, out)?,
             MibCommand::Stats(args) => mib::stats(&args, out)?,
+            MibCommand::Compile(args) => mib::compile(&args, out)?,
         },
         Command::Events(args) => query::events(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,

@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
 use super::failure::{Failure, note};
+use super::progress;
 use crate::diagnostic::{Diagnostic, Level};
-use crate::mib::{CompileStats, LookupError, Mib, SourceFile, Target, read_directories};
+use crate::mib::{
+    Cancelled, Collection, CompileStats, LookupError, Mib, Progress, Scan, SourceFile, Target,
+    read_directories,
+};
 
 /// Where names come from.
 #[derive(Args)]
@@ -23,7 +28,7 @@ pub(super) struct NameArgs {
 /// The compiled MIBs with all that is known of them.
 pub(super) struct Loaded {
     pub(super) mib: Arc<Mib>,
-    pub(super) problems: Vec<Diagnostic>,
+    pub(super) problems: Arc<[Diagnostic]>,
     pub(super) stats: CompileStats,
     /// All octets of the files.
     pub(super) octets: u64,
@@ -51,16 +56,32 @@ impl NameArgs {
     /// # Errors
     /// As [`load`](Self::load).
     pub(super) fn load_all(&self) -> Result<Loaded, Failure> {
-        let (files, mut problems) = self.files()?;
-        if files.is_empty() {
+        let scan = Scan::of(&self.folders()?);
+        if scan.files.is_empty() {
             let mib = Mib::builtin();
             let stats = CompileStats { nodes: mib.nodes().len(), ..CompileStats::default() };
-            return Ok(Loaded { mib, problems, stats, octets: 0 });
+            return Ok(Loaded { mib, problems: scan.problems.into(), stats, octets: 0 });
         }
-        let octets = files.iter().map(|file| file.bytes.len() as u64).sum();
-        let compiled = Mib::compile(&files);
-        problems.extend(compiled.diagnostics);
-        Ok(Loaded { mib: Arc::new(compiled.mib), problems, stats: compiled.stats, octets })
+        let collection = collect(scan)?;
+        Ok(Loaded {
+            mib: Arc::clone(collection.mib()),
+            problems: Arc::clone(collection.diagnostics()),
+            stats: collection.stats(),
+            octets: collection.octets(),
+        })
+    }
+
+    /// The folders with what they compile to, of which there must be any.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and where no folder is named.
+    pub(super) fn collection(&self) -> Result<(Vec<PathBuf>, Collection), Failure> {
+        let folders = self.folders()?;
+        if folders.is_empty() {
+            return Err(Failure::Unable("no folder is named: give --mibs DIR or -c FILE".to_owned()));
+        }
+        let collection = collect(Scan::of(&folders))?;
+        Ok((folders, collection))
     }
 
     /// The files of the folders.
@@ -68,6 +89,11 @@ impl NameArgs {
     /// # Errors
     /// As [`load`](Self::load).
     pub(super) fn files(&self) -> Result<(Vec<SourceFile>, Vec<Diagnostic>), Failure> {
+        Ok(read_directories(&self.folders()?))
+    }
+
+    /// The folders, all of which can be read.
+    fn folders(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut folders = self.mibs.clone();
         if let Some(path) = &self.config {
             folders.extend_from_slice(&super::run::settings(path)?.mib.directories);
@@ -77,7 +103,16 @@ impl NameArgs {
                 Failure::Unable(format!("cannot read the folder {}: {error}", folder.display()))
             })?;
         }
-        Ok(read_directories(&folders))
+        Ok(folders)
+    }
+}
+
+fn collect(scan: Scan) -> Result<Collection, Failure> {
+    let never = AtomicBool::new(false);
+    let make = |progress: &Progress| Collection::make_shown(scan, None, false, &never, progress);
+    match progress::shown("compiling MIB files", make) {
+        Ok((collection, _)) => Ok(collection),
+        Err(Cancelled) => Err(Failure::Unable("the compile was cancelled".to_owned())),
     }
 }
 

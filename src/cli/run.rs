@@ -76,7 +76,7 @@ pub(super) fn check(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
             }
             (problems, mib_problems)
         }
-        Err(problems) => (problems.diagnostics, Vec::new()),
+        Err(problems) => (problems.diagnostics, Arc::default()),
     };
     let failed = problems.iter().any(|problem| problem.level == Level::Error);
     if args.json {

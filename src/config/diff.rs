@@ -69,7 +69,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     listeners(&old.listeners, &new.listeners, &mut changes);
     changes.section(Section::Source, old.source == new.source);
     changes.section(Section::Access, old.access == new.access);
-    changes.section(Section::Mib, old.mib == new.mib);
+    changes.section(Section::Mib, old.mib.directories == new.mib.directories);
+    changes.key(Section::Mib, "mib.cache", old.mib.cache == new.mib.cache);
     for (name, component) in &new.components {
         let equal = old.components.get(name) == Some(component);
         changes.key(Section::Components, &format!("components.{name}"), equal);
@@ -222,15 +223,15 @@ mod tests {
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
         let new = settings(
-            "{storage: {path: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+            "{storage: {path: /elsewhere}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
         );
         let changes = diff(&old, &new);
         assert_eq!(
             restart_needed(&changes),
-            ["listener[].receivers of 0.0.0.0:1162", "storage.path", "admin.address"]
+            ["listener[].receivers of 0.0.0.0:1162", "mib.cache", "storage.path", "admin.address"]
         );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
-        for path in RESTART_ONLY.iter().filter(|path| !crate::config::keys::NOT_YET.contains(path)) {
+        for path in RESTART_ONLY {
             assert!(found.contains(path), "{path}");
         }
     }

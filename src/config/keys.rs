@@ -10,7 +10,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "listener[].realm",
     "access.users",
     "access.engine_id",
-    "mib.cache",
     "rules[].history",
     "rules[].flapping",
     "webhooks[].rate_limit",
@@ -356,7 +355,12 @@ static MIB_SECTION: Section = Section {
         key("directories", Kind::Many(&Kind::Path), "Directories, read recursively.")
             .default("[]")
             .example(r#"["/usr/share/snmp/mibs", "./mibs"]"#),
-        key("cache", Kind::Later, "Where the compiled MIBs are kept."),
+        key(
+            "cache",
+            Kind::Path,
+            "Where the compiled MIBs are kept over restarts; only a restart changes it.",
+        )
+        .default("\"./nereus-mib.cache\""),
     ],
 };
 

@@ -158,10 +158,18 @@ pub struct Community {
 }
 
 /// Where MIB files are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MibSettings {
     /// Directories, read recursively, in order of preference.
     pub directories: Vec<PathBuf>,
+    /// The file that what they compile to is kept in. Restart-only.
+    pub cache: PathBuf,
+}
+
+impl Default for MibSettings {
+    fn default() -> Self {
+        Self { directories: Vec::new(), cache: PathBuf::from("./nereus-mib.cache") }
+    }
 }
 
 /// What a registered component is to do, in the component's own words. Nobody but the component knows what of

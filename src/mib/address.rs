@@ -141,15 +141,15 @@ impl Mib {
 
     /// The last arc of the InetAddressType right before an InetAddress.
     fn address_type_before(&self, node: NodeId) -> Option<u32> {
-        let vertex = self.nodes[node.0 as usize].vertex;
-        let first = self.trie.children(self.trie.parent(vertex)).start;
+        let (vertex, trie) = (self.vertex(node), self.trie());
+        let first = trie.children(trie.parent(vertex)).start;
         let before = (first.max(vertex.saturating_sub(NEAR))..vertex).rev();
         before
             .filter(|&before| {
-                let known = self.trie.node(before).map(NodeId);
+                let known = trie.node(before).map(NodeId);
                 known.is_some_and(|known| self.has_convention(known, ADDRESS_TYPE))
             })
-            .map(|before| self.trie.arc(before))
+            .map(|before| trie.arc(before))
             .next()
     }
 }

@@ -59,9 +59,25 @@ impl FileRecord {
         }
     }
 
+    /// What it takes in memory, in octets.
+    pub(crate) fn size(&self) -> usize {
+        self.symbols.size()
+            + self.modules.capacity() * size_of::<Module>()
+            + self.definitions.capacity() * size_of::<Definition>()
+            + self.imports.capacity() * size_of::<Import>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.types.capacity() * size_of::<Type>()
+            + self.labels.capacity() * size_of::<Label>()
+            + self.items.capacity() * size_of::<Item>()
+            + self.problems.iter().map(|problem| size_of::<Problem>() + problem.message.len()).sum::<usize>()
+    }
+
     /// Gives back what growing took too much.
     pub(crate) fn shrink(&mut self) {
         self.symbols.freeze();
+        self.modules.shrink_to_fit();
+        self.imports.shrink_to_fit();
+        self.problems.shrink_to_fit();
         self.definitions.shrink_to_fit();
         self.parts.shrink_to_fit();
         self.types.shrink_to_fit();
@@ -131,6 +147,16 @@ pub enum Status {
     Obsolete,
 }
 
+impl Status {
+    pub(super) fn from_octet(octet: u8) -> Self {
+        match octet {
+            1 => Self::Deprecated,
+            2 => Self::Obsolete,
+            _ => Self::Current,
+        }
+    }
+}
+
 /// MAX-ACCESS of RFC 2578 and ACCESS of RFC 1212.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -146,6 +172,19 @@ pub enum Access {
     ReadWrite,
     /// `read-create`.
     ReadCreate,
+}
+
+impl Access {
+    pub(super) fn from_octet(octet: u8) -> Self {
+        match octet {
+            1 => Self::NotAccessible,
+            2 => Self::ForNotify,
+            3 => Self::ReadOnly,
+            4 => Self::ReadWrite,
+            5 => Self::ReadCreate,
+            _ => Self::Unstated,
+        }
+    }
 }
 
 /// One definition.

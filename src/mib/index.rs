@@ -134,10 +134,10 @@ impl Mib {
     #[must_use]
     pub fn index_decoder(&self, node: NodeId) -> Option<IndexDecoder> {
         let references = self.index_references(node);
-        if references.is_empty() {
+        if references.len() == 0 {
             return None;
         }
-        let kinds = references.iter().map(|&reference| self.index_kind(reference));
+        let kinds = references.map(|reference| self.index_kind(reference));
         kinds.collect::<Option<Arc<[IndexKind]>>>().map(IndexDecoder)
     }
 

@@ -114,7 +114,7 @@ impl Mib {
 
     /// The parts of the INDEX; `None` for one that nobody defines rightly.
     fn index_layout(&self, node: NodeId) -> impl Iterator<Item = Option<Part<'_>>> {
-        self.index_references(node).iter().map(|&reference| {
+        self.index_references(node).map(|reference| {
             let kind = self.index_kind(reference)?;
             let object = reference & !IMPLIED;
             let syntax = if object == ANONYMOUS { None } else { self.node(NodeId(object)).syntax() };

@@ -1,7 +1,7 @@
 //! MIBs: from vendors' files to names, types and rendered values.
 //!
 //! # The way of a file
-//! [`read_directories`] reads them. Each file is parsed on its own into a compact record (`lexer`,
+//! [`read_directories`] reads them, or a [`Collection`], which reads again only what has changed. Each file is parsed on its own into a compact record (`lexer`,
 //! `parser`, `ast`); nothing in it stops the parser, problems are collected. All records are linked
 //! (`resolve`) into one flat, immutable [`Mib`] (`image`, `trie`).
 //!
@@ -15,7 +15,10 @@
 
 mod address;
 mod ast;
+mod cache;
+mod collection;
 mod display;
+mod format;
 mod image;
 mod index;
 mod instance;
@@ -27,16 +30,21 @@ mod resolve;
 mod source;
 mod symbol;
 mod trie;
+mod workers;
 
 use std::sync::{Arc, OnceLock};
 
+pub use cache::CacheError;
+pub use collection::{Cancelled, Collected, Collection, Progress};
 pub use display::Renderer;
 #[doc(hidden)]
 pub use display::{show_by_hint, show_number_by_hint};
-pub use image::{Access, BaseType, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax};
+pub use image::{
+    Access, BaseType, ImageError, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax,
+};
 pub use index::{IndexDecoder, IndexKind, IndexPart};
 pub use names::{Bound, LookupError, Target};
-pub use source::{LARGEST_FILE, SourceFile, read_directories};
+pub use source::{FoundFile, LARGEST_FILE, Scan, SourceFile, Stamp, read_directories};
 
 use crate::diagnostic::{Diagnostic, Level};
 
@@ -91,14 +99,16 @@ impl Mib {
     pub fn compile(files: &[SourceFile]) -> Compiled {
         let mut parser = parser::Parser::default();
         let records: Vec<ast::FileRecord> = files.iter().map(|file| parser.parse(&file.bytes)).collect();
-        let mut inputs: Vec<resolve::Input<'_>> = records
-            .iter()
-            .zip(files)
-            .map(|(record, file)| resolve::Input { record, path: Arc::clone(&file.path), builtin: false })
-            .collect();
+        let mut inputs: Vec<resolve::Input<'_>> =
+            records.iter().zip(files).map(|(record, file)| input(record, &file.path)).collect();
         inputs.push(builtin_input());
         let linked = resolve::link(&inputs);
-        let diagnostics = source::diagnostics(files, &records, linked.problems);
+        let records: Vec<&ast::FileRecord> = records.iter().collect();
+        let by_file = source::problems_by_file(&records, linked.problems);
+        let told = by_file.iter().zip(files).zip(&records).flat_map(|((problems, file), record)| {
+            source::diagnostics(&file.path, &file.bytes, problems, record.problems_left_out)
+        });
+        let diagnostics: Vec<Diagnostic> = told.collect();
         let stats = CompileStats {
             files: files.len(),
             modules: records.iter().map(|record| record.modules.len()).sum(),
@@ -110,7 +120,13 @@ impl Mib {
 }
 
 fn builtin_input() -> resolve::Input<'static> {
-    resolve::Input { record: prelude::record(), path: BUILT_IN.into(), builtin: true }
+    resolve::Input { builtin: true, ..input(prelude::record(), &BUILT_IN.into()) }
+}
+
+/// A file in no directory.
+fn input<'a>(record: &'a ast::FileRecord, path: &Arc<str>) -> resolve::Input<'a> {
+    let (directory, relative) = (symbol::NONE, 0);
+    resolve::Input { record, path: Arc::clone(path), directory, relative, builtin: false }
 }
 
 #[cfg(test)]

@@ -159,11 +159,11 @@ impl Mib {
         if module.is_some() {
             return Ok(first);
         }
-        let vertex = self.nodes[first.0 as usize].vertex;
+        let vertex = self.vertex(first);
         // The chain has the chosen versions first: what only an old version means by a name does not count.
         let settled = !self.node(first).module().is_superseded();
         let others: Vec<NodeId> = nodes
-            .filter(|&node| self.nodes[node.0 as usize].vertex != vertex)
+            .filter(|&node| self.vertex(node) != vertex)
             .filter(|&node| !(settled && self.node(node).module().is_superseded()))
             .collect();
         if others.is_empty() {
@@ -274,8 +274,8 @@ impl Mib {
     pub fn notifications_named(&self, name: &str) -> Vec<NodeId> {
         let mut found: Vec<NodeId> = Vec::new();
         for node in self.named(name).filter(|&node| self.node(node).kind() == Kind::Notification) {
-            let vertex = self.nodes[node.0 as usize].vertex;
-            if found.iter().all(|known| self.nodes[known.0 as usize].vertex != vertex) {
+            let vertex = self.vertex(node);
+            if found.iter().all(|known| self.vertex(*known) != vertex) {
                 found.push(node);
             }
         }

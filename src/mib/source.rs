@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::ast::{FileRecord, Problem};
-use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::diagnostic::{Diagnostic, Place};
 
 /// The largest file that is read, in octets. The largest MIB seen in the wild has 9 MiB.
 pub const LARGEST_FILE: u64 = 64 << 20;
@@ -35,37 +36,102 @@ impl SourceFile {
     }
 }
 
-/// Reads all files below `directories`, recursively. The order is that of the directories, and below one by
-/// name, so that it is equal on every machine. Names that begin with a dot are passed over. A directory that
-/// is met again, by a link or by being named twice, is read once. What cannot be read, or is larger than
-/// [`LARGEST_FILE`], is a diagnostic.
-#[must_use]
-pub fn read_directories(directories: &[PathBuf]) -> (Vec<SourceFile>, Vec<Diagnostic>) {
-    let mut reading = Reading { files: Vec::new(), diagnostics: Vec::new(), seen: HashSet::new() };
-    // Depth first without recursion: what is on top comes next.
-    let mut stack: Vec<(PathBuf, usize)> = directories.iter().rev().map(|path| (path.clone(), 0)).collect();
-    while let Some((path, depth)) = stack.pop() {
-        match reading.visit(&path, depth) {
-            Ok(mut below) => {
-                below.sort_unstable_by(|a, b| b.cmp(a));
-                stack.extend(below.into_iter().map(|path| (path, depth + 1)));
-            }
-            Err(error) => reading.refuse(&path, &error.to_string()),
+/// What tells a change of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The device and the inode.
+    pub inode: (u64, u64),
+    /// Octets.
+    pub size: u64,
+    /// When the contents changed last: seconds and nanoseconds since the epoch.
+    pub modified: (i64, i64),
+    /// When contents or inode changed last; no program can set it back.
+    pub changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
-    (reading.files, reading.diagnostics)
+
+    /// Whether a later change of the file gives another stamp, seen at `now`: file systems count in ticks of
+    /// 10 ms, in seconds, or in two of them, so a file that was written just now may be written once more
+    /// under the same stamp.
+    fn is_settled(&self, now: i64) -> bool {
+        const TICK: i64 = 2;
+        self.changed.0 < now.saturating_sub(TICK)
+    }
 }
 
-struct Reading {
-    files: Vec<SourceFile>,
-    diagnostics: Vec<Diagnostic>,
+/// A file below a MIB directory.
+#[derive(Debug, Clone)]
+pub struct FoundFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The number of the directory that it was found in.
+    pub directory: usize,
+    /// As it was when it was found.
+    pub stamp: Stamp,
+    /// Whether every later change gives another stamp.
+    pub settled: bool,
+}
+
+/// The files of MIB directories by their stat alone.
+#[derive(Debug, Clone, Default)]
+pub struct Scan {
+    /// As they were asked for.
+    pub directories: Vec<PathBuf>,
+    /// In the order in which they are compiled.
+    pub files: Vec<FoundFile>,
+    /// What could not be looked at.
+    pub problems: Vec<Diagnostic>,
+}
+
+impl Scan {
+    /// Looks at all files below `directories`, recursively. The order is that of the directories, and below
+    /// one by name, so that it is equal on every machine. Names that begin with a dot are passed over. A
+    /// directory or file that is met again, by a link or by being named twice, counts once. What cannot be
+    /// looked at, or is larger than [`LARGEST_FILE`], is a diagnostic. Costs a stat of each file.
+    #[must_use]
+    pub fn of(directories: &[PathBuf]) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut scanning = Scanning {
+            scan: Self { directories: directories.to_vec(), ..Self::default() },
+            seen: HashSet::new(),
+            now: now.as_secs() as i64,
+        };
+        // Depth first without recursion: what is on top comes next.
+        let mut stack: Vec<(PathBuf, usize, usize)> =
+            directories.iter().enumerate().rev().map(|(number, path)| (path.clone(), number, 0)).collect();
+        while let Some((path, directory, depth)) = stack.pop() {
+            match scanning.visit(&path, directory, depth) {
+                Ok(mut below) => {
+                    below.sort_unstable_by(|a, b| b.cmp(a));
+                    stack.extend(below.into_iter().map(|path| (path, directory, depth + 1)));
+                }
+                Err(error) => scanning.scan.problems.push(unreadable(&path, &error)),
+            }
+        }
+        scanning.scan
+    }
+}
+
+struct Scanning {
+    scan: Scan,
     /// Device and inode of each directory and file.
     seen: HashSet<(u64, u64)>,
+    /// Seconds since the epoch.
+    now: i64,
 }
 
-impl Reading {
-    /// Reads a file, or tells what is in a directory.
-    fn visit(&mut self, path: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
+impl Scanning {
+    /// Notes a file, or tells what is in a directory.
+    fn visit(&mut self, path: &Path, directory: usize, depth: usize) -> io::Result<Vec<PathBuf>> {
         let metadata = fs::metadata(path)?;
         if !metadata.is_dir() && !metadata.is_file() {
             return Ok(Vec::new());
@@ -86,19 +152,52 @@ impl Reading {
             }
             return Ok(below);
         }
-        let mut bytes = Vec::with_capacity(metadata.len().min(LARGEST_FILE) as usize);
-        fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST_FILE >> 20)));
+        if metadata.len() > LARGEST_FILE {
+            return Err(too_large());
         }
-        self.files.push(SourceFile::new(path.to_string_lossy(), bytes));
+        let stamp = Stamp::of(&metadata);
+        let settled = stamp.is_settled(self.now);
+        self.scan.files.push(FoundFile { path: path.to_owned(), directory, stamp, settled });
         Ok(Vec::new())
     }
+}
 
-    fn refuse(&mut self, path: &Path, reason: &str) {
-        let message = format!("cannot read {}: {reason}", path.display());
-        self.diagnostics.push(Diagnostic::error("mib-unreadable", message));
+fn too_large() -> io::Error {
+    io::Error::other(format!("it is larger than {} MiB", LARGEST_FILE >> 20))
+}
+
+/// That a file or a directory cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::error("mib-unreadable", format!("cannot read {}: {error}", path.display()))
+}
+
+/// Everything in a file of at most [`LARGEST_FILE`], into `bytes`, which is emptied before.
+pub(crate) fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
+    // A FIFO that has taken the file's place would hold a blocking open for ever.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file any more"));
     }
+    bytes.reserve_exact(metadata.len().min(LARGEST_FILE) as usize + 1);
+    file.take(LARGEST_FILE + 1).read_to_end(bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE { Err(too_large()) } else { Ok(()) }
+}
+
+/// Reads all files below `directories`, as [`Scan::of`] finds them. What cannot be read is a diagnostic.
+#[must_use]
+pub fn read_directories(directories: &[PathBuf]) -> (Vec<SourceFile>, Vec<Diagnostic>) {
+    let Scan { files: found, mut problems, .. } = Scan::of(directories);
+    let mut files = Vec::with_capacity(found.len());
+    for file in found {
+        let mut bytes = Vec::new();
+        match read_file(&file.path, &mut bytes) {
+            Ok(()) => files.push(SourceFile::new(file.path.to_string_lossy(), bytes)),
+            Err(error) => problems.push(unreadable(&file.path, &error)),
+        }
+    }
+    (files, problems)
 }
 
 /// The text to parse: UTF-16 with a byte order mark becomes UTF-8, a UTF-8 mark becomes blanks.
@@ -170,46 +269,50 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The problems of parsing and linking as diagnostics, by file and place.
-pub(crate) fn diagnostics(
-    files: &[SourceFile],
-    records: &[FileRecord],
-    linking: Vec<(u32, Problem)>,
-) -> Vec<Diagnostic> {
-    let mut problems: Vec<(u32, Problem)> = linking;
-    for (file, record) in records.iter().enumerate() {
-        problems.extend(record.problems.iter().map(|problem| (file as u32, problem.clone())));
+/// The problems of each file, those of parsing among those of linking, by place.
+pub(crate) fn problems_by_file(records: &[&FileRecord], linking: Vec<(u32, Problem)>) -> Vec<Vec<Problem>> {
+    let mut by_file: Vec<Vec<Problem>> = records.iter().map(|_| Vec::new()).collect();
+    for (file, problem) in linking {
+        // Past the files are the built-in names, of which linking tells no problem.
+        if let Some(problems) = by_file.get_mut(file as usize) {
+            problems.push(problem);
+        }
     }
-    problems.sort_by_key(|(file, problem)| (*file, problem.start));
-    // A module that was linked twice has its problems twice.
-    problems.dedup();
-    let mut diagnostics = Vec::with_capacity(problems.len());
-    let mut rest = problems.into_iter().peekable();
-    while let Some(&(number, _)) = rest.peek() {
-        let Some(file) = files.get(number as usize) else {
-            // The built-in names: linking tells no problem of them.
-            rest.next();
-            continue;
-        };
-        let text = normalise(&file.bytes);
-        let mut lines = Lines::new(&text);
-        while let Some((_, problem)) = rest.next_if(|(other, _)| *other == number) {
-            let place = lines.place(&file.path, problem.start as usize, problem.end as usize);
-            diagnostics.push(Diagnostic {
-                level: problem.level,
-                code: problem.code,
-                message: problem.message,
-                place: Some(place),
-                help: problem.help.map(str::to_owned),
-                part: None,
-            });
-        }
-        let left_out = records[number as usize].problems_left_out;
-        if left_out > 0 {
-            let message = format!("{}: {left_out} more problems are not told", file.path);
-            diagnostics
-                .push(Diagnostic { level: Level::Warning, ..Diagnostic::warning("mib-too-many", message) });
-        }
+    for (problems, record) in by_file.iter_mut().zip(records) {
+        problems.extend_from_slice(&record.problems);
+        problems.sort_by_key(|problem| problem.start);
+        // A module that was linked twice has its problems twice.
+        problems.dedup();
+    }
+    by_file
+}
+
+/// One file's problems as diagnostics. `bytes` are all of the file.
+pub(crate) fn diagnostics(
+    path: &Arc<str>,
+    bytes: &[u8],
+    problems: &[Problem],
+    left_out: u32,
+) -> Vec<Diagnostic> {
+    if problems.is_empty() && left_out == 0 {
+        return Vec::new();
+    }
+    let text = normalise(bytes);
+    let mut lines = Lines::new(&text);
+    let mut diagnostics: Vec<Diagnostic> = problems
+        .iter()
+        .map(|problem| Diagnostic {
+            level: problem.level,
+            code: problem.code,
+            message: problem.message.clone(),
+            place: Some(lines.place(path, problem.start as usize, problem.end as usize)),
+            help: problem.help.map(str::to_owned),
+            part: None,
+        })
+        .collect();
+    if left_out > 0 {
+        let message = format!("{path}: {left_out} more problems are not told");
+        diagnostics.push(Diagnostic::warning("mib-too-many", message));
     }
     diagnostics
 }

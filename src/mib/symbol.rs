@@ -98,9 +98,9 @@ impl Symbols {
         self.ends.shrink_to_fit();
     }
 
-    /// The pool and the ends of the words in it, in the order of the symbols.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>) {
-        (self.bytes, self.ends)
+    /// What it takes in memory, in octets.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * 4 + self.slots.capacity() * 8
     }
 }
 
@@ -160,7 +160,8 @@ pub(crate) fn hash(word: &[u8], seed: u64) -> u64 {
     fold(state, 0xd6e8_feb8_6659_fd93)
 }
 
-fn fold(a: u64, b: u64) -> u64 {
+/// Multiplies, and folds the halves of the product over each other.
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }

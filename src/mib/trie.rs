@@ -4,29 +4,47 @@
 //! MIBs mostly run on without a gap, so the child is first looked for at its distance from the first
 //! sibling, and by bisection only when it is not there.
 
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 use super::symbol::NONE;
 
 /// One vertex. Vertex 0 is the root, which has no arc.
-#[derive(Debug, Clone, Copy)]
-struct Vertex {
-    arc: u32,
-    first: u32,
-    count: u32,
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct Vertex {
+    pub(crate) arc: U32,
+    pub(crate) first: U32,
+    pub(crate) count: U32,
     /// The arc of the first child, so that a step down reads no vertex but the child.
-    lowest: u32,
+    pub(crate) lowest: U32,
     /// The first of the nodes at this OID, or [`NONE`].
-    node: u32,
+    pub(crate) node: U32,
+}
+
+impl Vertex {
+    fn new(arc: u32) -> Self {
+        let zero = U32::new(0);
+        Self { arc: arc.into(), first: zero, count: zero, lowest: zero, node: NONE.into() }
+    }
+}
+
+/// The tree while it is written.
+#[derive(Debug)]
+pub(crate) struct TrieBuilder {
+    pub(crate) vertices: Vec<Vertex>,
+    /// Apart, since looking up never asks for it.
+    pub(crate) parents: Vec<U32>,
 }
 
 /// The tree of all OIDs that have a name, and of those above them.
-#[derive(Debug)]
-pub(crate) struct Trie {
-    vertices: Vec<Vertex>,
-    /// Apart, since looking up never asks for it.
-    parents: Vec<u32>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trie<'a> {
+    pub(crate) vertices: &'a [Vertex],
+    pub(crate) parents: &'a [U32],
 }
 
-impl Trie {
+impl TrieBuilder {
     /// Builds the tree of `edges`: the parent and the arc of each vertex but the root, a parent before its
     /// children. Returns with it the new number of each vertex (the root's first).
     pub(crate) fn build(edges: &[(u32, u32)]) -> (Self, Vec<u32>) {
@@ -47,9 +65,9 @@ impl Trie {
         }
         let mut numbers = vec![0u32; total];
         let mut vertices = Vec::with_capacity(total);
-        vertices.push(Vertex { arc: 0, first: 0, count: 0, lowest: 0, node: NONE });
+        vertices.push(Vertex::new(0));
         let mut parents = Vec::with_capacity(total);
-        parents.push(0u32);
+        parents.push(U32::new(0));
         let mut order = Vec::with_capacity(total);
         order.push(0u32);
         let mut at = 0;
@@ -57,14 +75,14 @@ impl Trie {
             let old = order[at] as usize;
             let siblings = &mut children[starts[old] as usize..starts[old + 1] as usize];
             siblings.sort_unstable_by_key(|&child| edges[child as usize - 1].1);
-            vertices[at].first = vertices.len() as u32;
-            vertices[at].count = siblings.len() as u32;
-            vertices[at].lowest = siblings.first().map_or(0, |&child| edges[child as usize - 1].1);
+            vertices[at].first = (vertices.len() as u32).into();
+            vertices[at].count = (siblings.len() as u32).into();
+            vertices[at].lowest = siblings.first().map_or(0, |&child| edges[child as usize - 1].1).into();
             for &child in siblings.iter() {
                 numbers[child as usize] = vertices.len() as u32;
                 let arc = edges[child as usize - 1].1;
-                vertices.push(Vertex { arc, first: 0, count: 0, lowest: 0, node: NONE });
-                parents.push(at as u32);
+                vertices.push(Vertex::new(arc));
+                parents.push(U32::new(at as u32));
                 order.push(child);
             }
             at += 1;
@@ -74,9 +92,16 @@ impl Trie {
 
     /// Names a vertex: `node` is the first of the nodes there.
     pub(crate) fn set_node(&mut self, vertex: u32, node: u32) {
-        self.vertices[vertex as usize].node = node;
+        self.vertices[vertex as usize].node = node.into();
     }
 
+    /// To read in.
+    pub(crate) fn view(&self) -> Trie<'_> {
+        Trie { vertices: &self.vertices, parents: &self.parents }
+    }
+}
+
+impl Trie<'_> {
     /// The deepest named vertex on the way along `arcs`: its first node and how many arcs lead there.
     pub(crate) fn lookup(&self, arcs: impl Iterator<Item = u32>) -> Option<(u32, usize)> {
         let mut best = None;
@@ -86,7 +111,7 @@ impl Trie {
                 break;
             };
             at = child;
-            let node = self.vertices[at as usize].node;
+            let node = self.vertices[at as usize].node.get();
             if node != NONE {
                 best = Some((node, depth + 1));
             }
@@ -97,47 +122,38 @@ impl Trie {
     /// The vertex below `parent` by `arc`.
     pub(crate) fn child(&self, parent: u32, arc: u32) -> Option<u32> {
         let vertex = &self.vertices[parent as usize];
-        let guess = arc.checked_sub(vertex.lowest)?;
-        if guess < vertex.count && self.vertices[(vertex.first + guess) as usize].arc == arc {
-            return Some(vertex.first + guess);
+        let (first, count) = (vertex.first.get(), vertex.count.get());
+        let guess = arc.checked_sub(vertex.lowest.get())?;
+        if guess < count && self.vertices[(first + guess) as usize].arc.get() == arc {
+            return Some(first + guess);
         }
         // Arcs only grow from one sibling to the next, so it stands no further on than its distance.
-        let end = vertex.count.min(guess) as usize;
-        let siblings = &self.vertices[vertex.first as usize..][..end];
-        let at = siblings.binary_search_by_key(&arc, |sibling| sibling.arc).ok()?;
-        Some(vertex.first + at as u32)
+        let end = count.min(guess) as usize;
+        let siblings = &self.vertices[first as usize..][..end];
+        let at = siblings.binary_search_by_key(&arc, |sibling| sibling.arc.get()).ok()?;
+        Some(first + at as u32)
     }
 
     /// The vertices below `parent`, by arc.
     pub(crate) fn children(&self, parent: u32) -> std::ops::Range<u32> {
         let vertex = self.vertices[parent as usize];
-        vertex.first..vertex.first + vertex.count
+        vertex.first.get()..vertex.first.get() + vertex.count.get()
     }
 
     /// The vertex above; the root's is the root.
     pub(crate) fn parent(&self, vertex: u32) -> u32 {
-        self.parents[vertex as usize]
+        self.parents[vertex as usize].get()
     }
 
     /// The last arc of a vertex.
     pub(crate) fn arc(&self, vertex: u32) -> u32 {
-        self.vertices[vertex as usize].arc
+        self.vertices[vertex as usize].arc.get()
     }
 
     /// The first node at a vertex.
     pub(crate) fn node(&self, vertex: u32) -> Option<u32> {
-        let node = self.vertices[vertex as usize].node;
+        let node = self.vertices[vertex as usize].node.get();
         (node != NONE).then_some(node)
-    }
-
-    /// The vertices, with the root.
-    pub(crate) fn len(&self) -> usize {
-        self.vertices.len()
-    }
-
-    /// What it takes in memory, in octets.
-    pub(crate) fn size(&self) -> usize {
-        self.vertices.len() * (size_of::<Vertex>() + 4)
     }
 }
 
@@ -164,7 +180,7 @@ mod tests {
                     }
                 }
             }
-            let (mut trie, renumbered) = Trie::build(&edges);
+            let (mut trie, renumbered) = TrieBuilder::build(&edges);
             let oids: BTreeSet<Vec<u32>> = oids;
             for (node, oid) in oids.iter().enumerate() {
                 trie.set_node(renumbered[numbers[oid] as usize], node as u32);
@@ -173,7 +189,7 @@ mod tests {
                 let naive = (1..=question.len()).rev().find_map(|len| {
                     oids.iter().position(|oid| oid[..] == question[..len]).map(|at| (at as u32, len))
                 });
-                prop_assert_eq!(trie.lookup(question.iter().copied()), naive);
+                prop_assert_eq!(trie.view().lookup(question.iter().copied()), naive);
             }
         }
     }

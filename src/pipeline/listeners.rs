@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::batch;
+use super::hold::{self, Held};
 use super::receiver::{Counters, Receiver};
 use super::samples::Samples;
 use crate::config::settings::Listener;
@@ -60,6 +61,8 @@ struct Group {
     local: SocketAddr,
     sockets: Vec<Socket>,
     threads: Vec<JoinHandle<()>>,
+    /// For each socket whose thread holds what comes in, the way to make a receiver of it.
+    holding: Vec<SyncSender<Receiver>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -113,7 +116,17 @@ impl Listeners {
         Ok(new)
     }
 
-    /// Starts a thread for each socket.
+    /// Starts a thread for each socket that holds what comes in, 64 MiB over all of them, until
+    /// [`Listeners::start`]. What there is no room for is counted as `hold_full`.
+    ///
+    /// # Errors
+    /// When the system refuses a thread; [`Listeners::stop`] ends those that started.
+    pub fn hold(&self, metrics: &Arc<Metrics>) -> io::Result<()> {
+        let octets = Arc::default();
+        self.groups.lock().iter_mut().try_for_each(|group| group.hold(metrics, &octets))
+    }
+
+    /// Lets a thread for each socket decide on what comes in; first on what was held.
     ///
     /// # Errors
     /// When the system refuses a thread; [`Listeners::stop`] ends those that started.
@@ -148,6 +161,7 @@ impl Listeners {
             local: address,
             sockets,
             threads: Vec::new(),
+            holding: Vec::new(),
             stop: Arc::default(),
         })
     }
@@ -200,25 +214,57 @@ impl Drop for Listeners {
 }
 
 impl Group {
-    /// Starts its threads behind gates.
-    fn spawn(&mut self, wiring: &Wiring, gates: &mut Vec<SyncSender<()>>) -> io::Result<()> {
+    /// Starts threads that hold what comes in.
+    fn hold(&mut self, metrics: &Arc<Metrics>, octets: &Arc<AtomicUsize>) -> io::Result<()> {
         for socket in &self.sockets {
-            let receiver = Receiver {
-                number: socket.receiver,
-                listener: self.address,
-                socket: Arc::clone(&socket.socket),
-                snapshot: wiring.snapshot.reader(),
-                handoff: Arc::clone(&wiring.handoff),
-                samples: Arc::clone(&wiring.samples),
-                counters: Counters::new(&wiring.metrics),
-                stop: Arc::clone(&self.stop),
-            };
+            let (next, opened) = sync_channel::<Receiver>(1);
+            let mut held = Held::new(Arc::clone(octets), hold::LIMIT);
+            let counters = Counters::new(metrics);
+            let (udp, stop) = (Arc::clone(&socket.socket), Arc::clone(&self.stop));
+            let thread = thread::Builder::new()
+                .name(format!("receiver-{}", socket.receiver))
+                .stack_size(512 << 10)
+                .spawn(move || {
+                    if let Some(receiver) = held.fill(&udp, &counters, &opened, &stop) {
+                        receiver.run(held);
+                    }
+                })?;
+            self.threads.push(thread);
+            self.holding.push(next);
+        }
+        Ok(())
+    }
+
+    fn receiver(&self, socket: &Socket, wiring: &Wiring) -> Receiver {
+        Receiver {
+            number: socket.receiver,
+            listener: self.address,
+            socket: Arc::clone(&socket.socket),
+            snapshot: wiring.snapshot.reader(),
+            handoff: Arc::clone(&wiring.handoff),
+            samples: Arc::clone(&wiring.samples),
+            counters: Counters::new(&wiring.metrics),
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// Starts its threads behind gates; those that hold what comes in go on with it.
+    fn spawn(&mut self, wiring: &Wiring, gates: &mut Vec<SyncSender<()>>) -> io::Result<()> {
+        if !self.holding.is_empty() {
+            for (socket, next) in self.sockets.iter().zip(std::mem::take(&mut self.holding)) {
+                // The thread waits on the other side: this cannot block, and fails only if it has ended.
+                let _ = next.send(self.receiver(socket, wiring));
+            }
+            return Ok(());
+        }
+        for socket in &self.sockets {
+            let receiver = self.receiver(socket, wiring);
             let (gate, opened) = sync_channel(1);
             let thread = thread::Builder::new()
                 .name(format!("receiver-{}", socket.receiver))
                 .stack_size(512 << 10)
                 // A gate that was dropped unopened: the reload was rejected.
-                .spawn(move || opened.recv().map_or((), |()| receiver.run()))?;
+                .spawn(move || opened.recv().map_or((), |()| receiver.run(Held::none())))?;
             self.threads.push(thread);
             gates.push(gate);
         }

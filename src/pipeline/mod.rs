@@ -1,9 +1,11 @@
 //! The hot path: sockets, receiver threads, and the pure processing of one datagram.
 //!
-//! [`Listeners::bind`] opens every address before anything else is read; [`Listeners::start`] lets one
+//! [`Listeners::bind`] opens every address before anything else is read, and [`Listeners::hold`] keeps what comes in
+//! until there is a Snapshot; [`Listeners::start`] lets one
 //! thread a socket run [`process`] on what comes in. Sockets and threads outlive generations.
 
 mod batch;
+mod hold;
 mod listeners;
 mod process;
 mod receiver;

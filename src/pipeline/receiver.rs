@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 
 use super::batch::Batch;
+use super::hold::{Held, Part};
 use super::process::{Datagram, Scratch, process};
 use super::samples::Samples;
 use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
@@ -52,7 +53,18 @@ impl Counters {
             metrics: Arc::clone(metrics),
         }
     }
+
+    /// Counts datagrams that there was no room to hold for. They were not looked into.
+    pub(super) fn held_too_many(&self, number: u64) {
+        let mut tally = Tally::default();
+        tally.received[UNKNOWN] = number;
+        tally.drop(DropReason::HoldFull, number);
+        tally.flush(self);
+    }
 }
+
+/// The place of what has no version that could be told.
+const UNKNOWN: usize = 3;
 
 /// What one batch came to, in plain integers.
 #[derive(Default)]
@@ -65,7 +77,7 @@ struct Tally {
 
 impl Tally {
     fn version(&mut self, version: Option<Version>) {
-        self.received[version.map_or(3, |version| version as usize)] += 1;
+        self.received[version.map_or(UNKNOWN, |version| version as usize)] += 1;
     }
 
     fn drop(&mut self, reason: DropReason, number: u64) {
@@ -86,9 +98,9 @@ impl Tally {
 }
 
 impl Receiver {
-    /// Receives until told to stop, or until the settings have the address no longer; then takes what the
-    /// socket still holds and ends.
-    pub(super) fn run(mut self) {
+    /// Takes what was `held`, then receives until told to stop, or until the settings have the address no longer;
+    /// then takes what the socket still holds and ends.
+    pub(super) fn run(mut self, mut held: Held) {
         let mut batch = Batch::new();
         let mut scratch = Scratch::default();
         let mut events = Vec::new();
@@ -105,7 +117,9 @@ impl Receiver {
             if ending && Instant::now() > *end_by.get_or_insert_with(|| Instant::now() + DRAIN) {
                 break;
             }
-            let read = match batch.receive(&self.socket) {
+            let part = held.pop();
+            let read = match part.as_ref().map_or_else(|| batch.receive(&self.socket), |part| Ok(part.len()))
+            {
                 Ok(read) => read,
                 // Idle. The load below still happens: it lets go of a retired Snapshot.
                 Err(error) if is_idle(&error) => 0,
@@ -130,8 +144,8 @@ impl Receiver {
             let Some((snapshot, listener)) = &working else { break };
             if read > 0 {
                 let mut tally = Tally::default();
-                let received = Timestamp::now();
-                for (octets, peer) in batch.datagrams() {
+                let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
+                for (octets, peer) in datagrams(part.as_ref(), &batch) {
                     let datagram = Datagram { octets, peer, listener: *listener, received };
                     match process(snapshot, &datagram, &mut scratch) {
                         Verdict::Accepted(event) => {
@@ -144,13 +158,18 @@ impl Receiver {
                     tally.version(scratch.version);
                 }
                 self.handoff.offer(&mut events);
+                // What was held comes all at once: it waits for room, while what comes in meanwhile is held too.
+                while part.is_some() && !events.is_empty() && !ending && !self.stop.load(Ordering::Acquire) {
+                    held.receive(&self.socket, &mut batch, &self.counters);
+                    self.handoff.offer(&mut events);
+                }
                 let refused = events.len() as u64;
                 events.clear();
                 tally.accepted -= refused;
                 tally.drop(DropReason::HandoffFull, refused);
                 tally.flush(&self.counters);
                 turn = turn.wrapping_add(1);
-                if let Some((octets, peer)) = batch.datagrams().nth(turn % read) {
+                if let Some((octets, peer)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
                     self.samples.offer(octets, peer, self.listener);
                 }
                 let mean = started.elapsed().as_secs_f64() / read as f64;
@@ -159,11 +178,27 @@ impl Receiver {
                 break;
             }
         }
+        let left = held.len() as u64;
+        if left > 0 {
+            let mut tally = Tally::default();
+            tally.received[UNKNOWN] = left;
+            tally.drop(DropReason::Stopped, left);
+            tally.flush(&self.counters);
+        }
         let _ = self.handoff.push_control(Handed::Left { receiver: self.number });
     }
 }
 
-fn is_idle(error: &std::io::Error) -> bool {
+/// Those of `part`, or else of what was read just now.
+fn datagrams<'d>(
+    part: Option<&'d Part>,
+    batch: &'d Batch,
+) -> impl Iterator<Item = (&'d [u8], SocketAddr)> + 'd {
+    let held = part.into_iter().flat_map(Part::datagrams);
+    held.chain(part.is_none().then_some(batch).into_iter().flat_map(Batch::datagrams))
+}
+
+pub(super) fn is_idle(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

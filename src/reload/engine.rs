@@ -41,6 +41,8 @@ pub(super) struct Engine {
     /// A build that ran out of time and still has to notice.
     pub(super) cancelled: Option<JoinHandle<()>>,
     pub(super) traps_at_publish: u64,
+    /// Ends the compile that the start did not wait for.
+    pub(super) cancel_late: Option<Arc<AtomicBool>>,
 }
 
 /// What one attempt came to.
@@ -184,7 +186,7 @@ impl Engine {
 
     fn reload(&mut self, kind: ReloadType, request: &Request) -> Attempted {
         let mut attempted = Attempted::new();
-        let mut built = match self.build(kind) {
+        let mut built = match self.build(kind, request) {
             Ok(built) => built,
             Err(failed) => {
                 let (failure, seen) = *failed;
@@ -261,7 +263,7 @@ impl Engine {
 
     /// Reads and builds on a thread of its own, so that an attempt past `reload_timeout` can be left behind. A
     /// failure comes with what it was found in, as far as that was told.
-    fn build(&mut self, kind: ReloadType) -> Result<Built, Box<(Failure, Option<Seen>)>> {
+    fn build(&mut self, kind: ReloadType, request: &Request) -> Result<Built, Box<(Failure, Option<Seen>)>> {
         let lasting = |error: String| Box::new((Failure::lasting(error), None));
         let current = Arc::clone(self.publisher.current());
         let timeout = current.settings().reload.reload_timeout;
@@ -273,13 +275,17 @@ impl Engine {
                 "the reload that ran out of time before is still being cancelled".to_owned(),
             ));
         }
+        let (everything, automatic) = (request.force, request.automatic);
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, answer) = sync_channel(1);
         let worker = {
             let (plan, cancel) = (Arc::clone(&self.plan), Arc::clone(&cancel));
             let mut seen = self.seen.clone();
             thread::Builder::new().name("reload-build".into()).spawn(move || {
-                let built = plan.read(&Attempt { kind, current: &current, cancel: &cancel }, &mut seen);
+                let built = plan.read(
+                    &Attempt { kind, everything, automatic, current: &current, cancel: &cancel },
+                    &mut seen,
+                );
                 // Who waits for the outcome may count on it that nothing holds the old generation.
                 drop((current, plan));
                 // Nobody waits any more for one that took too long.
@@ -465,6 +471,9 @@ impl Drop for Engine {
     /// Also if a panic ends it, or it never started: nobody waits for an answer that does not come.
     fn drop(&mut self) {
         self.shared.mailbox.close();
+        if let Some(cancel) = &self.cancel_late {
+            cancel.store(true, Ordering::Relaxed);
+        }
         // The watcher's thread posts to the mailbox, which is closed: it ends without waiting.
         let watcher = self.shared.watcher.lock().take();
         drop(watcher);

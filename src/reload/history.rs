@@ -101,14 +101,24 @@ pub struct Receipt {
 /// What reading the MIB directories came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct MibReport {
-    /// Files that were read.
+    /// Files in the directories.
     pub files: usize,
+    /// Files whose contents were read: new ones, and those whose stat had changed.
+    pub read: usize,
+    /// Files that were parsed, for their contents were new.
+    pub parsed: usize,
+    /// Files that were taken over as they had been parsed before.
+    pub reused: usize,
     /// Modules in them.
     pub modules: usize,
     /// Named nodes, built-in ones included.
     pub nodes: usize,
-    /// Problems that were found.
+    /// Problems that were found: warnings and errors.
     pub problems: usize,
+    /// Of these, the ones that were not there before.
+    pub new_problems: usize,
+    /// Problems that were there before and are no longer.
+    pub gone_problems: usize,
     /// Whether the files are those of the generation before, to the octet.
     pub unchanged: bool,
 }

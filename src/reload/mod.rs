@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -49,7 +50,7 @@ use crate::pipeline::Samples;
 use crate::snapshot::{Candidate, ComponentReloader, Publisher, ReloadStats, SnapshotHandle};
 use engine::{Engine, unix_seconds};
 use history::History;
-use plan::Plan;
+use plan::{Late, Plan};
 use trigger::{Mailbox, Request, Wanted};
 use watch::{Change, Changed, WatchProblem, Watcher};
 
@@ -58,6 +59,8 @@ use watch::{Change, Changed, WatchProblem, Watcher};
 pub struct FirstPlan {
     candidate: Candidate,
     plan: Plan,
+    /// MIB directories that follow as a reload.
+    late: Option<Late>,
     /// Before anything of it was read: what changes later is not part of it.
     begun: SystemTime,
 }
@@ -69,10 +72,24 @@ impl FirstPlan {
         origin: Option<PathBuf>,
         inputs: Vec<Input>,
         settings: Settings,
-    ) -> (Result<Self, Vec<Diagnostic>>, Vec<Diagnostic>) {
+    ) -> (Result<Self, Vec<Diagnostic>>, Arc<[Diagnostic]>) {
         let begun = SystemTime::now();
         let (built, mib_problems) = Plan::first(origin, inputs, settings);
-        (built.map(|(candidate, plan)| Self { candidate, plan, begun }), mib_problems)
+        (built.map(|(candidate, plan)| Self { candidate, plan, late: None, begun }), mib_problems)
+    }
+
+    /// As [`make`](Self::make), but waits for the MIB directories no longer than `patience`. Then the built-in names do
+    /// for the first generation, and the directories follow as a reload of the type `mib`, once they are compiled;
+    /// unless the rules have names that are not built in: then it waits.
+    pub fn make_within(
+        origin: Option<PathBuf>,
+        inputs: Vec<Input>,
+        settings: Settings,
+        patience: Duration,
+    ) -> (Result<Self, Vec<Diagnostic>>, Arc<[Diagnostic]>) {
+        let begun = SystemTime::now();
+        let (built, mib_problems, late) = Plan::first_within(origin, inputs, settings, patience);
+        (built.map(|(candidate, plan)| Self { candidate, plan, late, begun }), mib_problems)
     }
 
     /// What a reload of these settings would be refused for though a start goes on: MIB directories that cannot be
@@ -160,6 +177,8 @@ struct Shared {
     samples: Arc<Samples>,
     kernel_drops: Box<dyn Fn() -> u64 + Send + Sync>,
     sweep: Duration,
+    /// The built-in names stand in for those of the MIB directories.
+    mibs_pending: AtomicBool,
     /// When the reading for generation 1 began.
     begun: SystemTime,
 }
@@ -172,10 +191,10 @@ impl ReloadManager {
     /// When the system refuses a thread.
     pub fn new(
         first: FirstPlan,
-        mib_problems: &[Diagnostic],
+        mib_problems: &Arc<[Diagnostic]>,
         wiring: Wiring,
     ) -> io::Result<(Self, NotStarted)> {
-        let FirstPlan { candidate, plan, begun } = first;
+        let FirstPlan { candidate, plan, late, begun } = first;
         let reload = Arc::clone(&candidate.settings().reload);
         wiring.samples.set_limit(reload.guard.samples);
         let publisher = Publisher::new(candidate, reload.keep_generations)?;
@@ -191,11 +210,14 @@ impl ReloadManager {
             samples: wiring.samples,
             kernel_drops: wiring.kernel_drops,
             sweep: wiring.sweep,
+            mibs_pending: AtomicBool::new(false),
             begun,
         });
         // What runs was valid when it started.
         shared.metrics.config_last_reload_successful.set(1);
         shared.note_mib_problems(Some(plan.mib_report()), mib_problems);
+        plan.write_cache(&publisher.current().settings().mib.cache);
+        shared.mibs_pending.store(late.is_some(), Ordering::Relaxed);
         let info = GenerationInfo::new(publisher.current(), "start", plan.describe());
         shared.published(Generation(0), 0, info, &[Generation(1)]);
         let seen = plan.seen();
@@ -207,8 +229,9 @@ impl ReloadManager {
             passed_over: None,
             cancelled: None,
             traps_at_publish: 0,
+            cancel_late: late.as_ref().map(|late| Arc::clone(&late.cancel)),
         };
-        Ok((Self { shared }, NotStarted(engine)))
+        Ok((Self { shared }, NotStarted(engine, late)))
     }
 
     /// Registers a component: from the next reload on it prepares and commits with the others, in the order of
@@ -323,6 +346,13 @@ impl ReloadManager {
         Arc::clone(&self.shared.mib_problems.lock())
     }
 
+    /// Whether the built-in names stand in for those of the MIB directories, which are still being compiled since the
+    /// start.
+    #[must_use]
+    pub fn mibs_pending(&self) -> bool {
+        self.shared.mibs_pending.load(Ordering::Relaxed)
+    }
+
     /// What keeps file events from working now; the sweep goes on meanwhile.
     #[must_use]
     pub fn watch_problems(&self) -> Vec<WatchProblem> {
@@ -337,7 +367,7 @@ impl ReloadManager {
 }
 
 /// An engine whose components are still being registered.
-pub struct NotStarted(Engine);
+pub struct NotStarted(Engine, Option<Late>);
 
 impl NotStarted {
     /// Starts the engine's thread, and the watching of files.
@@ -345,8 +375,25 @@ impl NotStarted {
     /// # Errors
     /// When the system refuses the thread.
     pub fn start(self) -> io::Result<ReloadEngine> {
-        let shared = Arc::clone(&self.0.shared);
-        let thread = thread::Builder::new().name("reload".into()).spawn(move || self.0.run())?;
+        let Self(engine, late) = self;
+        let shared = Arc::clone(&engine.shared);
+        let thread = thread::Builder::new().name("reload".into()).spawn(move || engine.run())?;
+        if let Some(late) = late {
+            let waiting = Arc::downgrade(&shared);
+            thread::Builder::new().name("mib_late".into()).spawn(move || {
+                if late.wait()
+                    && let Some(shared) = waiting.upgrade()
+                {
+                    shared.mailbox.post(Request {
+                        wanted: Wanted::Reload(ReloadType::Mib),
+                        source: "start".to_owned(),
+                        force: false,
+                        automatic: false,
+                        replies: Vec::new(),
+                    });
+                }
+            })?;
+        }
         Ok(ReloadEngine { shared, thread: Some(thread) })
     }
 }
@@ -409,10 +456,11 @@ impl Shared {
     }
 
     /// MIB problems go to the log as a sum and at `debug` one by one: a vendor's tree has thousands.
-    fn note_mib_problems(&self, report: Option<MibReport>, problems: &[Diagnostic]) {
+    fn note_mib_problems(&self, report: Option<MibReport>, problems: &Arc<[Diagnostic]>) {
         if report.is_none_or(|report| report.unchanged) {
             return;
         }
+        self.mibs_pending.store(false, Ordering::Relaxed);
         for (level, name) in [(Level::Note, "note"), (Level::Warning, "warning"), (Level::Error, "error")] {
             let number = problems.iter().filter(|problem| problem.level == level).count();
             self.metrics.mib_problems.with_label_values(&[name]).set(number as i64);
@@ -426,10 +474,10 @@ impl Shared {
                 "Some MIB definitions are not in force; `nereus mib lint` shows them"
             );
         }
-        for problem in problems {
+        for problem in &**problems {
             tracing::debug!(component = "mib_loader", "{problem}");
         }
-        *self.mib_problems.lock() = problems.into();
+        *self.mib_problems.lock() = Arc::clone(problems);
     }
 
     /// Log, metrics, history: the same everywhere.

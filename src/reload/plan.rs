@@ -5,18 +5,21 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::history::MibReport;
 use super::trigger::ReloadType;
 use crate::config::diff::{Section, diff, restart_needed};
+use crate::config::settings::MibSettings;
 use crate::config::{self, ContentHash, Input, Memory, Settings, hash_of};
 use crate::diagnostic::{Diagnostic, Level, Part};
-use crate::mib::{self, Mib};
+use crate::mib::{self, CacheError, Collection, Mib, Scan};
 use crate::snapshot::{self, Candidate, Snapshot};
 
 /// Why an attempt cannot go on.
@@ -45,16 +48,36 @@ pub(super) struct Plan {
     /// What reading them left for the next time.
     memory: Option<Arc<Memory>>,
     mibs: Mibs,
+    /// What a start did not wait for any longer, once it is done.
+    late: Arc<Mutex<Option<Arc<Collection>>>>,
+}
+
+/// MIB directories that are still being compiled while the built-in names stand in for theirs.
+pub(super) struct Late {
+    done: Receiver<Mibs>,
+    /// Set, the compile ends soon.
+    pub(super) cancel: Arc<AtomicBool>,
+    slot: Arc<Mutex<Option<Arc<Collection>>>>,
+}
+
+impl Late {
+    /// Waits for the end of the compile; false if it was cancelled.
+    pub(super) fn wait(self) -> bool {
+        let collection = self.done.recv().ok().and_then(|mibs| mibs.collection);
+        let done = collection.is_some();
+        *self.slot.lock() = collection;
+        done
+    }
 }
 
 /// The MIB directories as they were read, and what they compile to.
 #[derive(Debug, Clone)]
 struct Mibs {
     directories: Vec<PathBuf>,
-    /// Their [`Stat`], if it tells every later change.
+    /// Their stat, if it tells every later change.
     stat: Option<ContentHash>,
-    /// Over path and contents of every file.
-    content: Option<ContentHash>,
+    /// Every file as it was parsed; `None` without directories.
+    collection: Option<Arc<Collection>>,
     mib: Arc<Mib>,
     report: MibReport,
 }
@@ -67,7 +90,7 @@ pub(super) struct Built {
     /// Warnings and notes of the configuration.
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) mib: Option<MibReport>,
-    pub(super) mib_problems: Vec<Diagnostic>,
+    pub(super) mib_problems: Arc<[Diagnostic]>,
     /// What is applied, by the names of the configuration.
     pub(super) changes: Vec<String>,
     /// What differs and was not asked for.
@@ -88,8 +111,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether the files on the disk are these, by content; the MIB files by their stat.
     pub(super) fn is_on_disk(&self) -> bool {
-        self.inputs_are_on_disk()
-            && self.mibs == stat_directories(&self.mib_directories).ok().map(|stat| stat.hash)
+        self.inputs_are_on_disk() && self.mibs == Some(stat_of(&Scan::of(&self.mib_directories)))
     }
 
     /// Whether the configuration and what it names are these on the disk.
@@ -102,13 +124,17 @@ impl Seen {
         for input in &mut self.inputs {
             input.hash = hash_of(&input.path);
         }
-        self.mibs = stat_directories(&self.mib_directories).ok().map(|stat| stat.hash);
+        self.mibs = Some(stat_of(&Scan::of(&self.mib_directories)));
     }
 }
 
 /// What an attempt is asked to read.
 pub(super) struct Attempt<'a> {
     pub(super) kind: ReloadType,
+    /// Contents are read though their stat says that they are unchanged.
+    pub(super) everything: bool,
+    /// The watcher has seen a change.
+    pub(super) automatic: bool,
     pub(super) current: &'a Snapshot,
     pub(super) cancel: &'a AtomicBool,
 }
@@ -120,8 +146,18 @@ impl Plan {
         origin: Option<PathBuf>,
         inputs: Vec<Input>,
         settings: Settings,
-    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Vec<Diagnostic>) {
-        let (mibs, problems) = Mibs::read(&settings.mib.directories, None);
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
+        let mibs = Mibs::first(&settings.mib, &AtomicBool::new(false));
+        Self::with(origin, inputs, settings, mibs)
+    }
+
+    fn with(
+        origin: Option<PathBuf>,
+        inputs: Vec<Input>,
+        settings: Settings,
+        mibs: Mibs,
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
+        let problems = mibs.problems();
         let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
         let located = |mut problems: Vec<Diagnostic>| {
             if let Some(origin) = &origin {
@@ -130,7 +166,8 @@ impl Plan {
             problems
         };
         let built = built.map_err(located);
-        (built.map(|candidate| (candidate, Self { origin, inputs, memory: None, mibs })), problems)
+        let late = Arc::default();
+        (built.map(|candidate| (candidate, Self { origin, inputs, memory: None, mibs, late })), problems)
     }
 
     /// Reads the configuration once more, so that the first reload costs no more than the later ones: who made the
@@ -139,6 +176,57 @@ impl Plan {
         let Some(origin) = &self.origin else { return };
         let memory = config::load_again(origin, None, &current.lookups).ok();
         self.memory = memory.filter(|memory| memory.loaded().inputs == self.inputs);
+    }
+
+    /// As [`first`](Self::first), but waits for the MIB directories no longer than `patience`: then the built-in names
+    /// do for the beginning, unless the rules name something else.
+    pub(super) fn first_within(
+        origin: Option<PathBuf>,
+        inputs: Vec<Input>,
+        settings: Settings,
+        patience: Duration,
+    ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>, Option<Late>) {
+        let (sender, done) = sync_channel(1);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let compile = {
+            let (mib, cancel) = (Arc::clone(&settings.mib), Arc::clone(&cancel));
+            move || {
+                // Nobody waits any more when the program is ending.
+                let _ = sender.send(Mibs::first(&mib, &cancel));
+            }
+        };
+        if std::thread::Builder::new().name("mib_start".into()).spawn(compile).is_err() {
+            let (built, problems) = Self::first(origin, inputs, settings);
+            return (built, problems, None);
+        }
+        let mibs = match done.recv_timeout(patience) {
+            Ok(mibs) => mibs,
+            // A panic, which the panic hook has told.
+            Err(RecvTimeoutError::Disconnected) => Mibs::none(),
+            Err(RecvTimeoutError::Timeout) => {
+                let (built, problems) =
+                    Self::with(origin.clone(), inputs.clone(), settings.clone(), Mibs::none());
+                if let Ok((candidate, plan)) = built {
+                    tracing::warn!(
+                        component = "mib_loader",
+                        patience_seconds = patience.as_secs_f64(),
+                        "The MIB directories take longer than reload_timeout; the built-in names do until they are \
+                         compiled, which comes as a reload of the type `mib`"
+                    );
+                    let late = Late { done, cancel, slot: Arc::clone(&plan.late) };
+                    return (Ok((candidate, plan)), problems, Some(late));
+                }
+                tracing::warn!(
+                    component = "mib_loader",
+                    patience_seconds = patience.as_secs_f64(),
+                    "The MIB directories take longer than reload_timeout; the rules have names that are not built in, \
+                     so the start goes on waiting"
+                );
+                done.recv().unwrap_or_else(|_| Mibs::none())
+            }
+        };
+        let (built, problems) = Self::with(origin, inputs, settings, mibs);
+        (built, problems, None)
     }
 
     /// Reads what `attempt` asks for and builds a Candidate of it. No side effects.
@@ -177,21 +265,31 @@ impl Plan {
         let directories = &settings.mib.directories;
         let mut mib = Arc::clone(current.mib());
         let mut mib_report = None;
-        let mut mib_problems = Vec::new();
+        let mut mib_problems: Arc<[Diagnostic]> = Arc::default();
         // By the running settings: after a rollback the directories that were read last are others.
         if attempt.kind.reads_mibs() || *directories != current.settings().mib.directories {
             seen.mib_directories.clone_from(directories);
-            seen.mibs = stat_directories(directories).ok().map(|stat| stat.hash);
+            // Taken before the reading: what changes meanwhile differs the next time.
+            let scan = Scan::of(directories);
+            seen.mibs = Some(stat_of(&scan));
             // Told before anything is read: compiling without a directory would take all its names away.
             let missing = self.missing_directories(&settings);
             if let Some(first) = missing.first() {
                 let error = format!("Failed to reload component mib_loader: {}", first.message);
                 return Err(Failure { error, diagnostics: missing, transient: true });
             }
-            let (mibs, problems) = Mibs::read(directories, Some(&self.mibs));
+            let before = self.mibs.collection.clone();
+            let late = if before.is_some() { self.late.lock().take() } else { self.late.lock().clone() };
+            let mibs = Mibs::read(directories, scan, before.or(late).as_deref(), attempt)?;
             mib = Arc::clone(&mibs.mib);
-            mib_report = Some(MibReport { unchanged: Arc::ptr_eq(&mib, current.mib()), ..mibs.report });
-            mib_problems = problems;
+            let unchanged = Arc::ptr_eq(&mib, current.mib());
+            if mibs.report.read > 0 {
+                mibs.write_cache(&settings.mib.cache);
+            }
+            mib_report = Some(MibReport { unchanged, ..mibs.report });
+            if !unchanged {
+                mib_problems = mibs.problems();
+            }
             plan.mibs = mibs;
         }
         let read_seconds = started.elapsed().as_secs_f64();
@@ -239,6 +337,13 @@ impl Plan {
         self.origin
             .as_ref()
             .map_or_else(|| "embedded default".to_owned(), |origin| origin.display().to_string())
+    }
+
+    /// Has the MIB cache written, if the start had to read any file.
+    pub(super) fn write_cache(&self, path: &Path) {
+        if self.mibs.report.read > 0 {
+            self.mibs.write_cache(path);
+        }
     }
 
     /// What the MIB directories came to.
@@ -332,117 +437,146 @@ fn missing(directories: &[PathBuf]) -> Vec<Diagnostic> {
 }
 
 impl Mibs {
-    /// Reads and compiles, unless the files are those of `before`.
-    fn read(directories: &[PathBuf], before: Option<&Self>) -> (Self, Vec<Diagnostic>) {
+    /// Nothing but the built-in names.
+    fn none() -> Self {
+        let mib = Mib::builtin();
+        let (modules, nodes) = (mib.modules().count(), mib.nodes().len());
+        let report = MibReport { modules, nodes, ..MibReport::default() };
+        Self { directories: Vec::new(), stat: None, collection: None, mib, report }
+    }
+
+    /// Takes what the cache holds, where the files are still those, and else reads and compiles all.
+    fn first(settings: &MibSettings, cancel: &AtomicBool) -> Self {
+        let MibSettings { directories, cache } = settings;
         if directories.is_empty() {
-            let mib = Mib::builtin();
-            let report = MibReport {
-                modules: mib.modules().count(),
-                nodes: mib.nodes().len(),
-                unchanged: before.is_some_and(|before| before.directories.is_empty()),
-                ..MibReport::default()
-            };
-            let none = Self { directories: Vec::new(), stat: None, content: None, mib, report };
-            return (none, Vec::new());
+            return Self::none();
         }
-        let before = before.filter(|before| before.directories == directories);
-        // Taken before the reading: what changes meanwhile differs the next time.
-        let found = stat_directories(directories).ok();
-        if let (Some(before), Some(found)) = (before, &found)
-            && before.stat == Some(found.hash)
-        {
-            return (before.again(), Vec::new());
-        }
-        // A file that was written just now may be written once more without another stamp.
-        let stat = found.filter(|found| found.settled).map(|found| found.hash);
-        let (files, mut problems) = mib::read_directories(directories);
-        let content = content_of(&files);
-        if let Some(before) = before
-            && problems.is_empty()
-            && before.content == Some(content)
-        {
-            return (Self { stat, ..before.again() }, Vec::new());
-        }
-        let compiled = Mib::compile(&files);
-        problems.extend(compiled.diagnostics);
-        let report = MibReport {
-            files: compiled.stats.files,
-            modules: compiled.stats.modules,
-            nodes: compiled.stats.nodes,
-            problems: problems.iter().filter(|problem| problem.level > Level::Note).count(),
-            unchanged: false,
-        };
-        let mib = Arc::new(compiled.mib);
-        (Self { directories: directories.to_vec(), stat, content: Some(content), mib, report }, problems)
-    }
-
-    fn again(&self) -> Self {
-        Self { report: MibReport { unchanged: true, ..self.report }, ..self.clone() }
-    }
-}
-
-fn content_of(files: &[mib::SourceFile]) -> ContentHash {
-    // A hash over hashes, so that no second copy of all files is made.
-    let mut hashes = Vec::new();
-    for file in files {
-        hashes.extend(file.path.as_bytes());
-        hashes.push(0);
-        hashes.extend(ContentHash::of(&file.bytes).octets());
-    }
-    ContentHash::of(&hashes)
-}
-
-/// How deep directories may lie in each other, as for reading them.
-const DEEPEST: usize = 64;
-
-/// How old a change must be for its stamp to tell it from a later one: file systems count in ticks of 10 ms, in
-/// seconds, or in two of them.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// The files of directories, by their stat alone.
-struct Stat {
-    /// Over path, device, inode, size, mtime and ctime of every file.
-    hash: ContentHash,
-    /// Whether no file changed just now.
-    settled: bool,
-}
-
-fn stat_directories(directories: &[PathBuf]) -> io::Result<Stat> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let limit = now.saturating_sub(SETTLED).as_secs() as i64;
-    let mut settled = true;
-    let mut seen = std::collections::HashSet::new();
-    let mut text = Vec::new();
-    let mut stack: Vec<(PathBuf, usize)> = directories.iter().map(|path| (path.clone(), 0)).collect();
-    while let Some((path, depth)) = stack.pop() {
-        let Ok(metadata) = fs::metadata(&path) else {
-            text.extend(path.as_os_str().as_encoded_bytes());
-            continue;
-        };
-        if metadata.is_dir() {
-            if depth <= DEEPEST && seen.insert((metadata.dev(), metadata.ino())) {
-                let mut below: Vec<PathBuf> = fs::read_dir(&path)?
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect::<io::Result<_>>()?;
-                below.sort_unstable();
-                stack.extend(below.into_iter().map(|path| (path, depth + 1)));
+        let path = cache.display();
+        // The one waits for the disk while the other works.
+        let (scan, read) = std::thread::scope(|scope| {
+            let look = || Scan::of(directories);
+            let looking = std::thread::Builder::new().name("mib_scan".into()).spawn_scoped(scope, look);
+            let read = Collection::read_cache(cache, directories);
+            let scan = looking.ok().and_then(|looking| looking.join().ok()).unwrap_or_else(look);
+            (scan, read)
+        });
+        let cached = match read {
+            Ok(cached) => Some(cached),
+            Err(CacheError::Absent) => None,
+            Err(error) => {
+                tracing::warn!(
+                    component = "mib_loader", cache = %path, reason = %error,
+                    "The MIB cache is not used; the directories are compiled anew"
+                );
+                None
             }
-            continue;
+        };
+        let made = Self::made(directories, scan, cached.as_ref(), false, cancel)
+            .unwrap_or_else(|mib::Cancelled| Self::none());
+        if made.report.unchanged {
+            tracing::info!(component = "mib_loader", cache = %path, files = made.report.files, "The MIB cache is used");
+        } else if cached.is_some() {
+            tracing::info!(
+                component = "mib_loader", cache = %path,
+                "MIB files have changed since the cache was written; the directories are compiled anew"
+            );
         }
-        settled &= metadata.ctime() < limit;
-        text.extend(path.as_os_str().as_encoded_bytes());
+        // For a first generation there is no generation before it.
+        let report = MibReport { unchanged: false, ..made.report };
+        Self { report, ..made }
+    }
+
+    /// Has what was compiled written to the cache, which nothing waits for: without it the next start takes longer.
+    fn write_cache(&self, path: &Path) {
+        let Some(collection) = self.collection.clone() else { return };
+        let (path, directories) = (path.to_owned(), self.directories.clone());
+        let write = move || {
+            let started = std::time::Instant::now();
+            let size = collection.mib().size();
+            match collection.write_cache(&path, &directories) {
+                Ok(()) => tracing::debug!(
+                    component = "mib_loader", cache = %path.display(), size,
+                    duration_seconds = started.elapsed().as_secs_f64(), "The MIB cache is written"
+                ),
+                Err(error) => tracing::warn!(
+                    component = "mib_loader", cache = %path.display(), error = %error,
+                    "The MIB cache cannot be written; the next start compiles the directories again"
+                ),
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("mib_cache".into()).spawn(write) {
+            tracing::warn!(component = "mib_loader", error = %error, "No thread to write the MIB cache with");
+        }
+    }
+
+    /// Reads and compiles what differs from `before`.
+    fn read(
+        directories: &[PathBuf],
+        scan: Scan,
+        before: Option<&Collection>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Self, Failure> {
+        if directories.is_empty() {
+            return Ok(Self::none());
+        }
+        // The sweep hashes contents too: a change that no stat tells is found by reading them.
+        let unseen = || attempt.automatic && before.is_some_and(|before| !before.differs(&scan));
+        let everything = attempt.everything || unseen();
+        Self::made(directories, scan, before, everything, attempt.cancel)
+            .map_err(|mib::Cancelled| Failure::lasting("cancelled"))
+    }
+
+    fn made(
+        directories: &[PathBuf],
+        scan: Scan,
+        before: Option<&Collection>,
+        everything: bool,
+        cancel: &AtomicBool,
+    ) -> Result<Self, mib::Cancelled> {
+        // A file that was written just now may be written once more without another stamp.
+        let settled = scan.files.iter().all(|file| file.settled);
+        let stat = settled.then(|| stat_of(&scan));
+        let (collection, collected) = Collection::make(scan, before, everything, cancel)?;
+        let stats = collection.stats();
+        let report = MibReport {
+            files: stats.files,
+            modules: stats.modules,
+            nodes: stats.nodes,
+            problems: stats.problems,
+            read: collected.read,
+            parsed: collected.parsed,
+            reused: collected.reused,
+            new_problems: collected.new_problems,
+            gone_problems: collected.gone_problems,
+            unchanged: collected.unchanged,
+        };
+        let mib = Arc::clone(collection.mib());
+        let (directories, collection) = (directories.to_vec(), Some(Arc::new(collection)));
+        Ok(Self { directories, stat, collection, mib, report })
+    }
+
+    fn problems(&self) -> Arc<[Diagnostic]> {
+        self.collection.as_ref().map(|collection| Arc::clone(collection.diagnostics())).unwrap_or_default()
+    }
+}
+
+/// Over path and stamp of every file, and what cannot be looked at.
+fn stat_of(scan: &Scan) -> ContentHash {
+    let mut text = Vec::new();
+    for file in &scan.files {
+        let mib::Stamp { inode, size, modified, changed } = file.stamp;
+        text.extend(file.path.as_os_str().as_encoded_bytes());
         text.push(0);
-        for number in [
-            metadata.dev(),
-            metadata.ino(),
-            metadata.size(),
-            metadata.mtime() as u64,
-            metadata.mtime_nsec() as u64,
-            metadata.ctime() as u64,
-            metadata.ctime_nsec() as u64,
-        ] {
+        for number in [inode.0, inode.1, size] {
+            text.extend(number.to_le_bytes());
+        }
+        for number in [modified.0, modified.1, changed.0, changed.1] {
             text.extend(number.to_le_bytes());
         }
     }
-    Ok(Stat { hash: ContentHash::of(&text), settled })
+    for problem in &scan.problems {
+        text.extend(problem.message.as_bytes());
+        text.push(0);
+    }
+    ContentHash::of(&text)
 }

@@ -1,7 +1,7 @@
 //! The composition root: which threads there are, in which order they start, and in which they end.
 //!
-//! Start: addresses are bound first, so that the kernel holds what arrives meanwhile; then the store, the
-//! MIBs, generation 1, and the threads from the disk back to the sockets. End: the same backwards, so
+//! Start: addresses are bound first, and what arrives is held; then the store, the MIBs, generation 1, and the
+//! threads from the disk back to the sockets, which begin with what was held. End: the same backwards, so
 //! that everything accepted is committed before the program goes.
 
 mod components;
@@ -204,14 +204,26 @@ impl Server {
         logging::switch(logging::open(&settings.logging).map_err(environment)?);
         let metrics = Arc::new(Metrics::new());
         let listeners = Arc::new(Listeners::bind(&settings.listeners).map_err(environment)?);
+        listeners.hold(&metrics).map_err(environment)?;
         let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
         let admin_address = admin_listener.local_addr().map_err(environment)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .thread_name("async")
+            .thread_stack_size(1 << 20)
+            .enable_all()
+            .build()
+            .map_err(environment)?;
+        let starting = Starting::serve(&runtime, &admin_listener, &settings).map_err(environment)?;
         let opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
         let (origin, inputs) = origin.unzip();
-        let (first, mib_problems) = FirstPlan::make(origin, inputs.unwrap_or_default(), settings);
+        let patience = settings.reload.reload_timeout;
+        let (first, mib_problems) =
+            FirstPlan::make_within(origin, inputs.unwrap_or_default(), settings, patience);
         let first = first.map_err(StartError::Settings)?;
         let samples = Arc::new(Samples::default());
         let reload_wiring = reload::Wiring {
@@ -244,14 +256,6 @@ impl Server {
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(16)
-            .thread_name("async")
-            .thread_stack_size(1 << 20)
-            .enable_all()
-            .build()
-            .map_err(environment)?;
         let queues = (Arc::clone(&handoff), Arc::clone(&commands));
         memory::watch(&runtime, move || queues.0.octets() + queues.1.octets() > memory::BUSY);
         let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
@@ -280,6 +284,7 @@ impl Server {
         reloads.register_component("logging", Arc::new(Logging::default()));
         let engine = engine.start().map_err(environment)?;
         let ready = Arc::new(AtomicBool::new(true));
+        starting.end(&runtime);
         let stop_admin = spawn_admin(
             &runtime,
             admin_listener,
@@ -435,6 +440,33 @@ fn routes(snapshot: &snapshot::Snapshot) -> Routes {
             WebhookFormat::Json => RouteKind::Event,
         },
     }))
+}
+
+/// The admin address while there is no generation.
+struct Starting {
+    stop: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Starting {
+    fn serve(
+        runtime: &Runtime,
+        listener: &std::net::TcpListener,
+        settings: &Settings,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let served =
+            runtime.spawn(admin::serve_starting(listener.try_clone()?, Arc::clone(&settings.admin), stopped));
+        Ok(Self { stop, served })
+    }
+
+    /// Whoever connects from here on waits for the routes of the running Nereus.
+    fn end(self, runtime: &Runtime) {
+        self.stop.send_replace(true);
+        if !matches!(runtime.block_on(self.served), Ok(Ok(()))) {
+            tracing::warn!(component = "listener", "The admin address was not served during the start");
+        }
+    }
 }
 
 fn spawn_admin(runtime: &Runtime, listener: std::net::TcpListener, admin: Admin) -> watch::Sender<bool> {

@@ -50,6 +50,13 @@ impl Files {
         FirstPlan::make(Some(self.path()), loaded.inputs, loaded.settings).0.unwrap()
     }
 
+    /// Without any patience for the MIB directories.
+    pub fn read_at_once(&self) -> FirstPlan {
+        let loaded = config::load(&self.path()).unwrap_or_else(|problems| panic!("{problems}"));
+        let patience = Duration::ZERO;
+        FirstPlan::make_within(Some(self.path()), loaded.inputs, loaded.settings, patience).0.unwrap()
+    }
+
     pub fn manager(&self, first: FirstPlan) -> (ReloadManager, NotStarted, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new());
         let wiring = Wiring {
@@ -58,12 +65,17 @@ impl Files {
             kernel_drops: Box::new(|| 0),
             sweep: Duration::from_millis(500),
         };
-        let (manager, engine) = ReloadManager::new(first, &[], wiring).unwrap();
+        let (manager, engine) = ReloadManager::new(first, &Arc::default(), wiring).unwrap();
         (manager, engine, metrics)
     }
 
     pub fn start(self) -> Bed {
-        let (manager, engine, metrics) = self.manager(self.read());
+        let first = self.read();
+        self.start_with(first)
+    }
+
+    pub fn start_with(self, first: FirstPlan) -> Bed {
+        let (manager, engine, metrics) = self.manager(first);
         Bed { folder: self.0, manager, metrics, engine: Some(engine.start().unwrap()) }
     }
 }

@@ -38,7 +38,12 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
         communities = community_names(&settings.access);
     }
     if let Some(fields) = open(cx, &fields, "mib") {
-        settings.mib = Arc::new(MibSettings { directories: paths(cx, &fields, "directories") });
+        let mut mib =
+            MibSettings { directories: paths(cx, &fields, "directories"), ..MibSettings::default() };
+        if let Some(cache) = fields.get(cx, "cache").and_then(|(node, _)| path(cx, node)) {
+            mib.cache = cache;
+        }
+        settings.mib = Arc::new(mib);
     }
     if let Some((node, _)) = fields.get(cx, "components") {
         settings.components = components(cx, node);

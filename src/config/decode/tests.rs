@@ -244,7 +244,7 @@ fn each_mistake_has_its_code() {
         ("listener: [{allow: }]", "config-type"),
         ("listener: [{allow: 10.0.0.0/40}]", "config-network"),
         ("listener: [{realm: a}]", "config-not-yet"),
-        ("mib: {cache: a}", "config-not-yet"),
+        ("mib: {cache: [a]}", "config-type"),
         ("access: {users: [{name: a}]}", "config-not-yet"),
         ("access: {communities: []}", "config-value"),
         ("access: {communities: [a, a]}", "config-duplicate-name"),

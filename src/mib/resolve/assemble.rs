@@ -3,26 +3,29 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use zerocopy::little_endian::U32;
+
 use super::scope::Space;
 use super::types::{self, Resolved};
-use super::{DefinitionEntry, Link, imports, oids};
+use super::{DefinitionEntry, Input, Link, imports, oids};
 use crate::diagnostic::Level;
 use crate::mib::Mib;
 use crate::mib::ast::{DefinitionKind, Span};
-use crate::mib::image::{
-    ANONYMOUS, BaseType, IMPLIED, Kind, LabelRecord, ModuleRecord, NodeRecord, SyntaxRecord, name_hash,
-};
-use crate::mib::symbol::{NONE, NumberMap, Symbols};
-use crate::mib::trie::Trie;
+use crate::mib::format::{FileEntry, LabelRecord, ModuleRecord, NodeRecord, Parts, SyntaxRecord};
+use crate::mib::image::{ANONYMOUS, BaseType, IMPLIED, Kind, name_hash};
+use crate::mib::symbol::{NONE, NumberMap, Symbol};
+use crate::mib::trie::TrieBuilder;
 
 pub(super) fn mib(link: &mut Link<'_>) -> Mib {
     let edges = std::mem::take(&mut link.vertices.edges);
-    let (mut trie, numbers) = Trie::build(&edges);
+    let (mut trie, numbers) = TrieBuilder::build(&edges);
     drop(edges);
     let (order, node_of) = order(link, &numbers);
+    let mut words = Words::new(link.names.len());
+    let files = files(link, &mut words);
     let mut syntaxes = Syntaxes::default();
-    let mut tables = vec![false; trie.len()];
-    let mut rows = vec![false; trie.len()];
+    let mut tables = vec![false; trie.vertices.len()];
+    let mut rows = vec![false; trie.vertices.len()];
     let mut nodes = Vec::with_capacity(order.len());
     for &number in &order {
         let entry = link.definitions[number as usize];
@@ -34,7 +37,7 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
             let resolved = types::resolve(link, entry.file, entry.module, definition);
             let is_row = definition.items.len > 0 || resolved.is_some_and(|r| r.base == BaseType::Sequence);
             // Breadth-first: what is above has been seen.
-            let above = trie.parent(vertex) as usize;
+            let above = trie.view().parent(vertex) as usize;
             if resolved.is_some_and(|resolved| resolved.is_table) {
                 tables[vertex as usize] = true;
                 kind = Kind::Table;
@@ -46,49 +49,92 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
                     kind = Kind::Column;
                 }
                 if let Some(resolved) = resolved {
-                    syntax = syntaxes.add(link, resolved, link.word(entry.file, definition.units));
+                    let units = link.word(entry.file, definition.units);
+                    syntax = syntaxes.add(link, &mut words, resolved, units);
                 }
             }
         }
-        if trie.node(vertex).is_none() {
+        if trie.view().node(vertex).is_none() {
             trie.set_node(vertex, nodes.len() as u32);
         }
+        let zero = U32::new(0);
         nodes.push(NodeRecord {
-            name: entry.name,
-            module: entry.module,
-            vertex,
-            syntax,
-            line: definition.line,
-            next: NONE,
-            references: (0, 0),
-            description: (definition.description.start, definition.description.len),
-            kind,
-            status: definition.status,
-            access: definition.access,
-            augments: definition.augments,
+            name: words.add(link, entry.name),
+            module: entry.module.into(),
+            vertex: vertex.into(),
+            syntax: syntax.into(),
+            line: definition.line.into(),
+            next: NONE.into(),
+            references: [zero; 2],
+            description: [definition.description.start.into(), definition.description.len.into()],
+            kind: kind as u8,
+            status: definition.status as u8,
+            access: definition.access as u8,
+            augments: definition.augments.into(),
         });
     }
     let references = references(link, &order, &node_of, &mut nodes);
     imports::tell_unimported(link);
     let name_slots = index_names(link, &order, &node_of, &mut nodes);
-    let modules = modules(link, &nodes);
-    let names = std::mem::replace(&mut link.names, Symbols::with_capacity(0));
-    let (bytes, text_ends) = names.into_parts();
-    let mut mib = Mib {
-        text: String::from_utf8(bytes).unwrap_or_default(),
-        text_ends,
-        files: link.inputs.iter().map(|input| Arc::clone(&input.path)).collect(),
+    let modules = modules(link, &mut words, &nodes);
+    let TrieBuilder { vertices, parents } = trie;
+    let parts = Parts {
+        files,
         modules,
         nodes,
         references,
         syntaxes: syntaxes.records,
         labels: syntaxes.labels,
-        trie,
+        vertices,
+        parents,
         name_slots,
+        text_ends: words.ends,
+        text: words.text,
     };
-    mib.syntaxes.shrink_to_fit();
-    mib.labels.shrink_to_fit();
-    mib
+    Mib::made(parts, link.inputs.iter().map(|input| Arc::clone(&input.path)).collect())
+}
+
+/// The words of the compiled form: those that are used, numbered as they are met.
+struct Words {
+    /// By the symbols of the link, or [`NONE`].
+    numbers: Vec<u32>,
+    text: Vec<u8>,
+    ends: Vec<U32>,
+}
+
+impl Words {
+    fn new(symbols: usize) -> Self {
+        Self { numbers: vec![NONE; symbols], text: Vec::new(), ends: Vec::new() }
+    }
+
+    fn add(&mut self, link: &Link<'_>, symbol: Symbol) -> U32 {
+        let Some(number) = self.numbers.get_mut(symbol as usize) else {
+            return NONE.into();
+        };
+        if *number == NONE {
+            *number = self.ends.len() as u32;
+            self.text.extend_from_slice(link.names.bytes_of(symbol));
+            self.ends.push((self.text.len() as u32).into());
+        }
+        (*number).into()
+    }
+
+    /// A text that is no symbol.
+    fn add_text(&mut self, text: &str) -> U32 {
+        let number = self.ends.len() as u32;
+        self.text.extend_from_slice(text.as_bytes());
+        self.ends.push((self.text.len() as u32).into());
+        number.into()
+    }
+}
+
+/// The files by their directories, so that it does not matter where those lie.
+fn files(link: &Link<'_>, words: &mut Words) -> Vec<FileEntry> {
+    let entry = |input: &Input<'_>| FileEntry {
+        directory: input.directory.into(),
+        path: words.add_text(input.path.get(input.relative as usize..).unwrap_or(&input.path)),
+    };
+    link.inputs.iter().map(entry).collect()
 }
 
 fn plain_kind(kind: DefinitionKind) -> Kind {
@@ -175,7 +221,7 @@ struct Syntaxes {
 }
 
 impl Syntaxes {
-    fn add(&mut self, link: &Link<'_>, resolved: Resolved, units: u32) -> u32 {
+    fn add(&mut self, link: &Link<'_>, words: &mut Words, resolved: Resolved, units: u32) -> u32 {
         let next = self.records.len() as u32;
         let plain_base = resolved.convention == NONE
             && resolved.hint == NONE
@@ -193,37 +239,38 @@ impl Syntaxes {
             }
         }
         let (file, span) = resolved.labels;
-        let labels = self.add_labels(link, file, span);
+        let labels = self.add_labels(link, words, file, span);
+        let (least, greatest) = resolved.size.unwrap_or_default();
         self.records.push(SyntaxRecord {
-            base: resolved.base,
-            convention: resolved.convention,
-            hint: resolved.hint,
-            units,
+            convention: words.add(link, resolved.convention),
+            hint: words.add(link, resolved.hint),
+            units: words.add(link, units),
             labels,
-            size: resolved.size,
+            size: [least.into(), greatest.into()],
+            has_size: resolved.size.is_some().into(),
+            base: resolved.base as u8,
         });
         next
     }
 
     /// Sorted by number; of several labels with one number the first stays.
-    fn add_labels(&mut self, link: &Link<'_>, file: u32, span: Span) -> (u32, u32) {
+    fn add_labels(&mut self, link: &Link<'_>, words: &mut Words, file: u32, span: Span) -> [U32; 2] {
         let start = self.labels.len();
         let labels = span.of(&link.record(file).labels);
+        let mut own: Vec<(i64, Symbol)> =
+            labels.iter().map(|label| (label.number, link.word(file, label.name))).collect();
+        own.sort_by_key(|&(number, _)| number);
+        own.dedup_by_key(|&mut (number, _)| number);
         self.labels.extend(
-            labels
-                .iter()
-                .map(|label| LabelRecord { number: label.number, name: link.word(file, label.name) }),
+            own.iter()
+                .map(|&(number, name)| LabelRecord { number: number.into(), name: words.add(link, name) }),
         );
-        let mut own = self.labels.split_off(start);
-        own.sort_by_key(|label| label.number);
-        own.dedup_by_key(|label| label.number);
-        self.labels.append(&mut own);
-        (start as u32, (self.labels.len() - start) as u32)
+        [(start as u32).into(), (own.len() as u32).into()]
     }
 }
 
-fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [NodeRecord]) -> Vec<u32> {
-    let mut references = Vec::new();
+fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [NodeRecord]) -> Vec<U32> {
+    let mut references: Vec<U32> = Vec::new();
     for (node, &number) in order.iter().enumerate() {
         let entry = link.definitions[number as usize];
         let definition = link.definition(entry);
@@ -231,15 +278,15 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
             continue;
         }
         let start = references.len();
-        let is_index = nodes[node].kind != Kind::Notification;
+        let is_index = Kind::from_octet(nodes[node].kind) != Kind::Notification;
         for item in definition.items.of(&link.record(entry.file).items) {
             let name = link.word(entry.file, item.name);
             let found = link.find(entry.module, Space::Value, name).map(|found| node_of[found as usize]);
             let implied = if item.implied { IMPLIED } else { 0 };
             match found.filter(|&found| found != NONE) {
-                Some(found) => references.push(found | implied),
+                Some(found) => references.push((found | implied).into()),
                 None if is_index && !definition.augments && names_a_number(item.name) => {
-                    references.push(ANONYMOUS);
+                    references.push(ANONYMOUS.into());
                 }
                 None => {
                     let word = link.names.text(name).to_owned();
@@ -260,7 +307,7 @@ fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [
                 }
             }
         }
-        nodes[node].references = (start as u32, (references.len() - start) as u32);
+        nodes[node].references = [(start as u32).into(), ((references.len() - start) as u32).into()];
     }
     references.shrink_to_fit();
     references
@@ -276,53 +323,49 @@ fn names_a_number(item: u32) -> bool {
 
 /// The table from names to nodes. Nodes of one name are chained in the order of their definitions, which
 /// is that of the modules' rank.
-fn index_names(link: &Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [NodeRecord]) -> Vec<u32> {
+fn index_names(link: &Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [NodeRecord]) -> Vec<U32> {
     let mut first = vec![NONE; link.names.len()];
     let mut distinct = 0;
     for (number, &node) in node_of.iter().enumerate().rev() {
         if node != NONE && order[node as usize] == number as u32 {
             let name = link.definitions[number].name as usize;
             distinct += usize::from(first[name] == NONE);
-            nodes[node as usize].next = std::mem::replace(&mut first[name], node);
+            nodes[node as usize].next = std::mem::replace(&mut first[name], node).into();
         }
     }
-    let mut slots = vec![NONE; (distinct * 2).max(8).next_power_of_two()];
+    let mut slots = vec![U32::new(NONE); (distinct * 2).max(8).next_power_of_two()];
     let mask = slots.len() - 1;
     for &number in order {
         let name = link.definitions[number as usize].name;
         let node = std::mem::replace(&mut first[name as usize], NONE);
         if node != NONE {
             let mut at = name_hash(link.names.text(name)) as usize & mask;
-            while slots[at] != NONE {
+            while slots[at].get() != NONE {
                 at = (at + 1) & mask;
             }
-            slots[at] = node;
+            slots[at] = node.into();
         }
     }
     slots
 }
 
-fn modules(link: &Link<'_>, nodes: &[NodeRecord]) -> Vec<ModuleRecord> {
-    let mut modules: Vec<ModuleRecord> = link
-        .modules
-        .iter()
-        .enumerate()
-        .map(|(number, module)| {
-            let record = &link.record(module.file).modules[module.index as usize];
-            let (name, file) = (module.name, module.file);
-            ModuleRecord {
-                name,
-                file,
-                line: record.line,
-                last_updated: record.last_updated,
-                nodes: 0,
-                superseded: module.chosen != number as u32,
-                anew: module.anew,
-            }
-        })
-        .collect();
+fn modules(link: &Link<'_>, words: &mut Words, nodes: &[NodeRecord]) -> Vec<ModuleRecord> {
+    let mut counts = vec![0u32; link.modules.len()];
     for node in nodes {
-        modules[node.module as usize].nodes += 1;
+        counts[node.module.get() as usize] += 1;
     }
-    modules
+    let all = link.modules.iter().zip(counts).enumerate();
+    all.map(|(number, (module, nodes))| {
+        let record = &link.record(module.file).modules[module.index as usize];
+        ModuleRecord {
+            name: words.add(link, module.name),
+            file: module.file.into(),
+            line: record.line.into(),
+            nodes: nodes.into(),
+            last_updated: record.last_updated.into(),
+            superseded: (module.chosen != number as u32).into(),
+            anew: module.anew.into(),
+        }
+    })
+    .collect()
 }

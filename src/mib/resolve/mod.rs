@@ -31,6 +31,9 @@ use crate::diagnostic::Level;
 pub(crate) struct Input<'a> {
     pub(crate) record: &'a FileRecord,
     pub(crate) path: Arc<str>,
+    /// The number of the directory that it was found in, or [`NONE`], and where in `path` what is below begins.
+    pub(crate) directory: u32,
+    pub(crate) relative: u32,
     /// The built-in names: any loaded module of the same name goes before.
     pub(crate) builtin: bool,
 }

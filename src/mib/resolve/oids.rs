@@ -30,6 +30,13 @@ impl Vertices {
         Self { children: NumberMap::default(), edges: Vec::new(), depths: vec![0] }
     }
 
+    /// Makes room for about as many vertices.
+    fn reserve(&mut self, vertices: usize) {
+        self.children.reserve(vertices);
+        self.edges.reserve(vertices);
+        self.depths.reserve(vertices);
+    }
+
     /// The vertex below `parent` by `arc`; `None` where it would lie deeper than an OID may.
     fn child(&mut self, parent: u32, arc: u32) -> Option<u32> {
         let depth = self.depths[parent as usize];
@@ -74,6 +81,7 @@ enum Failure {
 
 pub(super) fn resolve(link: &mut Link<'_>) {
     link.places = vec![OPEN; link.definitions.len()];
+    link.vertices.reserve(link.definitions.len());
     // For each definition without an OID of its own fault, how many stand below it.
     let mut failures: BTreeMap<u32, (Failure, usize)> = BTreeMap::new();
     let mut roots: HashMap<u32, u32> = HashMap::new();

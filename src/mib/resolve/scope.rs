@@ -17,6 +17,9 @@ pub(super) enum Space {
     Type = 1,
 }
 
+/// How many answers are at hand: a power of two, and 16 KiB.
+const RECENT: usize = 1024;
+
 const IMPORT: u64 = 2;
 /// Added to a space: what was found outside the module for its sake.
 const FOUND: u64 = 3;
@@ -25,6 +28,9 @@ const FOUND: u64 = 3;
 pub(super) struct Scope {
     /// Module, space and name, to a definition or (for imports) to the module's name.
     table: NumberMap<u64, u32>,
+    /// What was found last, by name: a table's columns all ask for the same row, a module's objects for the same few
+    /// types, and the table of all is too large for any cache of the processor.
+    recent: Vec<(u64, u32)>,
     /// For each name its best definition, and for each definition the next best of the same name.
     first: Vec<u32>,
     next: Vec<u32>,
@@ -37,6 +43,7 @@ fn key(module: u32, space: u64, name: Symbol) -> u64 {
 pub(super) fn build(link: &mut Link<'_>) {
     let mut scope = Scope {
         table: NumberMap::with_capacity_and_hasher(link.definitions.len() * 5 / 4, Default::default()),
+        recent: vec![(u64::MAX, NONE); RECENT],
         first: Vec::new(),
         next: Vec::new(),
     };
@@ -114,6 +121,20 @@ impl Link<'_> {
     /// the chosen one, or any other (and, while that one imports it too, on from there), then any definition
     /// of that name: of the core, else of the same folder, else of the best module.
     pub(super) fn find(&mut self, module: u32, space: Space, name: Symbol) -> Option<u32> {
+        let (asked, at) = (key(module, space as u64, name), (name as usize * 2 + space as usize) % RECENT);
+        if let Some(&(known, found)) = self.scope.recent.get(at)
+            && known == asked
+        {
+            return (found != NONE).then_some(found);
+        }
+        let found = self.find_in_all(module, space, name);
+        if let Some(recent) = self.scope.recent.get_mut(at) {
+            *recent = (asked, found.unwrap_or(NONE));
+        }
+        found
+    }
+
+    fn find_in_all(&mut self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let table = &self.scope.table;
         if let Some(&found) = table.get(&key(module, space as u64, name)) {
             return Some(found);

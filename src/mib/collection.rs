@@ -1,0 +1,433 @@
+//! MIB directories that are compiled again and again: what has not changed is neither read nor parsed.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::ast::{FileRecord, Problem};
+use super::parser::Parser;
+use super::source::{self, FoundFile, Scan, Stamp};
+use super::symbol::NONE;
+use super::{CompileStats, Mib, builtin_input, resolve, workers};
+use crate::diagnostic::{Diagnostic, Level};
+
+/// The parsed files of some directories, and what they compiled to. Immutable: a change makes another one, which
+/// shares with it what is equal.
+///
+/// Equal to a fresh compile of the same files ([`Mib::compile`]), always. Keeps a record of each file, less
+/// than half of its size (150 MB for LibreNMS' tree of 347 MB), and none of their texts.
+#[derive(Debug)]
+pub struct Collection {
+    /// In the order in which they are linked.
+    pub(super) files: Vec<Kept>,
+    /// What could not be looked at or read.
+    pub(super) unread: Vec<Diagnostic>,
+    pub(super) diagnostics: Arc<[Diagnostic]>,
+    pub(super) mib: Arc<Mib>,
+    pub(super) stats: CompileStats,
+}
+
+/// A file that was parsed.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) path: Arc<str>,
+    /// The number of its directory, or [`NONE`] where its path does not begin with that.
+    pub(super) directory: u32,
+    /// Where in `path` what is below the directory begins.
+    pub(super) relative: u32,
+    pub(super) stamp: Stamp,
+    /// Whether every change since gives another stamp.
+    pub(super) settled: bool,
+    pub(super) parsed: Arc<Parsed>,
+    /// Over the problems of it.
+    pub(super) told: u64,
+    /// Where they are among the diagnostics.
+    pub(super) diagnostics: Range<usize>,
+}
+
+/// What one file's contents are, wherever they lie.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) content: [u8; 32],
+    /// `None` where it was parsed by another process.
+    pub(super) record: Option<FileRecord>,
+}
+
+/// What making a [`Collection`] came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files whose contents were read.
+    pub read: usize,
+    /// Of these, files whose contents were new, or were known from a cache alone.
+    pub parsed: usize,
+    /// Files whose record was taken over.
+    pub reused: usize,
+    /// Warnings and errors that were not told before. A problem that only moved to another line is not new.
+    pub new_problems: usize,
+    /// Warnings and errors that are told no longer.
+    pub gone_problems: usize,
+    /// Whether all files are those of before, to the octet: then the [`Mib`] is the very same.
+    pub unchanged: bool,
+}
+
+/// How far a [`Collection`] is made: files that were read and parsed, of those that have to be.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl Progress {
+    /// How many are done, of how many.
+    #[must_use]
+    pub fn get(&self) -> (usize, usize) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    fn begin(&self, files: usize) {
+        self.total.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn step(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// It was asked to leave off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled;
+
+/// What there is to do for one file of a scan.
+enum Work<'a> {
+    Take(&'a Kept),
+    /// With what was known under its path.
+    Read(Option<&'a Kept>),
+}
+
+impl Collection {
+    /// Reads, parses and links the files of `scan`, as far as they differ from `before`'s.
+    ///
+    /// A file whose stat is unchanged is not read, unless it had changed just before it was read last, or
+    /// `everything` asks for all contents. What cannot be read is a diagnostic. Works on threads of lower
+    /// priority, at most as many as there are cores; each holds one file's text at a time.
+    ///
+    /// # Errors
+    /// [`Cancelled`] soon after `cancel` is set, while files are read.
+    pub fn make(
+        scan: Scan,
+        before: Option<&Self>,
+        everything: bool,
+        cancel: &AtomicBool,
+    ) -> Result<(Self, Collected), Cancelled> {
+        Self::make_shown(scan, before, everything, cancel, &Progress::default())
+    }
+
+    /// As [`make`](Self::make), and says meanwhile how far it is.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn make_shown(
+        scan: Scan,
+        before: Option<&Self>,
+        everything: bool,
+        cancel: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<(Self, Collected), Cancelled> {
+        // Telling that nothing has changed takes milliseconds, and a start waits for it.
+        if !everything && before.is_some_and(|before| !before.differs(&scan)) {
+            return make(scan, before, everything, cancel, progress);
+        }
+        workers::standing_back(|| make(scan, before, everything, cancel, progress))
+    }
+
+    /// Whether the stat of any file differs, or may hide a change.
+    #[must_use]
+    pub fn differs(&self, scan: &Scan) -> bool {
+        let same = |(kept, found): (&Kept, &FoundFile)| {
+            kept.settled && kept.stamp == found.stamp && *kept.path == *found.path.to_string_lossy()
+        };
+        self.files.len() != scan.files.len() || !self.files.iter().zip(&scan.files).all(same)
+    }
+
+    /// What the files compiled to.
+    #[must_use]
+    pub fn mib(&self) -> &Arc<Mib> {
+        &self.mib
+    }
+
+    /// Every problem: first what could not be read, then by file, then by place.
+    #[must_use]
+    pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
+        &self.diagnostics
+    }
+
+    /// Counts.
+    #[must_use]
+    pub fn stats(&self) -> CompileStats {
+        self.stats
+    }
+
+    /// All octets of the files.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.files.iter().map(|file| file.stamp.size).sum()
+    }
+
+    /// An estimate of what the records take in memory, without the [`Mib`], in octets.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let record = |file: &Kept| file.parsed.record.as_ref().map_or(0, FileRecord::size);
+        self.files.iter().map(|file| record(file) + size_of::<Kept>()).sum()
+    }
+}
+
+fn make(
+    scan: Scan,
+    before: Option<&Collection>,
+    everything: bool,
+    cancel: &AtomicBool,
+    progress: &Progress,
+) -> Result<(Collection, Collected), Cancelled> {
+    let old = before.map_or(&[][..], |before| &before.files);
+    let by_path: HashMap<&str, &Kept> = old.iter().map(|kept| (&*kept.path, kept)).collect();
+    // A file that was moved or copied is known by its contents.
+    let by_content: HashMap<[u8; 32], &Kept> = old.iter().map(|kept| (kept.parsed.content, kept)).collect();
+    let Scan { directories, files: found, problems: mut unread } = scan;
+    let plan: Vec<Work<'_>> = found
+        .iter()
+        .map(|file| match by_path.get(&*file.path.to_string_lossy()) {
+            Some(kept) if kept.settled && kept.stamp == file.stamp && !everything => Work::Take(kept),
+            known => Work::Read(known.copied()),
+        })
+        .collect();
+    let read: Vec<usize> = (0..plan.len()).filter(|&at| matches!(plan[at], Work::Read(_))).collect();
+    progress.begin(read.len());
+    let contents = workers::in_parallel(
+        read.len(),
+        || (Parser::default(), Vec::new()),
+        |(parser, bytes), at| {
+            progress.step();
+            if cancel.load(Ordering::Relaxed) {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
+            source::read_file(&found[read[at]].path, bytes)?;
+            let content = content_of(bytes);
+            Ok(match by_content.get(&content) {
+                Some(known) => Arc::clone(&known.parsed),
+                None => Arc::new(Parsed { content, record: Some(parser.parse(bytes)) }),
+            })
+        },
+    );
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Cancelled);
+    }
+    let mut collected = Collected { read: read.len(), ..Collected::default() };
+    let mut contents = contents.into_iter();
+    let mut files = Vec::with_capacity(found.len());
+    for (FoundFile { path, directory, stamp, settled }, work) in found.into_iter().zip(plan) {
+        let (directory, relative) = below(&directories, directory, &path);
+        let kept = |path, parsed| Kept {
+            path,
+            directory,
+            relative,
+            stamp,
+            settled,
+            parsed,
+            told: 0,
+            diagnostics: 0..0,
+        };
+        match work {
+            Work::Take(known) => files.push(kept(Arc::clone(&known.path), Arc::clone(&known.parsed))),
+            Work::Read(known) => match contents.next() {
+                Some(Ok(parsed)) => {
+                    collected.parsed += usize::from(!by_content.contains_key(&parsed.content));
+                    let name = known.map_or_else(|| path.to_string_lossy().into(), |k| Arc::clone(&k.path));
+                    files.push(kept(name, parsed));
+                }
+                Some(Err(error)) => unread.push(source::unreadable(&path, &error)),
+                None => {}
+            },
+        }
+    }
+    if let Some(before) = before
+        && unread == before.unread
+        && files.len() == old.len()
+        && files.iter().zip(old).all(|(new, old)| new.is_as(old))
+    {
+        collected.unchanged = true;
+        collected.reused = files.len();
+        for (new, old) in files.iter_mut().zip(old) {
+            (new.told, new.diagnostics) = (old.told, old.diagnostics.clone());
+        }
+        let (diagnostics, mib) = (Arc::clone(&before.diagnostics), Arc::clone(&before.mib));
+        return Ok((Collection { files, unread, diagnostics, mib, stats: before.stats }, collected));
+    }
+    // What came from a cache has no records yet.
+    let lacking: Vec<usize> = (0..files.len()).filter(|&at| files[at].parsed.record.is_none()).collect();
+    let parsed = parse_all(&files, &lacking, cancel, progress);
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Cancelled);
+    }
+    collected.parsed += lacking.len();
+    collected.read = collected.read.max(lacking.len());
+    for (at, parsed) in lacking.into_iter().zip(parsed) {
+        match parsed {
+            Ok(parsed) => files[at].parsed = Arc::new(parsed),
+            Err(error) => unread.push(source::unreadable(Path::new(&*files[at].path), &error)),
+        }
+    }
+    files.retain(|file| file.parsed.record.is_some());
+    collected.reused = files.len().saturating_sub(collected.parsed);
+    let records: Vec<&FileRecord> = files.iter().filter_map(|file| file.parsed.record.as_ref()).collect();
+    let mut inputs: Vec<resolve::Input<'_>> = files
+        .iter()
+        .zip(&records)
+        .map(|(file, record)| resolve::Input {
+            record,
+            path: Arc::clone(&file.path),
+            directory: file.directory,
+            relative: file.relative,
+            builtin: false,
+        })
+        .collect();
+    inputs.push(builtin_input());
+    let linked = resolve::link(&inputs);
+    let problems = source::problems_by_file(&records, linked.problems);
+    let old_told = before.map_or(&[][..], |before| &before.diagnostics);
+    let told = workers::in_parallel(files.len(), Vec::new, |bytes, at| {
+        let (file, problems) = (&files[at], &problems[at]);
+        let told = fingerprint(problems);
+        let old = by_path.get(&*file.path).filter(|old| old.told == told && same(&old.parsed, &file.parsed));
+        match old {
+            Some(old) => (told, old_told.get(old.diagnostics.clone()).unwrap_or_default().to_vec()),
+            None => match tell(file, records[at], problems, bytes) {
+                Some(own) => (told, own),
+                // Told without lines; not to be taken over.
+                None => (!told, tell_without_text(file, records[at], problems)),
+            },
+        }
+    });
+    let modules = records.iter().map(|record| record.modules.len()).sum();
+    let mut diagnostics = unread.clone();
+    for (file, (told, own)) in files.iter_mut().zip(told) {
+        let start = diagnostics.len();
+        diagnostics.extend(own);
+        file.told = told;
+        file.diagnostics = start..diagnostics.len();
+    }
+    (collected.new_problems, collected.gone_problems) = difference(old_told, &diagnostics);
+    let stats = CompileStats {
+        files: files.len(),
+        modules,
+        nodes: linked.mib.nodes().len(),
+        problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
+    };
+    let (diagnostics, mib) = (diagnostics.into(), Arc::new(linked.mib));
+    Ok((Collection { files, unread, diagnostics, mib, stats }, collected))
+}
+
+impl Kept {
+    /// Whether nothing that a compile yields can differ.
+    fn is_as(&self, old: &Self) -> bool {
+        let place = |kept: &Self| (kept.directory, kept.relative);
+        self.path == old.path && place(self) == place(old) && same(&self.parsed, &old.parsed)
+    }
+}
+
+/// The number of the directory that `path` lies in, and where in its text the rest begins.
+fn below(directories: &[PathBuf], number: usize, path: &Path) -> (u32, u32) {
+    let rest = directories.get(number).and_then(|directory| path.strip_prefix(directory).ok());
+    let whole = path.to_string_lossy();
+    match rest.map(Path::to_string_lossy) {
+        // A path that is no text is changed to be shown, in one piece as in two.
+        Some(rest) if whole.ends_with(&*rest) => (number as u32, (whole.len() - rest.len()) as u32),
+        _ => (NONE, 0),
+    }
+}
+
+fn same(a: &Parsed, b: &Parsed) -> bool {
+    a.content == b.content
+}
+
+fn content_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The files of these numbers, read once more.
+fn parse_all(
+    files: &[Kept],
+    numbers: &[usize],
+    cancel: &AtomicBool,
+    progress: &Progress,
+) -> Vec<io::Result<Parsed>> {
+    progress.begin(numbers.len());
+    workers::in_parallel(
+        numbers.len(),
+        || (Parser::default(), Vec::new()),
+        |(parser, bytes), at| {
+            progress.step();
+            if cancel.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            source::read_file(Path::new(&*files[numbers[at]].path), bytes)?;
+            Ok(Parsed { content: content_of(bytes), record: Some(parser.parse(bytes)) })
+        },
+    )
+}
+
+fn fingerprint(problems: &[Problem]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    problems.len().hash(&mut hasher);
+    for problem in problems {
+        (problem.level, problem.code, problem.start, problem.end, &problem.message, problem.help)
+            .hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The file's problems with their places, for which its text is read once more. `None` where that is another one
+/// by now, or gone.
+fn tell(
+    file: &Kept,
+    record: &FileRecord,
+    problems: &[Problem],
+    bytes: &mut Vec<u8>,
+) -> Option<Vec<Diagnostic>> {
+    let left_out = record.problems_left_out;
+    if problems.is_empty() && left_out == 0 {
+        return Some(Vec::new());
+    }
+    source::read_file(Path::new(&*file.path), bytes).ok()?;
+    (content_of(bytes) == file.parsed.content)
+        .then(|| source::diagnostics(&file.path, bytes, problems, left_out))
+}
+
+/// What has changed since it was parsed is taken in next time; until then its problems have no lines to show.
+fn tell_without_text(file: &Kept, record: &FileRecord, problems: &[Problem]) -> Vec<Diagnostic> {
+    let mut told = source::diagnostics(&file.path, &[], problems, record.problems_left_out);
+    for problem in &mut told {
+        if problem.place.take().is_some() {
+            problem.message = format!("{}: {}", file.path, problem.message);
+        }
+    }
+    told
+}
+
+/// How many warnings and errors are only in `new`, and how many only in `old`, wherever in their file they are.
+fn difference(old: &[Diagnostic], new: &[Diagnostic]) -> (usize, usize) {
+    let mut count: HashMap<(Option<&str>, &str, &str), i64> = HashMap::new();
+    for (diagnostics, step) in [(old, -1), (new, 1)] {
+        for told in diagnostics.iter().filter(|told| told.level > Level::Note) {
+            let file = told.place.as_ref().map(|place| &*place.file);
+            *count.entry((file, told.code, &told.message)).or_insert(0) += step;
+        }
+    }
+    let sum = |keep: fn(i64) -> i64| count.values().map(|&count| keep(count).max(0) as usize).sum();
+    (sum(|count| count), sum(|count| -count))
+}

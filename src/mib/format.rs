@@ -1,0 +1,420 @@
+//! The compiled form as octets: fixed-size records that name each other by number, in sections one after the other.
+//!
+//! ```text
+//! magic, version of the format, checksum over what follows, length of all, how many records each section has
+//! files | modules | nodes | references | syntaxes | labels | vertices | parents | name slots | ends | text
+//! ```
+//! Every number is little-endian and stands unaligned, so that the octets mean the same wherever they lie and on
+//! every machine. Nothing is a pointer, nothing depends on the order of a hash map: the same files give the same
+//! octets.
+//!
+//! [`Layout::check`] is what makes an image fit to be read: after it every number in a record leads somewhere, the
+//! tree is a tree, and every chain ends. What no check covers (a text that is no UTF-8, labels out of order) reads as
+//! something, and never panics.
+
+use std::fmt;
+use std::ops::Range;
+
+use zerocopy::little_endian::{I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::image::{ANONYMOUS, IMPLIED, Kind};
+use super::symbol::{NONE, fold};
+use super::trie::Vertex;
+
+const MAGIC: [u8; 8] = *b"NereuMIB";
+/// Raised with every change of what the octets mean.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    version: U32,
+    checksum: U64,
+    length: U64,
+    counts: [U32; SECTIONS],
+}
+
+/// Where the part that the checksum covers begins.
+const CHECKED: usize = 20;
+const SECTIONS: usize = 11;
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct FileEntry {
+    /// The number of the directory that `path` is relative to, or [`NONE`].
+    pub(crate) directory: U32,
+    pub(crate) path: U32,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct ModuleRecord {
+    pub(crate) name: U32,
+    pub(crate) file: U32,
+    pub(crate) line: U32,
+    pub(crate) nodes: U32,
+    pub(crate) last_updated: U64,
+    pub(crate) superseded: u8,
+    /// An entry that only stands for a second linking of a module.
+    pub(crate) anew: u8,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct NodeRecord {
+    pub(crate) name: U32,
+    pub(crate) module: U32,
+    pub(crate) vertex: U32,
+    pub(crate) syntax: U32,
+    pub(crate) line: U32,
+    /// The next node of the same name.
+    pub(crate) next: U32,
+    /// INDEX or AUGMENTS of a row, OBJECTS of a notification: start and number.
+    pub(crate) references: [U32; 2],
+    /// Octets of the file: start and length.
+    pub(crate) description: [U32; 2],
+    pub(crate) kind: u8,
+    pub(crate) status: u8,
+    pub(crate) access: u8,
+    pub(crate) augments: u8,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct SyntaxRecord {
+    pub(crate) convention: U32,
+    pub(crate) hint: U32,
+    pub(crate) units: U32,
+    /// Into the labels, sorted by number.
+    pub(crate) labels: [U32; 2],
+    pub(crate) size: [U32; 2],
+    pub(crate) has_size: u8,
+    pub(crate) base: u8,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct LabelRecord {
+    pub(crate) number: I64,
+    pub(crate) name: U32,
+}
+
+/// Why octets are not taken for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageError {
+    /// They are of some other kind.
+    Foreign,
+    /// Another version of Nereus has written them.
+    Version(u32),
+    /// They are fewer, or more, than they were.
+    Truncated,
+    /// They are not what was written.
+    Checksum,
+    /// They were written by something that does not keep to the format: this part does not hold together.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("it is no image of compiled MIBs"),
+            Self::Version(version) => {
+                write!(f, "its format is version {version}, and this is version {VERSION}")
+            }
+            Self::Truncated => f.write_str("it is not of the length that it had when it was written"),
+            Self::Checksum => f.write_str("its checksum does not fit: it was damaged"),
+            Self::Malformed(what) => write!(f, "it does not hold together: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ImageError {}
+
+/// What an image is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) files: Vec<FileEntry>,
+    pub(crate) modules: Vec<ModuleRecord>,
+    pub(crate) nodes: Vec<NodeRecord>,
+    pub(crate) references: Vec<U32>,
+    pub(crate) syntaxes: Vec<SyntaxRecord>,
+    pub(crate) labels: Vec<LabelRecord>,
+    pub(crate) vertices: Vec<Vertex>,
+    pub(crate) parents: Vec<U32>,
+    pub(crate) name_slots: Vec<U32>,
+    pub(crate) text_ends: Vec<U32>,
+    pub(crate) text: Vec<u8>,
+}
+
+impl Parts {
+    /// The octets. Gives up each part as soon as it is written.
+    pub(crate) fn into_octets(self) -> Vec<u8> {
+        let counts = [
+            self.files.len(),
+            self.modules.len(),
+            self.nodes.len(),
+            self.references.len(),
+            self.syntaxes.len(),
+            self.labels.len(),
+            self.vertices.len(),
+            self.parents.len(),
+            self.name_slots.len(),
+            self.text_ends.len(),
+            self.text.len(),
+        ]
+        .map(|count| count as u32);
+        let length = size_of::<Header>()
+            + counts.iter().zip(SIZES).map(|(&count, size)| count as usize * size).sum::<usize>();
+        let header = Header {
+            magic: MAGIC,
+            version: VERSION.into(),
+            checksum: 0.into(),
+            length: (length as u64).into(),
+            counts: counts.map(U32::new),
+        };
+        let mut octets = Vec::with_capacity(length);
+        octets.extend_from_slice(header.as_bytes());
+        append(&mut octets, self.files);
+        append(&mut octets, self.modules);
+        append(&mut octets, self.nodes);
+        append(&mut octets, self.references);
+        append(&mut octets, self.syntaxes);
+        append(&mut octets, self.labels);
+        append(&mut octets, self.vertices);
+        append(&mut octets, self.parents);
+        append(&mut octets, self.name_slots);
+        append(&mut octets, self.text_ends);
+        append(&mut octets, self.text);
+        sign(&mut octets);
+        octets
+    }
+}
+
+fn append<T: IntoBytes + Immutable>(octets: &mut Vec<u8>, records: Vec<T>) {
+    octets.extend_from_slice(records.as_bytes());
+}
+
+/// The octets of a record of each section.
+const SIZES: [usize; SECTIONS] = [
+    size_of::<FileEntry>(),
+    size_of::<ModuleRecord>(),
+    size_of::<NodeRecord>(),
+    size_of::<U32>(),
+    size_of::<SyntaxRecord>(),
+    size_of::<LabelRecord>(),
+    size_of::<Vertex>(),
+    size_of::<U32>(),
+    size_of::<U32>(),
+    size_of::<U32>(),
+    1,
+];
+
+/// Where the sections of an image are.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    sections: [Range<usize>; SECTIONS],
+}
+
+/// A section's records.
+fn records<T: FromBytes + Immutable + KnownLayout + Unaligned>(octets: &[u8], at: Range<usize>) -> &[T] {
+    <[T]>::ref_from_bytes(octets.get(at).unwrap_or_default()).unwrap_or_default()
+}
+
+macro_rules! sections {
+    ($($number:literal $name:ident: $record:ty,)*) => {
+        $(pub(crate) fn $name<'a>(&self, octets: &'a [u8]) -> &'a [$record] {
+            records(octets, self.sections[$number].clone())
+        })*
+    };
+}
+
+impl Layout {
+    sections! {
+        0 files: FileEntry,
+        1 modules: ModuleRecord,
+        2 nodes: NodeRecord,
+        3 references: U32,
+        4 syntaxes: SyntaxRecord,
+        5 labels: LabelRecord,
+        6 vertices: Vertex,
+        7 parents: U32,
+        8 name_slots: U32,
+        9 text_ends: U32,
+        10 text: u8,
+    }
+
+    /// Of octets that were just written; of others see [`check`](Self::check).
+    ///
+    /// # Errors
+    /// As far as the header tells.
+    pub(crate) fn of(octets: &[u8]) -> Result<Self, ImageError> {
+        let (header, _) = Header::ref_from_prefix(octets).map_err(|_| ImageError::Truncated)?;
+        let mut at = size_of::<Header>();
+        let mut sections = std::array::from_fn(|_| 0..0);
+        for ((section, count), size) in sections.iter_mut().zip(&header.counts).zip(SIZES) {
+            let end = (count.get() as usize).checked_mul(size).and_then(|len| len.checked_add(at));
+            let end = end.filter(|&end| end <= octets.len()).ok_or(ImageError::Truncated)?;
+            *section = at..end;
+            at = end;
+        }
+        if at != octets.len() || header.length.get() != at as u64 {
+            return Err(ImageError::Truncated);
+        }
+        Ok(Self { sections })
+    }
+
+    /// Of octets from outside, all of which are looked at once.
+    ///
+    /// # Errors
+    /// [`ImageError`]: nothing in them is to be used.
+    pub(crate) fn check(octets: &[u8]) -> Result<Self, ImageError> {
+        if octets.get(..MAGIC.len()) != Some(&MAGIC) {
+            return Err(ImageError::Foreign);
+        }
+        let (header, _) = Header::ref_from_prefix(octets).map_err(|_| ImageError::Truncated)?;
+        if header.version.get() != VERSION {
+            return Err(ImageError::Version(header.version.get()));
+        }
+        let layout = Self::of(octets)?;
+        if checksum(&octets[CHECKED..]) != header.checksum.get() {
+            return Err(ImageError::Checksum);
+        }
+        layout.check_tree(octets)?;
+        layout.check_nodes(octets)?;
+        layout.check_names(octets)?;
+        Ok(layout)
+    }
+
+    fn check_tree(&self, octets: &[u8]) -> Result<(), ImageError> {
+        let (vertices, parents) = (self.vertices(octets), self.parents(octets));
+        let nodes = self.nodes(octets);
+        let holds = || {
+            if vertices.is_empty() || vertices.len() != parents.len() || parents[0].get() != 0 {
+                return None;
+            }
+            // The children of all follow each other, so each vertex is the child of one, which stands before it.
+            let mut next = 1usize;
+            for (at, vertex) in vertices.iter().enumerate() {
+                let (first, count) = (vertex.first.get() as usize, vertex.count.get() as usize);
+                if count > 0 {
+                    let end = first.checked_add(count)?;
+                    if first != next || first <= at {
+                        return None;
+                    }
+                    let below = vertices.get(first..end)?;
+                    if below[0].arc != vertex.lowest
+                        || parents[first..end].iter().any(|parent| parent.get() as usize != at)
+                        || below.windows(2).any(|pair| pair[0].arc.get() >= pair[1].arc.get())
+                    {
+                        return None;
+                    }
+                    next = end;
+                }
+                let node = vertex.node.get();
+                if node != NONE && nodes.get(node as usize)?.vertex.get() as usize != at {
+                    return None;
+                }
+            }
+            (next == vertices.len()).then_some(())
+        };
+        holds().ok_or(ImageError::Malformed("the tree of OIDs"))
+    }
+
+    fn check_nodes(&self, octets: &[u8]) -> Result<(), ImageError> {
+        let (nodes, references, syntaxes) =
+            (self.nodes(octets), self.references(octets), self.syntaxes(octets));
+        let (vertices, modules) = (self.vertices(octets).len(), self.modules(octets).len());
+        let within = |[start, number]: [U32; 2], all: usize| {
+            (start.get() as usize).checked_add(number.get() as usize).filter(|&end| end <= all)
+        };
+        for node in nodes {
+            let vertex = node.vertex.get() as usize;
+            let syntax = node.syntax.get();
+            if vertex == 0
+                || vertex >= vertices
+                || node.module.get() as usize >= modules
+                || (syntax != NONE && syntax as usize >= syntaxes.len())
+            {
+                return Err(ImageError::Malformed("a node"));
+            }
+            let own = within(node.references, references.len())
+                .and_then(|end| references.get(node.references[0].get() as usize..end))
+                .ok_or(ImageError::Malformed("the references of a node"))?;
+            let plain = node.augments != 0 || Kind::from_octet(node.kind) == Kind::Notification;
+            let leads = |reference: u32| {
+                let masked = reference & !IMPLIED;
+                (reference as usize) < nodes.len()
+                    || !plain && ((masked as usize) < nodes.len() || masked == ANONYMOUS)
+            };
+            if !own.iter().all(|reference| leads(reference.get())) {
+                return Err(ImageError::Malformed("the references of a node"));
+            }
+        }
+        let labels = self.labels(octets).len();
+        if syntaxes.iter().any(|syntax| within(syntax.labels, labels).is_none()) {
+            return Err(ImageError::Malformed("the labels of a type"));
+        }
+        let files = self.files(octets).len();
+        if self.modules(octets).iter().any(|module| module.file.get() as usize >= files) {
+            return Err(ImageError::Malformed("the file of a module"));
+        }
+        Ok(())
+    }
+
+    fn check_names(&self, octets: &[u8]) -> Result<(), ImageError> {
+        let (nodes, slots) = (self.nodes(octets), self.name_slots(octets));
+        // Each node is led to once at most, so no chain that begins in the table comes back to where it was.
+        let mut met = vec![false; nodes.len()];
+        let mut meet = |node: u32| {
+            node == NONE || met.get_mut(node as usize).is_some_and(|met| !std::mem::replace(met, true))
+        };
+        let whole = slots.len().is_power_of_two()
+            // A name that is not there is looked for up to an empty slot.
+            && slots.iter().any(|slot| slot.get() == NONE)
+            && slots.iter().all(|slot| meet(slot.get()))
+            && nodes.iter().all(|node| meet(node.next.get()));
+        if whole { Ok(()) } else { Err(ImageError::Malformed("the table of names")) }
+    }
+}
+
+/// Writes the checksum into its place.
+pub(super) fn sign(octets: &mut [u8]) {
+    if let Some((head, checked)) = octets.split_at_mut_checked(CHECKED) {
+        head[CHECKED - size_of::<u64>()..].copy_from_slice(&checksum(checked).to_le_bytes());
+    }
+}
+
+/// The checksum that an image says it has.
+pub(super) fn written_checksum(octets: &[u8]) -> &[u8] {
+    octets.get(CHECKED - size_of::<u64>()..CHECKED).unwrap_or_default()
+}
+
+/// Tells damage; equal on every machine. Four independent strands, so that memory is what bounds it.
+pub(crate) fn checksum(octets: &[u8]) -> u64 {
+    const FACTORS: [u64; 4] =
+        [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
+    let step = |strands: &mut [u64; 4], at: usize, word: [u8; 8]| {
+        let mixed = fold(strands[at] ^ u64::from_le_bytes(word), FACTORS[at]);
+        strands[at] = mixed.wrapping_add(FACTORS[3 - at]);
+    };
+    let mut strands = FACTORS;
+    let (words, rest) = octets.as_chunks::<8>();
+    let (rounds, last) = words.as_chunks::<4>();
+    for &[a, b, c, d] in rounds {
+        step(&mut strands, 0, a);
+        step(&mut strands, 1, b);
+        step(&mut strands, 2, c);
+        step(&mut strands, 3, d);
+    }
+    for (at, &word) in last.iter().enumerate() {
+        step(&mut strands, at, word);
+    }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    step(&mut strands, 3, word);
+    strands
+        .iter()
+        .fold(octets.len() as u64, |sum, &strand| fold(sum ^ strand, FACTORS[0]).wrapping_add(strand))
+}

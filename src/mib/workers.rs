@@ -1,0 +1,94 @@
+//! Threads that compile without getting into the way of those that receive.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// By how much the threads of a compile stand back: beside a thread that is busy at the usual priority one of
+/// these gets about a quarter of the core, and all of an idle one.
+const NICENESS: i32 = 5;
+/// More threads than these only wait for memory.
+const MOST_THREADS: usize = 8;
+/// Below this many pieces of work for each, another thread costs more than it gains.
+const LEAST_PIECES: usize = 16;
+
+/// Runs `work` on a thread of lower priority, and with it all threads that it starts. Where the system refuses
+/// the thread, `work` runs on this one.
+pub(crate) fn standing_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let mut work = Some(work);
+    let mut done = None;
+    thread::scope(|scope| {
+        let (work, done) = (&mut work, &mut done);
+        let run = move || {
+            // Not being granted it changes nothing but the courtesy.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            *done = work.take().map(|work| work());
+        };
+        // A panic of that thread goes on in this one when the scope ends.
+        let _ = thread::Builder::new().name("mib_compile".into()).spawn_scoped(scope, run);
+    });
+    match (done, work) {
+        (Some(done), _) => done,
+        (None, Some(work)) => work(),
+        (None, None) => unreachable!("a panic of the thread has ended this one too"),
+    }
+}
+
+/// Does `count` pieces of work on as many threads as pay, and returns what they came to in order. Each thread
+/// has a `state` of its own. The order in which the pieces are begun is theirs.
+pub(crate) fn in_parallel<S, T: Send>(
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> T + Sync,
+) -> Vec<T> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(MOST_THREADS).min(count / LEAST_PIECES);
+    if threads < 2 {
+        let mut state = state();
+        return (0..count).map(|at| work(&mut state, at)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut state = state();
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return done;
+            }
+            done.push((at, work(&mut state, at)));
+        }
+    };
+    let mut done: Vec<(usize, T)> = Vec::with_capacity(count);
+    thread::scope(|scope| {
+        let start = || thread::Builder::new().name("mib_parse".into()).spawn_scoped(scope, run);
+        let others: Vec<_> = (1..threads).map_while(|_| start().ok()).collect();
+        done.extend(run());
+        for other in others {
+            match other.join() {
+                Ok(theirs) => done.extend(theirs),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    done.sort_unstable_by_key(|&(at, _)| at);
+    done.into_iter().map(|(_, done)| done).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_back_in_order() {
+        for count in [0, 1, 15, 1000] {
+            let squares = standing_back(|| in_parallel(count, || 0, |_, at| at * at));
+            assert_eq!(squares, (0..count).map(|at| at * at).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_panic_is_not_swallowed() {
+        let run = || standing_back(|| in_parallel(100, || (), |(), at| assert_ne!(at, 77)));
+        assert!(std::panic::catch_unwind(run).is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! Compiling again and again: whatever happens to the files in between, what is known afterwards is what a
+//! fresh compile of them knows, and only what changed is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use nereus::mib::{Cancelled, Collected, Collection, Mib, Scan, read_directories};
+use proptest::prelude::*;
+
+/// What can be seen of compiled MIBs.
+fn picture(mib: &Mib) -> Vec<String> {
+    let nodes = mib.nodes().map(|node| {
+        let syntax = node.syntax().map(|syntax| {
+            let labels: Vec<_> = syntax.labels().collect();
+            (syntax.base(), syntax.convention(), syntax.hint(), syntax.units(), syntax.size(), labels)
+        });
+        let objects: Vec<_> = node.objects().map(|object| mib.node(object).qualified_name()).collect();
+        let index: Vec<_> =
+            node.index().map(|part| part.map(|part| mib.node(part).qualified_name())).collect();
+        format!(
+            "{} {node:?} {:?} {:?} {} {} {:?} {syntax:?} {objects:?} {index:?}",
+            node.oid(),
+            node.status(),
+            node.access(),
+            node.file(),
+            node.line(),
+            node.description(),
+        )
+    });
+    let modules = mib.modules().map(|module| {
+        let version = (module.last_updated(), module.is_superseded(), module.nodes());
+        format!("{} {} {} {version:?}", module.name(), module.file(), module.line())
+    });
+    nodes.chain(modules).collect()
+}
+
+/// Texts that depend on each other, whole and broken.
+fn texts() -> Vec<Vec<u8>> {
+    let mut texts = Vec::new();
+    for (name, root, parent) in
+        [("A-MIB", "aRoot", "enterprises"), ("B-MIB", "bRoot", "aRoot"), ("C-MIB", "cRoot", "bRoot")]
+    {
+        for arc in [1, 2] {
+            texts.push(
+                format!(
+                    "{name} DEFINITIONS ::= BEGIN\nIMPORTS {parent} FROM {}\n  Label FROM A-MIB;\n{root} OBJECT IDENTIFIER ::= \
+                     {{ {parent} {arc} }}\nLabel ::= INTEGER {{ low({arc}) }}\n{root}Value OBJECT-TYPE SYNTAX Label \
+                     MAX-ACCESS read-only STATUS current DESCRIPTION \"d\" ::= {{ {root} 7 }}\nEND\n",
+                    if parent == "enterprises" { "SNMPv2-SMI" } else { "X-MIB" },
+                )
+                .into_bytes(),
+            );
+        }
+    }
+    for folder in ["valid", "problems"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mibs").join(folder);
+        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        texts.extend(paths.iter().filter(|path| path.is_file()).map(|path| fs::read(path).unwrap()));
+    }
+    texts.push(Vec::new());
+    texts
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// A file appears or becomes another one.
+    Write {
+        file: usize,
+        text: usize,
+    },
+    /// A file loses its end.
+    Break {
+        file: usize,
+        at: prop::sample::Index,
+    },
+    Remove {
+        file: usize,
+    },
+    /// The stat changes, the contents do not.
+    Touch {
+        file: usize,
+    },
+    Move {
+        from: usize,
+        to: usize,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let file = || 0usize..8;
+    prop_oneof![
+        4 => (file(), 0usize..1000).prop_map(|(file, text)| Act::Write { file, text }),
+        1 => (file(), any::<prop::sample::Index>()).prop_map(|(file, at)| Act::Break { file, at }),
+        1 => file().prop_map(|file| Act::Remove { file }),
+        1 => file().prop_map(|file| Act::Touch { file }),
+        1 => (file(), file()).prop_map(|(from, to)| Act::Move { from, to }),
+    ]
+}
+
+/// A folder whose files have stamps that say exactly when they were written last, however fast that goes.
+struct Folder {
+    root: tempfile::TempDir,
+    written: BTreeMap<PathBuf, i64>,
+    clock: i64,
+}
+
+impl Folder {
+    fn path(&self, file: usize) -> PathBuf {
+        self.root.path().join(format!("{}/f{file}.mib", file % 2))
+    }
+
+    fn write(&mut self, path: PathBuf, bytes: &[u8]) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        self.clock += 1;
+        self.written.insert(path, self.clock);
+    }
+
+    fn apply(&mut self, act: &Act, texts: &[Vec<u8>]) {
+        match *act {
+            Act::Write { file, text } => self.write(self.path(file), &texts[text % texts.len()]),
+            Act::Break { file, at } => {
+                if let Ok(bytes) = fs::read(self.path(file))
+                    && !bytes.is_empty()
+                {
+                    self.write(self.path(file), &bytes[..at.index(bytes.len())]);
+                }
+            }
+            Act::Remove { file } => {
+                let _ = fs::remove_file(self.path(file));
+            }
+            Act::Touch { file } => {
+                self.clock += 1;
+                self.written.insert(self.path(file), self.clock);
+            }
+            Act::Move { from, to } => {
+                if let Ok(bytes) = fs::read(self.path(from)) {
+                    fs::remove_file(self.path(from)).unwrap();
+                    self.write(self.path(to), &bytes);
+                }
+            }
+        }
+    }
+
+    fn scan(&self) -> Scan {
+        let mut scan = Scan::of(&[self.root.path().to_owned()]);
+        for file in &mut scan.files {
+            file.settled = true;
+            file.stamp.inode = (0, 0);
+            file.stamp.changed = (0, 0);
+            file.stamp.modified = (self.written[&file.path], 0);
+        }
+        scan
+    }
+}
+
+fn make(scan: Scan, before: Option<&Collection>) -> (Collection, Collected) {
+    Collection::make(scan, before, false, &AtomicBool::new(false)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_always_what_a_fresh_compile_is(steps in prop::collection::vec(prop::collection::vec(act(), 1..4), 1..12)) {
+        let texts = texts();
+        let mut folder = Folder { root: tempfile::tempdir().unwrap(), written: BTreeMap::new(), clock: 0 };
+        let (mut kept, _) = make(folder.scan(), None);
+        for acts in steps {
+            let before = folder.written.clone();
+            for act in &acts {
+                folder.apply(act, &texts);
+            }
+            let scan = folder.scan();
+            let differ = |path: &PathBuf| before.get(path) != folder.written.get(path);
+            // What was removed and not written since counts as new when it appears again.
+            let changed = scan.files.iter().filter(|file| differ(&file.path)).count();
+            let old_problems = kept.stats().problems;
+            let (next, collected) = make(scan, Some(&kept));
+            prop_assert_eq!(collected.read, changed);
+            prop_assert!(collected.parsed <= collected.read);
+            prop_assert_eq!(collected.reused + collected.parsed, next.stats().files);
+            prop_assert_eq!(next.stats().problems + collected.gone_problems, old_problems + collected.new_problems);
+            let (files, unread) = read_directories(&[folder.root.path().to_owned()]);
+            prop_assert!(unread.is_empty());
+            let fresh = Mib::compile(&files);
+            prop_assert_eq!(picture(next.mib()), picture(&fresh.mib));
+            prop_assert_eq!(&**next.diagnostics(), &*fresh.diagnostics);
+            prop_assert_eq!(next.stats(), fresh.stats);
+            // Nothing of what was there before is held.
+            prop_assert_eq!(next.size(), make(folder.scan(), None).0.size());
+            prop_assert_eq!(collected.unchanged, std::sync::Arc::ptr_eq(next.mib(), kept.mib()));
+            kept = next;
+        }
+    }
+}
+
+#[test]
+fn a_file_written_just_now_is_read_again() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.mib");
+    fs::write(&path, "A-MIB DEFINITIONS ::= BEGIN a OBJECT IDENTIFIER ::= { enterprises 1 } END").unwrap();
+    let scan = || Scan::of(&[root.path().to_owned()]);
+    let (first, _) = make(scan(), None);
+    let (again, collected) = make(scan(), Some(&first));
+    // Within the tick of the file system the contents alone tell.
+    assert_eq!((collected.read, collected.parsed, collected.unchanged), (1, 0, true));
+    let mut settled = scan();
+    settled.files[0].settled = true;
+    let (settled, _) = make(settled, Some(&again));
+    let (_, collected) = make(scan(), Some(&settled));
+    assert_eq!((collected.read, collected.reused), (0, 1));
+    assert!(again.differs(&scan()) && !settled.differs(&scan()) && settled.differs(&Scan::default()));
+    let everything = Collection::make(scan(), Some(&settled), true, &AtomicBool::new(false)).unwrap();
+    assert_eq!(everything.1.read, 1);
+    assert_eq!(Collection::make(scan(), None, false, &AtomicBool::new(true)).err(), Some(Cancelled));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_and_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.mib");
+    fs::write(&path, "A-MIB DEFINITIONS ::= BEGIN aRoot OBJECT IDENTIFIER ::= { enterprises 1 } END")
+        .unwrap();
+    let scan = Scan::of(&[root.path().to_owned()]);
+    fs::remove_file(&path).unwrap();
+    // It vanished between looking and reading.
+    let (without, collected) = make(scan, None);
+    assert_eq!((collected.read, without.stats().files, without.diagnostics().len()), (1, 0, 1));
+    assert_eq!(without.diagnostics()[0].code, "mib-unreadable");
+    fs::write(&path, "A-MIB DEFINITIONS ::= BEGIN aRoot OBJECT IDENTIFIER ::= { enterprises 1 } END")
+        .unwrap();
+    let (with, collected) = make(Scan::of(&[root.path().to_owned()]), Some(&without));
+    assert_eq!(collected.gone_problems, 1);
+    assert!(with.diagnostics().iter().all(|told| told.code != "mib-unreadable"));
+    assert!(with.mib().resolve("A-MIB::aRoot").is_ok());
+}
