@@ -112,6 +112,9 @@ fn edited(path: &Path, memory: &Memory, text: &str) -> Option<Memory> {
     }
     let edit = Edit::between(&memory.text, text);
     let known = &memory.loaded.settings;
+    if known.rules.len() != layout.items.len() {
+        return None;
+    }
     let (settings, others, layout) = edited_rules(path, known, layout, &edit, text)
         .map(|(settings, layout)| (settings, None, layout))
         .or_else(|| {
