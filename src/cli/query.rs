@@ -33,14 +33,23 @@ pub(super) struct EventsArgs {
     /// Matched by this rule
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
+    /// With a varbind that reads so: ifOperStatus=down. Several must all hold
+    #[arg(long = "where", value_name = "NAME=VALUE")]
+    conditions: Vec<String>,
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Every one; with --json or --csv, which print as they read
+    #[arg(long, conflicts_with = "limit", requires = "lines")]
+    all: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// One JSON object a line
-    #[arg(long)]
+    #[arg(long, group = "lines")]
     json: bool,
+    /// Comma-separated values with a header (RFC 4180)
+    #[arg(long, group = "lines")]
+    csv: bool,
 }
 
 /// The arguments of `nereus alerts`.
@@ -83,9 +92,14 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
         ("severity", args.severity.map(|severity| severity.to_string())),
         ("rule", args.rule.clone()),
     ];
-    let filters: Vec<_> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let conditions = args.conditions.iter().map(|condition| ("where", Some(condition.clone())));
+    let filters = filters.into_iter().chain(conditions);
+    let filters: Vec<_> = filters.filter_map(|(name, value)| Some((name, value?))).collect();
     let client = args.admin.client()?;
-    let mut left = args.limit;
+    let mut left = if args.all { u64::MAX } else { args.limit };
+    if args.csv {
+        out.line(&CSV_COLUMNS.join(","))?;
+    }
     let mut older = None;
     let mut reached = u64::MAX;
     let mut table = output::table(&["TIME", "ID", "SOURCE", "NOTIFICATION", "SEVERITY", "ALERT", "VARBINDS"]);
@@ -98,6 +112,8 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
         for event in &events {
             if args.json {
                 out.json(event)?;
+            } else if args.csv {
+                out.line(&csv_row(event))?;
             } else {
                 table.add_row(event_row(event));
             }
@@ -116,7 +132,7 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
     }
     if !table.is_empty() {
         out.table(&table)?;
-    } else if !args.json {
+    } else if !args.json && !args.csv {
         note("no events");
     }
     if older.is_some() {
@@ -137,6 +153,45 @@ fn event_row(event: &Value) -> [Cell; 7] {
         output::cell(&text("alert")),
         output::cell(&varbinds(&event["varbinds"])),
     ]
+}
+
+/// The columns of `--csv`: those of the JSON, with the varbinds as the table shows them.
+const CSV_COLUMNS: [&str; 13] = [
+    "id",
+    "time",
+    "generation",
+    "source",
+    "peer",
+    "version",
+    "trap_oid",
+    "trap_name",
+    "rule",
+    "severity",
+    "alert",
+    "alert_id",
+    "varbinds",
+];
+
+/// One line of RFC 4180. Control characters are written out, so that a record is a line.
+fn csv_row(event: &Value) -> String {
+    let mut row = String::new();
+    for (at, column) in CSV_COLUMNS.into_iter().enumerate() {
+        let text = match &event[column] {
+            Value::Null => String::new(),
+            list @ Value::Array(_) => varbinds(list),
+            value => brief(Some(value)),
+        };
+        let text = output::printable(&text);
+        row.push_str(if at > 0 { "," } else { "" });
+        if text.contains(['"', ',']) {
+            row.push('"');
+            row.push_str(&text.replace('"', "\"\""));
+            row.push('"');
+        } else {
+            row.push_str(&text);
+        }
+    }
+    row
 }
 
 /// `ifIndex.3=3, ifOperStatus.3=down`
@@ -267,5 +322,24 @@ mod tests {
         ]);
         assert_eq!(varbinds(&list), "ifOperStatus.3=down, ifDescr.3=eth0, 1.3.6.1.4.1.5.1=7");
         assert_eq!(varbinds(&Value::Null), "-");
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_csv() {
+        let event = json!({
+            "id": 7, "time": "2026-01-31T12:00:00Z", "generation": 1, "source": "10.0.0.1", "peer": "10.0.0.1:162",
+            "version": "v2c", "trap_oid": "1.3.6.1.6.3.1.1.5.3", "trap_name": "IF-MIB::linkDown", "rule": null,
+            "severity": "major", "alert": "say \"no\"", "alert_id": null,
+            "varbinds": [
+                {"oid": "1.3", "name": "IF-MIB::ifDescr", "index": "3", "text": "a\nb"},
+                {"oid": "1.3", "name": "IF-MIB::ifIndex", "index": "3", "value": 3, "text": null},
+            ],
+        });
+        assert_eq!(
+            csv_row(&event),
+            "7,2026-01-31T12:00:00Z,1,10.0.0.1,10.0.0.1:162,v2c,1.3.6.1.6.3.1.1.5.3,IF-MIB::linkDown,,major,\
+             \"say \"\"no\"\"\",,\"ifDescr.3=a\\nb, ifIndex.3=3\""
+        );
+        assert_eq!(csv_row(&event).matches('\n').count(), 0);
     }
 }
