@@ -92,6 +92,7 @@ fn command(number: u64, does: Does, rule: &Arc<RuleAction>) -> Command {
                 quiet_until: Some(time),
                 expires_at: Some(time),
                 notify: None,
+                by_hand: None,
             };
             (AlertId(number), vec![AlertChange { record: Arc::new(record), queue_for: Vec::new() }])
         }

@@ -102,6 +102,7 @@ pub struct Metrics {
     pub alerts_fired: IntCounter,
     pub alerts_resolved: IntCounterVec,
     pub alerts_refused: IntCounter,
+    pub alerts_acknowledged: IntCounter,
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
@@ -182,6 +183,11 @@ impl Metrics {
                 "alerts_resolved_total",
                 "Alerts that ended, by what ended them.",
                 &["how"],
+            ),
+            alerts_acknowledged: counter(
+                &r,
+                "alerts_acknowledged_total",
+                "Alerts that an operator acknowledged.",
             ),
             alerts_refused: counter(
                 &r,

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod operate;
 mod reload;
 mod routes;
 
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use crate::event::Operators;
 use crate::metrics::Metrics;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
@@ -52,6 +54,8 @@ pub struct Admin {
     pub started: Instant,
     /// Reloads.
     pub reloads: ReloadManager,
+    /// What operators ask of the correlator.
+    pub operators: Operators,
 }
 
 impl Admin {

@@ -1,6 +1,6 @@
 //! `nereus events`, `alerts`, `status`: what a running Nereus has seen, and how it is.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use serde_json::Value;
 
@@ -54,10 +54,38 @@ pub(super) struct EventsArgs {
 
 /// The arguments of `nereus alerts`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct AlertsArgs {
+    #[command(subcommand)]
+    command: Option<AlertsCommand>,
     /// Resolved ones too
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be done with alerts.
+#[derive(Subcommand)]
+enum AlertsCommand {
+    /// Say that somebody has taken open alerts: they stay open
+    Ack(OperateArgs),
+    /// End open alerts; the next event of their kind opens new ones
+    Close(OperateArgs),
+}
+
+/// The arguments of `nereus alerts ack` and `close`.
+#[derive(Args)]
+struct OperateArgs {
+    /// Numbers of alerts, as `nereus alerts` lists them
+    #[arg(required = true, value_name = "ID")]
+    alerts: Vec<u64>,
+    /// Who asks [default: the variable USER, else cli]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
     #[command(flatten)]
     admin: AdminArgs,
     /// One JSON object a line
@@ -222,6 +250,41 @@ fn varbinds(varbinds: &Value) -> String {
 /// # Errors
 /// What the client says.
 pub(super) fn alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
+    match &args.command {
+        Some(AlertsCommand::Ack(args)) => operate("ack", args, out),
+        Some(AlertsCommand::Close(args)) => operate("close", args, out),
+        None => list_alerts(args, out),
+    }
+}
+
+/// Each alert by a request of its own: one that has ended does not hold the others.
+fn operate(deed: &str, args: &OperateArgs, out: &mut Out) -> Result<(), Failure> {
+    let client = args.admin.client()?;
+    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let by = args.by.clone().or_else(user).unwrap_or_else(|| "cli".to_owned());
+    let mut table = output::table(&["ID", "STATE", "NOTE"]);
+    let mut all = true;
+    for id in &args.alerts {
+        let (done, answer) = client.post(&format!("/api/v1/alerts/{id}/{deed}"), &[("by", by.clone())])?;
+        all &= done;
+        if args.json {
+            out.json(&answer)?;
+            continue;
+        }
+        let remark = match (&answer["error"], &answer["changed"]) {
+            (Value::String(error), _) => error.clone(),
+            (_, Value::Bool(false)) => "it was before".to_owned(),
+            _ => String::new(),
+        };
+        table.add_row([id.to_string(), brief(answer.get("state")), remark].map(|text| output::cell(&text)));
+    }
+    if !args.json {
+        out.table(&table)?;
+    }
+    if all { Ok(()) } else { Err(Failure::Bad) }
+}
+
+fn list_alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
     let mut filters = vec![("limit", PAGE.to_string())];
     filters.extend(args.all.then(|| ("all", "true".to_owned())));
     let mut answer = args.admin.client()?.get("/api/v1/alerts", &filters)?;
@@ -255,7 +318,7 @@ fn alert_row(alert: &Value) -> [Cell; 9] {
     [
         output::cell(&text("id")),
         output::severity(&text("severity")),
-        output::cell(&text("state")),
+        output::cell(&state(alert)),
         output::cell(&text("alert")),
         output::cell(&brief(Some(&labels))),
         output::cell(&text("count")),
@@ -263,6 +326,18 @@ fn alert_row(alert: &Value) -> [Cell; 9] {
         output::cell(&text("last_seen")),
         output::cell(&brief(alert["annotations"].get("summary"))),
     ]
+}
+
+/// The state, with who brought it there.
+fn state(alert: &Value) -> String {
+    let by = match alert["state"].as_str() {
+        Some("acknowledged") => &alert["acknowledged_by"],
+        Some("resolved") if alert["closed_by"].is_string() => &alert["closed_by"],
+        Some("resolved") => &alert["resolved_by"],
+        _ => &Value::Null,
+    };
+    let state = brief(alert.get("state"));
+    by.as_str().map_or_else(|| state.clone(), |by| format!("{state} by {by}"))
 }
 
 /// Prints how Nereus is.

@@ -62,6 +62,7 @@ pub struct Restored {
 pub(super) struct Tally {
     pub(super) fired: u64,
     pub(super) refused: u64,
+    pub(super) acknowledged: u64,
     /// Clears that a reload under way should have remembered and could not.
     pub(super) forgotten: u64,
     /// In the order of [`How::ALL`].
@@ -91,7 +92,7 @@ pub(super) struct Tally {
 ///
 /// Alerts whose rule a reload has changed are ended or go on under their new identity: [`Self::reloaded`].
 ///
-/// Acknowledging, flapping, storms, mutes and heartbeats belong here and come later.
+/// Flapping, storms, mutes and heartbeats belong here and come later.
 #[derive(Debug)]
 pub struct Correlator {
     limits: Limits,
@@ -386,6 +387,7 @@ impl Correlator {
             quiet_until: quiet_until(time, rule.deduplicate),
             expires_at: rule.expire.map(|expire| here.now.after(expire)),
             notify: rule.notify.clone(),
+            by_hand: None,
         });
         open.generation = here.event.generation;
         self.tally.fired += 1;

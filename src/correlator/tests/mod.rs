@@ -43,6 +43,7 @@ pub(super) fn record(id: u64, key: &str) -> AlertRecord {
         quiet_until: None,
         expires_at: None,
         notify: None,
+        by_hand: None,
     }
 }
 
@@ -112,6 +113,18 @@ pub(super) fn event(time: Timestamp, listener: u16, effects: impl IntoIterator<I
     }
 }
 
+/// An operator's request, and where its outcome comes.
+pub(super) fn request(
+    alert: AlertId,
+    key: &str,
+    deed: Deed,
+) -> (OperatorRequest, std::sync::mpsc::Receiver<Outcome>) {
+    let (outcome, answers) = std::sync::mpsc::sync_channel(1);
+    let (committed, _) = std::sync::mpsc::sync_channel(1);
+    let (key, by, place) = (key.into(), "ops".into(), Arc::new(()));
+    (OperatorRequest { alert, key, deed, by, outcome, committed, place }, answers)
+}
+
 pub(super) fn routes() -> Routes {
     let route = |name: &str, kind| Route { name: name.into(), kind };
     Routes::new([route("am", RouteKind::State), route("hook", RouteKind::Event)])
@@ -149,6 +162,8 @@ impl Disk {
                     (record.count, record.last_seen, record.last_event) = (count, last_seen, last_event);
                 }
             }
+            // Told once all of this is on the disk; changes nothing.
+            Command::Flush(_) => {}
             other => panic!("the correlator sends no {other:?}"),
         }
     }

@@ -117,6 +117,7 @@ fn record(alert: u64, change: u64, state: AlertState, count: u64, number: u64) -
         quiet_until: None,
         expires_at: Some(time.after(Duration::from_secs(3600))),
         notify: None,
+        by_hand: None,
     }
 }
 
