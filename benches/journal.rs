@@ -106,6 +106,7 @@ fn run(count: u64, does: Does) -> Duration {
         alert: "InterfaceDown".into(),
         key_names: Box::new([]),
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         notify: None,
         text: Box::new(NoText),

@@ -211,3 +211,23 @@ fn what_operators_do_is_durable_shown_and_delivered() {
         assert_eq!(answered, status, "{path}: {body}");
     }
 }
+
+#[test]
+fn repeats_that_are_not_stored_are_counted_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = RULES.replace("deduplicate: 5m", "deduplicate: 5m\n    history: first");
+    let nereus = Nereus::start(folder.path(), &settings);
+    // From one port: its datagrams are decided in their order.
+    send(&nereus, [1, 1, 1, 2]);
+    nereus.wait("two repeats", |nereus| {
+        let decided =
+            nereus.metric("nereus_events_deduplicated_total") + nereus.metric("nereus_events_stored_total");
+        (decided == 4.0).then_some(())
+    });
+    assert_eq!(nereus.metric("nereus_events_deduplicated_total"), 2.0);
+    assert_eq!(nereus.json("/api/v1/events")["events"].as_array().unwrap().len(), 2);
+    assert!(nereus.stop().success());
+    let nereus = Nereus::start(folder.path(), &settings);
+    assert_eq!(alert(&nereus, "1", false).unwrap()["count"], 3);
+    assert_eq!(alert(&nereus, "2", false).unwrap()["count"], 1);
+}

@@ -256,6 +256,8 @@ pub struct RuleAction {
     pub key_names: Box<[Arc<str>]>,
     /// Repeats inside this window update the alert and send nothing.
     pub deduplicate: Option<Duration>,
+    /// Whether such a repeat gets a row in the journal; else it is only counted.
+    pub store_repeats: bool,
     /// The alert ends after so long without a repeat.
     pub expire: Option<Duration>,
     /// Webhooks by name; `None` is every one.

@@ -81,6 +81,7 @@ pub(super) fn rule(
         alert: "Down".into(),
         key_names: Box::new(["source".into(), "ifIndex".into()]),
         deduplicate: deduplicate.map(Duration::from_secs),
+        store_repeats: true,
         expire: expire.map(Duration::from_secs),
         notify: None,
         text: Box::new(Arc::clone(text)),
@@ -144,9 +145,9 @@ impl Disk {
         match command {
             Command::Event(decided) => {
                 assert!(decided.id > self.last_event, "event numbers rise");
-                assert!(decided.row, "every event is stored in this version");
+                assert!(decided.row || decided.changes.is_empty(), "what changes an alert is stored");
                 self.last_event = decided.id;
-                self.events += 1;
+                self.events += usize::from(decided.row);
                 decided.changes.iter().for_each(|change| self.change(change));
             }
             Command::Changes(changes) => {

@@ -15,13 +15,18 @@ enum Step {
 
 const DEDUPLICATE: [Option<u64>; 4] = [None, Some(5), Some(20), Some(60)];
 const EXPIRE: [Option<u64>; 4] = [None, Some(10), None, Some(30)];
+/// Whether the rule's silent repeats are stored.
+const HISTORY: [bool; 4] = [true, false, false, true];
 /// Whether the rule's label depends on the event.
 const VARIES: [bool; 4] = [false, false, true, true];
 
 fn rules() -> Vec<Arc<RuleAction>> {
     let make = |number: usize| {
         let text = Arc::new(Text { varies: VARIES[number], ..Text::default() });
-        rule(&format!("rule {number}"), DEDUPLICATE[number], EXPIRE[number], &text)
+        let rule = rule(&format!("rule {number}"), DEDUPLICATE[number], EXPIRE[number], &text);
+        let mut rule = Arc::into_inner(rule).unwrap();
+        rule.store_repeats = HISTORY[number];
+        Arc::new(rule)
     };
     (0..4).map(make).collect()
 }
@@ -66,6 +71,8 @@ struct Naive {
 struct Model {
     alerts: Vec<Naive>,
     events: usize,
+    /// Events that are stored.
+    rows: usize,
 }
 
 impl Model {
@@ -76,6 +83,7 @@ impl Model {
     fn event(&mut self, now: i64, listener: u16, effects: &[(usize, u32, Option<Severity>)]) {
         self.events += 1;
         let number = self.events;
+        let mut row = effects.is_empty();
         for &(rule, key, severity) in effects {
             let window = DEDUPLICATE[rule].map(|window| i64::try_from(window).unwrap());
             let expires = EXPIRE[rule].map(|expire| now + i64::try_from(expire).unwrap());
@@ -100,14 +108,21 @@ impl Model {
                 alert.last = now;
             };
             match (self.open(key), severity) {
-                (None, None) => {}
-                (Some(alert), None) => end(alert, "trap"),
-                (None, Some(severity)) => self.alerts.push(begin(severity)),
-                (Some(alert), Some(_)) if alert.event == number => {}
+                (None, None) => row = true,
+                (Some(alert), None) => {
+                    end(alert, "trap");
+                    row = true;
+                }
+                (None, Some(severity)) => {
+                    self.alerts.push(begin(severity));
+                    row = true;
+                }
+                (Some(alert), Some(_)) if alert.event == number => row |= HISTORY[rule],
                 (Some(alert), Some(severity)) => {
                     let same = alert.severity == severity;
                     let silent = |quiet: i64| now < quiet && window.is_some_and(|w| quiet - now <= 2 * w);
                     let silent = same && alert.quiet.is_some_and(silent);
+                    row |= HISTORY[rule] || !silent;
                     if !same || (!silent && alert.team != team) {
                         end(alert, if same { "labels" } else { "severity" });
                         self.alerts.push(begin(severity));
@@ -124,6 +139,7 @@ impl Model {
                 }
             }
         }
+        self.rows += usize::from(row);
     }
 
     fn operate(&mut self, now: i64, key: u32, deed: Deed) {
@@ -198,7 +214,7 @@ impl World {
             .filter(|command| !matches!(command, Command::Counts(_) | Command::Flush(_)))
             .map(|command| match command {
                 Command::Event(decided) => {
-                    format!("{:?} {:?} {:?}", decided.id, decided.alert, decided.changes)
+                    format!("{:?} {:?} {:?} {:?}", decided.id, decided.row, decided.alert, decided.changes)
                 }
                 other => format!("{other:?}"),
             })
@@ -291,7 +307,7 @@ proptest! {
             alerts.into_iter().map(|alert| Naive { expires: None, ..alert }).collect::<Vec<_>>()
         };
         prop_assert_eq!(without_expiry(all), without_expiry(expected));
-        prop_assert_eq!(world.disk.events, model.events);
+        prop_assert_eq!(world.disk.events, model.rows);
     }
 
     /// Ended in order and started again anywhere, from the disk alone: every later decision is the same, to

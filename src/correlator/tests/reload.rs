@@ -42,6 +42,7 @@ impl Spec {
             alert: self.alert.into(),
             key_names: self.key.iter().map(|&name| name.into()).collect(),
             deduplicate: Some(Duration::from_secs(20)),
+            store_repeats: true,
             expire: self.expire.map(Duration::from_secs),
             notify: None,
             text: Box::new(Team(self.team)),

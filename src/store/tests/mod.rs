@@ -62,6 +62,7 @@ fn event(id: u64) -> Event {
         alert: "InterfaceDown".into(),
         key_names: Box::new([]),
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         notify: None,
         text: Box::new(NoText),
