@@ -61,6 +61,7 @@ fn correlator(bench: &mut Criterion) {
         alert: "InterfaceDown".into(),
         key_names: Box::new(["source".into(), "ifIndex".into()]),
         deduplicate: Some(Duration::from_secs(300)),
+        store_repeats: true,
         expire: Some(Duration::from_secs(3600)),
         notify: None,
         text: Box::new(Fixed(text)),

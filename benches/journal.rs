@@ -92,6 +92,7 @@ fn command(number: u64, does: Does, rule: &Arc<RuleAction>) -> Command {
                 quiet_until: Some(time),
                 expires_at: Some(time),
                 notify: None,
+                by_hand: None,
             };
             (AlertId(number), vec![AlertChange { record: Arc::new(record), queue_for: Vec::new() }])
         }
@@ -105,6 +106,7 @@ fn run(count: u64, does: Does) -> Duration {
         alert: "InterfaceDown".into(),
         key_names: Box::new([]),
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         notify: None,
         text: Box::new(NoText),

@@ -104,6 +104,7 @@ pub struct Metrics {
     pub alerts_fired: IntCounter,
     pub alerts_resolved: IntCounterVec,
     pub alerts_refused: IntCounter,
+    pub alerts_acknowledged: IntCounter,
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
@@ -184,6 +185,11 @@ impl Metrics {
                 "alerts_resolved_total",
                 "Alerts that ended, by what ended them.",
                 &["how"],
+            ),
+            alerts_acknowledged: counter(
+                &r,
+                "alerts_acknowledged_total",
+                "Alerts that an operator acknowledged.",
             ),
             alerts_refused: counter(
                 &r,

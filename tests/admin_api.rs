@@ -25,6 +25,8 @@ const ROUTES: &[(&str, bool)] = &[
     ("/debug/reload/events", false),
     ("/debug/reload/components", false),
     ("/debug/reload/generations", false),
+    ("/api/v1/alerts/7/ack", true),
+    ("/api/v1/alerts/7/close?by=me", true),
     ("/reload", true),
     ("/debug/reload/trigger?type=config", true),
     ("/debug/reload/trigger?type=all&force=true", true),

@@ -88,6 +88,7 @@ fn firing(number: u64) -> AlertRecord {
         quiet_until: None,
         expires_at: None,
         notify: None,
+        by_hand: None,
     }
 }
 

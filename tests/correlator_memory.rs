@@ -62,6 +62,7 @@ fn rule() -> Arc<RuleAction> {
         alert: "InterfaceDown".into(),
         key_names: Box::new(["source".into(), "ifIndex".into()]),
         deduplicate: Some(Duration::from_secs(300)),
+        store_repeats: true,
         expire: Some(Duration::from_secs(3600)),
         notify: None,
         text: Box::new(Text),

@@ -153,6 +153,7 @@ fn alert(name: &str, key: &[&str]) -> AlertSettings {
         key: key.iter().map(|&part| part.to_owned()).collect(),
         cleared_by: None,
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),

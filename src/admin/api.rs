@@ -17,13 +17,15 @@ use super::Admin;
 use super::routes::answer;
 use crate::delivery::format::alert_json;
 use crate::event::{EventId, Timestamp};
-use crate::snapshot::view::event_json;
+use crate::snapshot::view::{VarbindFilter, event_json};
 use crate::store::{AlertQuery, EventQuery, StoreError};
 
 type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
 /// The most rows of one answer.
 const MAX_LIMIT: usize = 10_000;
+/// The most `where` of one question.
+const MAX_WHERE: usize = 16;
 
 /// `GET /api/v1/status`.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
@@ -57,22 +59,55 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
     )
 }
 
-/// `GET /api/v1/events?since=&until=&source=&trap=&severity=&rule=&before=&limit=`: newest first.
-/// `since` and `until` take RFC 3339 or a span before now, as `1h`.
-pub(super) async fn events(State(admin): State<Arc<Admin>>, parameters: Parameters) -> Response {
-    let query =
-        match parameters.map_err(|error| error.body_text()).and_then(|Query(p)| event_query(&admin, p)) {
-            Ok(query) => query,
-            Err(problem) => return bad(&problem),
-        };
+/// `GET /api/v1/events?since=&until=&source=&trap=&severity=&rule=&where=&before=&limit=`: newest first.
+/// `since` and `until` take RFC 3339 or a span before now, as `1h`; `where` is `NAME=VALUE` and may stand there
+/// several times.
+pub(super) async fn events(
+    State(admin): State<Arc<Admin>>,
+    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Response {
+    let asked = parameters.map_err(|error| error.body_text()).and_then(|Query(list)| {
+        let (parameters, conditions) = split_where(list)?;
+        Ok((event_query(&admin, parameters)?, where_filters(&admin, &conditions)?))
+    });
+    let (query, filters) = match asked {
+        Ok(asked) => asked,
+        Err(problem) => return bad(&problem),
+    };
     let reader = admin.reader.clone();
     let snapshot = admin.snapshot.current();
     let answered = tokio::task::spawn_blocking(move || {
-        let page = reader.events(&query)?;
+        let mib = snapshot.mib();
+        let page =
+            reader.events_where(&query, |event| filters.iter().all(|filter| filter.keeps(mib, event)))?;
         let events: Vec<Value> = page.events.iter().map(|event| event_json(snapshot.mib(), event)).collect();
         Ok::<_, StoreError>(json!({"events": events, "next": page.next, "damaged": page.damaged}))
     });
     finish(answered.await)
+}
+
+/// The conditions of `where`, and the rest by name.
+fn split_where(list: Vec<(String, String)>) -> Result<(BTreeMap<String, String>, Vec<String>), String> {
+    let (mut parameters, mut conditions) = (BTreeMap::new(), Vec::new());
+    for (name, value) in list {
+        if name == "where" {
+            conditions.push(value);
+        } else if let Some(_twice) = parameters.insert(name.clone(), value) {
+            return Err(format!("`{name}` stands there twice"));
+        }
+    }
+    if conditions.len() > MAX_WHERE {
+        return Err(format!("where: at most {MAX_WHERE} conditions"));
+    }
+    Ok((parameters, conditions))
+}
+
+fn where_filters(admin: &Admin, conditions: &[String]) -> Result<Vec<VarbindFilter>, String> {
+    let snapshot = admin.snapshot.current();
+    conditions
+        .iter()
+        .map(|text| VarbindFilter::parse(snapshot.mib(), text).map_err(|problem| format!("where: {problem}")))
+        .collect()
 }
 
 fn event_query(admin: &Admin, mut parameters: BTreeMap<String, String>) -> Result<EventQuery, String> {

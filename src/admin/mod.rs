@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod operate;
 mod reload;
 mod routes;
 
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::config::settings::AdminSettings;
+use crate::event::Operators;
 use crate::metrics::Metrics;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
@@ -53,6 +55,8 @@ pub struct Admin {
     pub started: Instant,
     /// Reloads.
     pub reloads: ReloadManager,
+    /// What operators ask of the correlator.
+    pub operators: Operators,
 }
 
 impl Admin {

@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Asks `path` to do something, and waits for its outcome as long as it takes (within reason). True: done.
-    /// False: refused, with the reason in the answer (422).
+    /// False: refused, with the reason in the answer (422; 404 and 409 about an alert).
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -152,6 +152,13 @@ impl Client {
             && let Ok(event) = serde_json::from_slice(&body)
         {
             return Ok((false, event));
+        }
+        // About the alert that was named, not about the path.
+        if matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT)
+            && let Ok(Value::Object(refusal)) = serde_json::from_slice(&body)
+            && refusal.contains_key("id")
+        {
+            return Ok((false, Value::Object(refusal)));
         }
         self.judge(path, status, &body).map(|event| (true, event))
     }

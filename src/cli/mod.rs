@@ -69,7 +69,7 @@ enum Command {
     },
     /// List events of a running Nereus, the newest first
     Events(query::EventsArgs),
-    /// List alerts of a running Nereus
+    /// List alerts of a running Nereus, acknowledge or close them
     Alerts(query::AlertsArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),

@@ -1,6 +1,6 @@
 //! `nereus events`, `alerts`, `status`: what a running Nereus has seen, and how it is.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use serde_json::Value;
 
@@ -33,9 +33,34 @@ pub(super) struct EventsArgs {
     /// Matched by this rule
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
+    /// With a varbind that reads so: ifOperStatus=down. Several must all hold
+    #[arg(long = "where", value_name = "NAME=VALUE")]
+    conditions: Vec<String>,
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Every one; with --json or --csv, which print as they read
+    #[arg(long, conflicts_with = "limit", requires = "lines")]
+    all: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// One JSON object a line
+    #[arg(long, group = "lines")]
+    json: bool,
+    /// Comma-separated values with a header (RFC 4180)
+    #[arg(long, group = "lines")]
+    csv: bool,
+}
+
+/// The arguments of `nereus alerts`.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct AlertsArgs {
+    #[command(subcommand)]
+    command: Option<AlertsCommand>,
+    /// Resolved ones too
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// One JSON object a line
@@ -43,12 +68,24 @@ pub(super) struct EventsArgs {
     json: bool,
 }
 
-/// The arguments of `nereus alerts`.
+/// What can be done with alerts.
+#[derive(Subcommand)]
+enum AlertsCommand {
+    /// Say that somebody has taken open alerts: they stay open
+    Ack(OperateArgs),
+    /// End open alerts; the next event of their kind opens new ones
+    Close(OperateArgs),
+}
+
+/// The arguments of `nereus alerts ack` and `close`.
 #[derive(Args)]
-pub(super) struct AlertsArgs {
-    /// Resolved ones too
-    #[arg(long)]
-    all: bool,
+struct OperateArgs {
+    /// Numbers of alerts, as `nereus alerts` lists them
+    #[arg(required = true, value_name = "ID")]
+    alerts: Vec<u64>,
+    /// Who asks [default: the variable USER, else cli]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
     #[command(flatten)]
     admin: AdminArgs,
     /// One JSON object a line
@@ -83,9 +120,14 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
         ("severity", args.severity.map(|severity| severity.to_string())),
         ("rule", args.rule.clone()),
     ];
-    let filters: Vec<_> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let conditions = args.conditions.iter().map(|condition| ("where", Some(condition.clone())));
+    let filters = filters.into_iter().chain(conditions);
+    let filters: Vec<_> = filters.filter_map(|(name, value)| Some((name, value?))).collect();
     let client = args.admin.client()?;
-    let mut left = args.limit;
+    let mut left = if args.all { u64::MAX } else { args.limit };
+    if args.csv {
+        out.line(&CSV_COLUMNS.join(","))?;
+    }
     let mut older = None;
     let mut reached = u64::MAX;
     let mut table = output::table(&["TIME", "ID", "SOURCE", "NOTIFICATION", "SEVERITY", "ALERT", "VARBINDS"]);
@@ -98,6 +140,8 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
         for event in &events {
             if args.json {
                 out.json(event)?;
+            } else if args.csv {
+                out.line(&csv_row(event))?;
             } else {
                 table.add_row(event_row(event));
             }
@@ -116,7 +160,7 @@ pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
     }
     if !table.is_empty() {
         out.table(&table)?;
-    } else if !args.json {
+    } else if !args.json && !args.csv {
         note("no events");
     }
     if older.is_some() {
@@ -137,6 +181,45 @@ fn event_row(event: &Value) -> [Cell; 7] {
         output::cell(&text("alert")),
         output::cell(&varbinds(&event["varbinds"])),
     ]
+}
+
+/// The columns of `--csv`: those of the JSON, with the varbinds as the table shows them.
+const CSV_COLUMNS: [&str; 13] = [
+    "id",
+    "time",
+    "generation",
+    "source",
+    "peer",
+    "version",
+    "trap_oid",
+    "trap_name",
+    "rule",
+    "severity",
+    "alert",
+    "alert_id",
+    "varbinds",
+];
+
+/// One line of RFC 4180. Control characters are written out, so that a record is a line.
+fn csv_row(event: &Value) -> String {
+    let mut row = String::new();
+    for (at, column) in CSV_COLUMNS.into_iter().enumerate() {
+        let text = match &event[column] {
+            Value::Null => String::new(),
+            list @ Value::Array(_) => varbinds(list),
+            value => brief(Some(value)),
+        };
+        let text = output::printable(&text);
+        row.push_str(if at > 0 { "," } else { "" });
+        if text.contains(['"', ',']) {
+            row.push('"');
+            row.push_str(&text.replace('"', "\"\""));
+            row.push('"');
+        } else {
+            row.push_str(&text);
+        }
+    }
+    row
 }
 
 /// `ifIndex.3=3, ifOperStatus.3=down`
@@ -167,6 +250,41 @@ fn varbinds(varbinds: &Value) -> String {
 /// # Errors
 /// What the client says.
 pub(super) fn alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
+    match &args.command {
+        Some(AlertsCommand::Ack(args)) => operate("ack", args, out),
+        Some(AlertsCommand::Close(args)) => operate("close", args, out),
+        None => list_alerts(args, out),
+    }
+}
+
+/// Each alert by a request of its own: one that has ended does not hold the others.
+fn operate(deed: &str, args: &OperateArgs, out: &mut Out) -> Result<(), Failure> {
+    let client = args.admin.client()?;
+    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let by = args.by.clone().or_else(user).unwrap_or_else(|| "cli".to_owned());
+    let mut table = output::table(&["ID", "STATE", "NOTE"]);
+    let mut all = true;
+    for id in &args.alerts {
+        let (done, answer) = client.post(&format!("/api/v1/alerts/{id}/{deed}"), &[("by", by.clone())])?;
+        all &= done;
+        if args.json {
+            out.json(&answer)?;
+            continue;
+        }
+        let remark = match (&answer["error"], &answer["changed"]) {
+            (Value::String(error), _) => error.clone(),
+            (_, Value::Bool(false)) => "it was before".to_owned(),
+            _ => String::new(),
+        };
+        table.add_row([id.to_string(), brief(answer.get("state")), remark].map(|text| output::cell(&text)));
+    }
+    if !args.json {
+        out.table(&table)?;
+    }
+    if all { Ok(()) } else { Err(Failure::Bad) }
+}
+
+fn list_alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
     let mut filters = vec![("limit", PAGE.to_string())];
     filters.extend(args.all.then(|| ("all", "true".to_owned())));
     let mut answer = args.admin.client()?.get("/api/v1/alerts", &filters)?;
@@ -200,7 +318,7 @@ fn alert_row(alert: &Value) -> [Cell; 9] {
     [
         output::cell(&text("id")),
         output::severity(&text("severity")),
-        output::cell(&text("state")),
+        output::cell(&state(alert)),
         output::cell(&text("alert")),
         output::cell(&brief(Some(&labels))),
         output::cell(&text("count")),
@@ -208,6 +326,18 @@ fn alert_row(alert: &Value) -> [Cell; 9] {
         output::cell(&text("last_seen")),
         output::cell(&brief(alert["annotations"].get("summary"))),
     ]
+}
+
+/// The state, with who brought it there.
+fn state(alert: &Value) -> String {
+    let by = match alert["state"].as_str() {
+        Some("acknowledged") => &alert["acknowledged_by"],
+        Some("resolved") if alert["closed_by"].is_string() => &alert["closed_by"],
+        Some("resolved") => &alert["resolved_by"],
+        _ => &Value::Null,
+    };
+    let state = brief(alert.get("state"));
+    by.as_str().map_or_else(|| state.clone(), |by| format!("{state} by {by}"))
 }
 
 /// Prints how Nereus is.
@@ -267,5 +397,24 @@ mod tests {
         ]);
         assert_eq!(varbinds(&list), "ifOperStatus.3=down, ifDescr.3=eth0, 1.3.6.1.4.1.5.1=7");
         assert_eq!(varbinds(&Value::Null), "-");
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_csv() {
+        let event = json!({
+            "id": 7, "time": "2026-01-31T12:00:00Z", "generation": 1, "source": "10.0.0.1", "peer": "10.0.0.1:162",
+            "version": "v2c", "trap_oid": "1.3.6.1.6.3.1.1.5.3", "trap_name": "IF-MIB::linkDown", "rule": null,
+            "severity": "major", "alert": "say \"no\"", "alert_id": null,
+            "varbinds": [
+                {"oid": "1.3", "name": "IF-MIB::ifDescr", "index": "3", "text": "a\nb"},
+                {"oid": "1.3", "name": "IF-MIB::ifIndex", "index": "3", "value": 3, "text": null},
+            ],
+        });
+        assert_eq!(
+            csv_row(&event),
+            "7,2026-01-31T12:00:00Z,1,10.0.0.1,10.0.0.1:162,v2c,1.3.6.1.6.3.1.1.5.3,IF-MIB::linkDown,,major,\
+             \"say \"\"no\"\"\",,\"ifDescr.3=a\\nb, ifIndex.3=3\""
+        );
+        assert_eq!(csv_row(&event).matches('\n').count(), 0);
     }
 }

@@ -10,7 +10,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "listener[].realm",
     "access.users",
     "access.engine_id",
-    "rules[].history",
     "rules[].flapping",
     "webhooks[].rate_limit",
     "webhooks[].addresses",
@@ -397,7 +396,12 @@ static RULE: Section = Section {
             "Repeats inside this window update the alert and send nothing.",
         )
         .example("\"5m\""),
-        key("history", Kind::Later, "Which repeats get a row of their own."),
+        key(
+            "history",
+            Kind::Choice(&["every", "first"]),
+            "Which repeats inside `deduplicate` are stored as events: every one, or none after the first. All are counted.",
+        )
+        .default("\"every\""),
         key("flapping", Kind::Later, "Holds an alert that comes and goes."),
         key(
             "expire",

@@ -251,6 +251,8 @@ pub struct AlertSettings {
     pub cleared_by: Option<ClearSettings>,
     /// Repeats inside this window update the alert and send nothing.
     pub deduplicate: Option<Duration>,
+    /// Whether such a repeat is stored as an event; else it is only counted.
+    pub store_repeats: bool,
     /// Ended after so long without a repeat; `None` is never.
     pub expire: Option<Duration>,
     /// Labels beside the identity's own; values are templates.

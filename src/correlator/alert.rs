@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{AlertId, AlertRecord, EventId, Generation, Timestamp};
+use crate::event::{AlertId, AlertRecord, ByHand, EventId, Generation, Timestamp};
 
 /// What ends an alert: `resolved_by`, and the label of `nereus_alerts_resolved_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +20,20 @@ pub(super) enum How {
     Superseded,
     /// Its rule is gone or gives it another identity, under which a new alert may go on.
     Reload,
+    /// An operator closed it.
+    Operator,
 }
 
 impl How {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Trap, Self::Severity, Self::Labels, Self::Expire, Self::Superseded, Self::Reload];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Trap,
+        Self::Severity,
+        Self::Labels,
+        Self::Expire,
+        Self::Superseded,
+        Self::Reload,
+        Self::Operator,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -34,6 +43,7 @@ impl How {
             Self::Expire => "expire",
             Self::Superseded => "superseded",
             Self::Reload => "reload",
+            Self::Operator => "operator",
         }
     }
 }
@@ -100,6 +110,7 @@ impl Open {
         let octets = size_of::<Self>()
             + size_of::<AlertRecord>()
             + 2 * record.key.len()
+            + record.by_hand.as_ref().map_or(0, |_| size_of::<ByHand>() + 2 * 64)
             + text(&record.labels)
             + text(&record.annotations);
         u32::try_from(octets).unwrap_or(u32::MAX)

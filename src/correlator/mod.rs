@@ -13,6 +13,7 @@
 //! | `deduplicate` | the window in which repeats are silent |
 //! | `table` | open alerts by key and by time of expiry |
 //! | `number` | numbers of events, alerts and changes |
+//! | `operator` | acknowledging and closing |
 //! | `route` | who hears of a change |
 //! | `fence` | which generation every receiver has read |
 //! | `reload` | changed rules, applied to open alerts once the fence is passed |
@@ -28,6 +29,7 @@ mod deduplicate;
 mod fence;
 mod identity;
 mod number;
+mod operator;
 mod rekey;
 mod reload;
 mod route;

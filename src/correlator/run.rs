@@ -63,6 +63,7 @@ pub fn run(
                     Handed::Generation { receiver, generation } => correlator.mark(receiver, generation),
                     Handed::Left { receiver } => correlator.leave(receiver),
                     Handed::Reloaded(changes) => correlator.reloaded(changes),
+                    Handed::Operator(request) => correlator.operate(*request, now, &routes, &mut out),
                 }
             }
             more = correlator.tick(now, &routes, &mut out);
@@ -137,6 +138,7 @@ struct Counters {
     open: [IntGauge; Severity::ALL.len()],
     fired: IntCounter,
     refused: IntCounter,
+    acknowledged: IntCounter,
     resolved: [IntCounter; How::ALL.len()],
 }
 
@@ -146,6 +148,7 @@ impl Counters {
             open: Severity::ALL.map(|severity| metrics.alerts_open.with_label_values(&[severity.as_str()])),
             fired: metrics.alerts_fired.clone(),
             refused: metrics.alerts_refused.clone(),
+            acknowledged: metrics.alerts_acknowledged.clone(),
             resolved: How::ALL.map(|how| metrics.alerts_resolved.with_label_values(&[how.as_str()])),
         }
     }
@@ -154,6 +157,7 @@ impl Counters {
         let tally = correlator.take_tally();
         self.fired.inc_by(tally.fired);
         self.refused.inc_by(tally.refused);
+        self.acknowledged.inc_by(tally.acknowledged);
         if tally.forgotten > 0 {
             tracing::warn!(
                 component = "correlator",

@@ -62,6 +62,7 @@ pub struct Restored {
 pub(super) struct Tally {
     pub(super) fired: u64,
     pub(super) refused: u64,
+    pub(super) acknowledged: u64,
     /// Clears that a reload under way should have remembered and could not.
     pub(super) forgotten: u64,
     /// In the order of [`How::ALL`].
@@ -86,12 +87,16 @@ pub(super) struct Tally {
 /// counts. A clear keeps the annotations of the last raise: the clearing notification seldom has the
 /// varbinds that they speak of.
 ///
+/// A silent repeat of a rule without `store_repeats` gets no row in the journal: it is on the disk with the next
+/// [`Command::Counts`] alone, so that a crash forgets up to 30 s of such repeats, and how they postponed the
+/// expiry. An event that does anything else as well gets its row.
+///
 /// `first_seen`, `last_seen`, `resolved_at` and the window follow [`Event::time`]; numbers and expiry follow
 /// `now`. Times may go back: numbers rise all the same, and `resolved_at` is never before `first_seen`.
 ///
 /// Alerts whose rule a reload has changed are ended or go on under their new identity: [`Self::reloaded`].
 ///
-/// Acknowledging, flapping, storms, mutes and heartbeats belong here and come later.
+/// Flapping, storms, mutes and heartbeats belong here and come later.
 #[derive(Debug)]
 pub struct Correlator {
     limits: Limits,
@@ -171,17 +176,31 @@ impl Correlator {
     pub fn event(&mut self, event: Event, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) {
         let id = EventId(self.events.next(now));
         let here = Here { event: &event, id, now, routes };
-        let mut decision = Decision { row: true, alert: None, changes: Vec::new() };
+        // An event is left to the counts if all that it does is what need not be stored.
+        let mut decision = Decision { row: event.effects.is_empty(), alert: None, changes: Vec::new() };
         for effect in &event.effects {
             self.catch_up(&effect.key, event.generation, now, routes, &mut decision.changes);
             let alert = match effect.kind {
-                EffectKind::Raise(severity) => self.raise(effect, severity, here, &mut decision.changes),
-                EffectKind::Clear(by) => self.clear(effect, by, here, &mut decision.changes),
-                EffectKind::Store => None,
+                EffectKind::Raise(severity) => {
+                    let before = decision.changes.len();
+                    let alert = self.raise(effect, severity, here, &mut decision.changes);
+                    let silent = alert.is_some() && decision.changes.len() == before;
+                    decision.row |= effect.rule.store_repeats || !silent;
+                    alert
+                }
+                EffectKind::Clear(by) => {
+                    decision.row = true;
+                    self.clear(effect, by, here, &mut decision.changes)
+                }
+                EffectKind::Store => {
+                    decision.row = true;
+                    None
+                }
             };
             decision.alert = decision.alert.or(alert);
         }
         let Decision { row, alert, changes } = decision;
+        let row = row || !changes.is_empty();
         out.push(Command::Event(Box::new(Decided { id, event, row, alert, changes })));
     }
 
@@ -386,6 +405,7 @@ impl Correlator {
             quiet_until: quiet_until(time, rule.deduplicate),
             expires_at: rule.expire.map(|expire| here.now.after(expire)),
             notify: rule.notify.clone(),
+            by_hand: None,
         });
         open.generation = here.event.generation;
         self.tally.fired += 1;

@@ -14,6 +14,7 @@
 //!   "annotations": {"summary": "…"},
 //!   "count": 1, "first_seen": "2024-08-01T00:00:00.000000Z", "last_seen": "2024-08-01T00:00:00.000000Z",
 //!   "resolved_at": null, "resolved_by": null,
+//!   "acknowledged_at": null, "acknowledged_by": null, "closed_by": null,
 //!   "event": {"id": 1722470400000001, "…": "the last event, as `events --json` shows it; null once retention has removed it"}
 //! }]}
 //! ```
@@ -124,6 +125,7 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
     let pairs = |pairs: &[(Arc<str>, String)]| -> Map<String, Value> {
         pairs.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect()
     };
+    let by_hand = record.by_hand.as_deref();
     let value = json!({
         "id": record.id,
         "change": record.change,
@@ -138,6 +140,9 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
         "last_seen": record.last_seen,
         "resolved_at": record.resolved_at,
         "resolved_by": record.resolved_by.as_deref(),
+        "acknowledged_at": by_hand.and_then(|hand| hand.acknowledged_at),
+        "acknowledged_by": by_hand.and_then(|hand| hand.acknowledged_by.as_deref()),
+        "closed_by": by_hand.and_then(|hand| hand.closed_by.as_deref()),
     });
     match value {
         Value::Object(members) => members,
@@ -277,6 +282,9 @@ mod tests {
             "last_seen",
             "resolved_at",
             "resolved_by",
+            "acknowledged_at",
+            "acknowledged_by",
+            "closed_by",
             "event",
         ];
         expected.sort_unstable();

@@ -85,6 +85,21 @@ pub struct AlertRecord {
     pub expires_at: Option<Timestamp>,
     /// Webhooks by name; `None` is every one.
     pub notify: Option<Arc<[Arc<str>]>>,
+    /// What operators did with it. Boxed: most alerts come and go without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<Box<ByHand>>,
+}
+
+/// What operators did with an alert. Names are what they called themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByHand {
+    /// Who acknowledged it first.
+    pub acknowledged_by: Option<Arc<str>>,
+    /// When.
+    pub acknowledged_at: Option<Timestamp>,
+    /// Who closed it; when is [`AlertRecord::resolved_at`].
+    pub closed_by: Option<Arc<str>>,
 }
 
 /// A new version of an alert and who must hear of it.

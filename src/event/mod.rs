@@ -16,6 +16,7 @@
 
 mod alert;
 mod answer;
+mod operator;
 mod queue;
 
 use std::fmt;
@@ -27,8 +28,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-pub use alert::{AlertChange, AlertId, AlertRecord, AlertState, Command, Decided, Delivered};
+pub use alert::{AlertChange, AlertId, AlertRecord, AlertState, ByHand, Command, Decided, Delivered};
 pub use answer::Answer;
+pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
 pub use queue::{Queue, Weight};
 
 use crate::metrics::DropReason;
@@ -192,6 +194,8 @@ pub enum Handed {
     },
     /// A generation was published whose rules differ: what that means for open alerts.
     Reloaded(Arc<RuleChanges>),
+    /// An operator asks for something.
+    Operator(Box<OperatorRequest>),
     /// This receiver has ended and hands over nothing more.
     Left {
         /// The receiver's number.
@@ -203,7 +207,9 @@ impl Weight for Handed {
     fn octets(&self) -> usize {
         match self {
             Self::Event(event) => event.octets(),
-            Self::Generation { .. } | Self::Left { .. } | Self::Reloaded(_) => size_of::<Self>(),
+            Self::Generation { .. } | Self::Left { .. } | Self::Reloaded(_) | Self::Operator(_) => {
+                size_of::<Self>()
+            }
         }
     }
 }
@@ -250,6 +256,8 @@ pub struct RuleAction {
     pub key_names: Box<[Arc<str>]>,
     /// Repeats inside this window update the alert and send nothing.
     pub deduplicate: Option<Duration>,
+    /// Whether such a repeat gets a row in the journal; else it is only counted.
+    pub store_repeats: bool,
     /// The alert ends after so long without a repeat.
     pub expire: Option<Duration>,
     /// Webhooks by name; `None` is every one.

@@ -26,7 +26,7 @@ use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
-use crate::event::{Command, Generation, Handed, Queue, Timestamp};
+use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Listeners, Samples};
 use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager, ReloadType};
@@ -300,6 +300,7 @@ impl Server {
                 ready: Arc::clone(&ready),
                 started,
                 reloads: reloads.clone(),
+                operators: Operators::new(Arc::clone(&handoff)),
             },
         );
         let server = Self {

@@ -105,6 +105,7 @@ fn rule(
                 key: BTreeMap::new(),
             }),
             deduplicate: Some(DEDUPLICATE),
+            store_repeats: true,
             expire: cleared_by.is_none().then_some(EXPIRE),
             labels: BTreeMap::new(),
             annotations: BTreeMap::from([

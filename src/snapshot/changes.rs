@@ -312,6 +312,7 @@ mod tests {
             quiet_until: None,
             expires_at: None,
             notify: None,
+            by_hand: None,
         };
         let turned = |name: &str| raising(name, DOWN, "Down", &["ifIndex", "source"], "noc");
         let cases: &[(&str, &[&str], Vec<RuleSettings>, &[&str])] = &[

@@ -57,6 +57,7 @@ pub(super) fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> Ale
         key: key.iter().map(|&part| part.to_owned()).collect(),
         cleared_by: None,
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::event::EventRecord;
 use crate::mib::Mib;
-use crate::oid::{OidArray, OidRef};
+use crate::oid::{Oid, OidArray, OidRef};
 use crate::value::Value;
 use crate::wire;
 
@@ -32,6 +32,53 @@ pub fn event_json(mib: &Mib, event: &EventRecord) -> Json {
         "alert_id": event.alert_id,
         "varbinds": varbinds_json(mib, event),
     })
+}
+
+/// A condition on an event's varbinds, `NAME=VALUE`: one of them lies at or below NAME and reads as VALUE, which is
+/// its `text` or its `value` in [`event_json`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VarbindFilter {
+    below: Oid,
+    value: String,
+}
+
+impl VarbindFilter {
+    /// From `ifIndex=3`, `IF-MIB::ifOperStatus=down`, or `1.3.6.1.2.1.2.2.1.2.7=eth0`. What follows the first `=` is the
+    /// value.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(mib: &Mib, text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is no condition: write it as ifOperStatus=down"))?;
+        let found = mib.resolve(name.trim()).map_err(|error| format!("`{name}`: {error}"))?;
+        Ok(Self { below: found.oid, value: value.to_owned() })
+    }
+
+    /// Whether the event has such a varbind. Renders those alone whose name fits.
+    #[must_use]
+    pub fn keeps(&self, mib: &Mib, event: &EventRecord) -> bool {
+        let Ok(notification) = wire::decode_pdu(event.version, &event.pdu) else { return false };
+        let mut arcs = OidArray::default();
+        let mut text = String::new();
+        notification.varbinds.iter().any(|varbind| {
+            varbind.name.decode_into(&mut arcs);
+            let arcs = arcs.arcs();
+            if !arcs.starts_with(self.below.arcs()) {
+                return false;
+            }
+            text.clear();
+            let all = notification.varbinds.iter().map(|varbind| (varbind.name, varbind.value));
+            mib.write_varbind(mib.lookup(arcs), arcs, &varbind.value, all, &mut text);
+            text == self.value
+                || match raw(&varbind.value) {
+                    Json::String(raw) => raw == self.value,
+                    Json::Number(raw) => raw.to_string() == self.value,
+                    _ => false,
+                }
+        })
+    }
 }
 
 /// `MODULE::name`, if exactly this OID has one.

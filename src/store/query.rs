@@ -22,6 +22,10 @@ use crate::severity::Severity;
 const KEPT: usize = 2;
 /// Rows of the live file that one read transaction walks: the WAL cannot start anew under a longer one.
 const WINDOW: i64 = 20_000;
+/// Octets of PDUs in one page, roughly: a page ends early at it, and its cursor goes on.
+const PAGE_OCTETS: usize = 8 << 20;
+/// Rows that a keeper refuses between two looks at the clock.
+const REFUSED: u32 = 1024;
 
 /// Which events. What is absent does not restrict.
 #[derive(Debug, Clone)]
@@ -180,15 +184,29 @@ impl Reader {
     /// # Errors
     /// A file that is there and cannot be opened.
     pub fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
+        self.events_where(query, |_| true)
+    }
+
+    /// As [`Self::events`], of those events alone that `keep` wants: for what SQL cannot see, as varbinds.
+    /// Costs a call for each row that the query chooses; they count against its patience.
+    ///
+    /// # Errors
+    /// As [`Self::events`].
+    pub fn events_where(
+        &self,
+        query: &EventQuery,
+        keep: impl Fn(&EventRecord) -> bool,
+    ) -> Result<EventPage, StoreError> {
         let until = Instant::now() + query.patience;
         let filter = EventFilter::new(query);
+        let mut room = Room { events: query.limit, octets: PAGE_OCTETS };
         let mut page = EventPage::default();
         let asked = query.before.map_or(u64::MAX, |id| id.0);
         let mut before = asked;
         let files = self.shared.journals();
         let live = files.last().map(|file| file.number);
         for (at, file) in files.iter().enumerate().rev() {
-            if page.events.len() >= query.limit {
+            if room.is_full() {
                 break;
             }
             // An event's number never lies before its time: older files hold nothing of the span.
@@ -204,7 +222,8 @@ impl Reader {
                 continue;
             }
             let walked = self.journal(file, |connection| {
-                filter.walk(connection, Some(file.number) == live, &mut before, until, query.limit, &mut page)
+                let live = Some(file.number) == live;
+                filter.walk(connection, live, &mut before, until, (&keep, &mut room), &mut page)
             });
             match walked {
                 Ok(()) => {}
@@ -492,6 +511,23 @@ impl Reader {
     }
 }
 
+/// What a page still takes.
+struct Room {
+    events: usize,
+    octets: usize,
+}
+
+impl Room {
+    fn is_full(&self) -> bool {
+        self.events == 0 || self.octets == 0
+    }
+
+    fn take(&mut self, event: &EventRecord) {
+        self.events = self.events.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(event.pdu.len());
+    }
+}
+
 /// The conditions of an [`EventQuery`] as SQL.
 struct EventFilter<'a> {
     conditions: String,
@@ -557,7 +593,7 @@ impl<'a> EventFilter<'a> {
         live: bool,
         before: &mut u64,
         until: Instant,
-        limit: usize,
+        (keep, room): (&impl Fn(&EventRecord) -> bool, &mut Room),
         page: &mut EventPage,
     ) -> rusqlite::Result<()> {
         let select = format!(
@@ -567,6 +603,7 @@ impl<'a> EventFilter<'a> {
         let mut select = connection.prepare_cached(&select)?;
         let window = "SELECT id FROM events WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?";
         let mut window = connection.prepare_cached(window)?;
+        let mut refused = 0_u32;
         loop {
             // A closed file has no writer that a long read could hold up.
             let low = if live {
@@ -581,8 +618,16 @@ impl<'a> EventFilter<'a> {
                 match row::event(found) {
                     Ok(event) => {
                         *before = event.id.0;
-                        if self.trap.is_none_or(|trap| event.trap_oid.starts_with(trap.arcs())) {
+                        if self.trap.is_none_or(|trap| event.trap_oid.starts_with(trap.arcs()))
+                            && keep(&event)
+                        {
+                            room.take(&event);
                             page.events.push(event);
+                        } else {
+                            refused = refused.wrapping_add(1);
+                            if refused.is_multiple_of(REFUSED) && Instant::now() >= until {
+                                return Ok(());
+                            }
                         }
                     }
                     Err(error) if row::is_damaged_row(&error) => {
@@ -591,7 +636,7 @@ impl<'a> EventFilter<'a> {
                     }
                     Err(error) => return Err(error),
                 }
-                if page.events.len() >= limit {
+                if room.is_full() {
                     return Ok(());
                 }
             }

@@ -26,8 +26,18 @@ const MAX_KEY: usize = 16;
 /// Labels that Nereus sets.
 const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
 /// Keys that speak of the alert.
-const ALERT_KEYS: [&str; 9] =
-    ["alert", "severity", "key", "cleared_by", "deduplicate", "expire", "labels", "annotations", "notify"];
+const ALERT_KEYS: [&str; 10] = [
+    "alert",
+    "severity",
+    "key",
+    "cleared_by",
+    "deduplicate",
+    "history",
+    "expire",
+    "labels",
+    "annotations",
+    "notify",
+];
 
 pub(super) fn rules(
     cx: &mut Context<'_>,
@@ -162,7 +172,26 @@ fn alert(cx: &mut Context<'_>, fields: &Fields<'_>, names: &Names<'_>) -> AlertS
         Some(items.iter().filter_map(|item| cx.reference(item, "webhook", names.webhooks)).collect())
     });
     let deduplicate = fields.duration(cx, "deduplicate");
-    AlertSettings { alert, severity, key, cleared_by, deduplicate, expire, labels, annotations, notify }
+    let store_repeats = fields.choice(cx, "history") != Some("first");
+    if let Some(entry) =
+        fields.entry("history").filter(|_| !store_repeats && fields.entry("deduplicate").is_none())
+    {
+        let message = "`history: first` needs `deduplicate` beside it";
+        let help = "give the rule a window; without one every repeat is told to webhooks, and stored";
+        cx.error("config-conflict", &entry.key_span, message, Some(help.into()));
+    }
+    AlertSettings {
+        alert,
+        severity,
+        key,
+        cleared_by,
+        deduplicate,
+        store_repeats,
+        expire,
+        labels,
+        annotations,
+        notify,
+    }
 }
 
 fn key(cx: &mut Context<'_>, node: &Node) -> Vec<String> {

@@ -129,6 +129,7 @@ rules:
     key: [source, ifIndex]
     cleared_by: {trap: linkUp, when: {ifOperStatus: {equals: 1}}, key: {ifIndex: otherIndex}}
     deduplicate: 5m
+    history: first
     expire: 1h30m
     labels: {team: noc}
     annotations: {summary: "{{ device.name or source }}"}
@@ -197,12 +198,14 @@ reload: {keep_generations: 3}
     assert_eq!(*default, MappedSeverity::Severity(crate::severity::Severity::Minor));
     assert_eq!(alert.cleared_by.as_ref().unwrap().key["ifIndex"], "otherIndex");
     assert_eq!(alert.expire, Some(std::time::Duration::from_secs(5_400)));
+    assert!(!alert.store_repeats);
     assert_eq!(alert.notify.as_deref(), Some(&["am".into()][..]));
     assert_eq!(settings.rules[1].action, RuleActionSettings::Drop);
     let RuleActionSettings::Alert(alert) = &settings.rules[2].action else { panic!() };
     assert_eq!((alert.expire, alert.notify.as_deref()), (None, Some(&[][..])));
     let RuleActionSettings::Alert(alert) = &settings.rules[3].action else { panic!() };
     assert_eq!(alert.expire, Some(std::time::Duration::from_secs(3_600)), "nothing clears it");
+    assert!(alert.store_repeats);
     assert_eq!((&alert.key[..], &alert.notify), (&["source".to_owned()][..], &None));
 
     let webhook = &settings.webhooks[0];
@@ -259,6 +262,9 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, drop: true, alert: b}]", "config-conflict"),
         ("rules: [{name: a, severity: major}]", "config-conflict"),
         ("rules: [{name: a, alert: b, labels: {severity: c}}]", "config-conflict"),
+        ("rules: [{name: a, alert: b, history: first}]", "config-conflict"),
+        ("rules: [{name: a, history: every}]", "config-conflict"),
+        ("rules: [{name: a, alert: b, deduplicate: 5m, history: last}]", "config-value"),
         ("rules: [{name: a, alert: b, key: [ifIndex]}]", "config-key-source"),
         ("rules: [{name: a, alert: b, key: []}]", "config-key-empty"),
         ("rules: [{name: a, alert: b, key: [source, 1.3]}]", "config-oid-number"),

@@ -43,6 +43,7 @@ pub(super) fn record(id: u64, key: &str) -> AlertRecord {
         quiet_until: None,
         expires_at: None,
         notify: None,
+        by_hand: None,
     }
 }
 
@@ -80,6 +81,7 @@ pub(super) fn rule(
         alert: "Down".into(),
         key_names: Box::new(["source".into(), "ifIndex".into()]),
         deduplicate: deduplicate.map(Duration::from_secs),
+        store_repeats: true,
         expire: expire.map(Duration::from_secs),
         notify: None,
         text: Box::new(Arc::clone(text)),
@@ -112,6 +114,18 @@ pub(super) fn event(time: Timestamp, listener: u16, effects: impl IntoIterator<I
     }
 }
 
+/// An operator's request, and where its outcome comes.
+pub(super) fn request(
+    alert: AlertId,
+    key: &str,
+    deed: Deed,
+) -> (OperatorRequest, std::sync::mpsc::Receiver<Outcome>) {
+    let (outcome, answers) = std::sync::mpsc::sync_channel(1);
+    let (committed, _) = std::sync::mpsc::sync_channel(1);
+    let (key, by, place) = (key.into(), "ops".into(), Arc::new(()));
+    (OperatorRequest { alert, key, deed, by, outcome, committed, place }, answers)
+}
+
 pub(super) fn routes() -> Routes {
     let route = |name: &str, kind| Route { name: name.into(), kind };
     Routes::new([route("am", RouteKind::State), route("hook", RouteKind::Event)])
@@ -131,9 +145,9 @@ impl Disk {
         match command {
             Command::Event(decided) => {
                 assert!(decided.id > self.last_event, "event numbers rise");
-                assert!(decided.row, "every event is stored in this version");
+                assert!(decided.row || decided.changes.is_empty(), "what changes an alert is stored");
                 self.last_event = decided.id;
-                self.events += 1;
+                self.events += usize::from(decided.row);
                 decided.changes.iter().for_each(|change| self.change(change));
             }
             Command::Changes(changes) => {
@@ -149,6 +163,8 @@ impl Disk {
                     (record.count, record.last_seen, record.last_event) = (count, last_seen, last_event);
                 }
             }
+            // Told once all of this is on the disk; changes nothing.
+            Command::Flush(_) => {}
             other => panic!("the correlator sends no {other:?}"),
         }
     }

@@ -9,17 +9,24 @@ enum Step {
     /// Effects as rule, key, and severity or clear.
     Event(u16, Vec<(usize, u32, Option<Severity>)>),
     Wait(i64),
+    /// An operator, with the open alert of this key.
+    Operate(u32, Deed),
 }
 
 const DEDUPLICATE: [Option<u64>; 4] = [None, Some(5), Some(20), Some(60)];
 const EXPIRE: [Option<u64>; 4] = [None, Some(10), None, Some(30)];
+/// Whether the rule's silent repeats are stored.
+const HISTORY: [bool; 4] = [true, false, false, true];
 /// Whether the rule's label depends on the event.
 const VARIES: [bool; 4] = [false, false, true, true];
 
 fn rules() -> Vec<Arc<RuleAction>> {
     let make = |number: usize| {
         let text = Arc::new(Text { varies: VARIES[number], ..Text::default() });
-        rule(&format!("rule {number}"), DEDUPLICATE[number], EXPIRE[number], &text)
+        let rule = rule(&format!("rule {number}"), DEDUPLICATE[number], EXPIRE[number], &text);
+        let mut rule = Arc::into_inner(rule).unwrap();
+        rule.store_repeats = HISTORY[number];
+        Arc::new(rule)
     };
     (0..4).map(make).collect()
 }
@@ -34,6 +41,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0_u16..2, effects).prop_map(|(listener, effects)| Step::Event(listener, effects)),
         1 => (1_i64..25).prop_map(Step::Wait),
+        1 => (0_u32..4, prop_oneof![Just(Deed::Acknowledge), Just(Deed::Close)])
+            .prop_map(|(key, deed)| Step::Operate(key, deed)),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -52,14 +61,18 @@ struct Naive {
     /// How it ended, and when.
     ended: Option<(&'static str, i64)>,
     event: usize,
-    /// How often it was told as firing.
+    /// How often it was told as open.
     told: usize,
+    /// When it was acknowledged.
+    acknowledged: Option<i64>,
 }
 
 #[derive(Debug, Default)]
 struct Model {
     alerts: Vec<Naive>,
     events: usize,
+    /// Events that are stored.
+    rows: usize,
 }
 
 impl Model {
@@ -70,6 +83,7 @@ impl Model {
     fn event(&mut self, now: i64, listener: u16, effects: &[(usize, u32, Option<Severity>)]) {
         self.events += 1;
         let number = self.events;
+        let mut row = effects.is_empty();
         for &(rule, key, severity) in effects {
             let window = DEDUPLICATE[rule].map(|window| i64::try_from(window).unwrap());
             let expires = EXPIRE[rule].map(|expire| now + i64::try_from(expire).unwrap());
@@ -87,20 +101,28 @@ impl Model {
                 ended: None,
                 event: number,
                 told: 1,
+                acknowledged: None,
             };
             let end = |alert: &mut Naive, how| {
                 alert.ended = Some((how, now));
                 alert.last = now;
             };
             match (self.open(key), severity) {
-                (None, None) => {}
-                (Some(alert), None) => end(alert, "trap"),
-                (None, Some(severity)) => self.alerts.push(begin(severity)),
-                (Some(alert), Some(_)) if alert.event == number => {}
+                (None, None) => row = true,
+                (Some(alert), None) => {
+                    end(alert, "trap");
+                    row = true;
+                }
+                (None, Some(severity)) => {
+                    self.alerts.push(begin(severity));
+                    row = true;
+                }
+                (Some(alert), Some(_)) if alert.event == number => row |= HISTORY[rule],
                 (Some(alert), Some(severity)) => {
                     let same = alert.severity == severity;
                     let silent = |quiet: i64| now < quiet && window.is_some_and(|w| quiet - now <= 2 * w);
                     let silent = same && alert.quiet.is_some_and(silent);
+                    row |= HISTORY[rule] || !silent;
                     if !same || (!silent && alert.team != team) {
                         end(alert, if same { "labels" } else { "severity" });
                         self.alerts.push(begin(severity));
@@ -116,6 +138,19 @@ impl Model {
                     }
                 }
             }
+        }
+        self.rows += usize::from(row);
+    }
+
+    fn operate(&mut self, now: i64, key: u32, deed: Deed) {
+        let Some(alert) = self.open(key) else { return };
+        match deed {
+            Deed::Close => alert.ended = Some(("operator", now)),
+            Deed::Acknowledge if alert.acknowledged.is_none() => {
+                alert.acknowledged = Some(now);
+                alert.told += 1;
+            }
+            Deed::Acknowledge => {}
         }
     }
 
@@ -153,6 +188,14 @@ impl World {
         let (routes, mut out) = (routes(), Vec::new());
         match step {
             Step::Wait(seconds) => self.now += seconds,
+            Step::Operate(key, deed) => {
+                let key = format!("Down{KEY_SEPARATOR}10.0.0.1{KEY_SEPARATOR}{key}");
+                let open = self.correlator.records().into_iter().find(|record| *record.key == *key);
+                let id = open.map_or(AlertId(u64::MAX), |record| record.id);
+                let (request, answers) = request(id, &key, *deed);
+                self.correlator.operate(request, seconds(self.now), &routes, &mut out);
+                assert_eq!(answers.try_recv().unwrap() == Outcome::NotOpen, id == AlertId(u64::MAX));
+            }
             Step::Event(listener, effects) => {
                 let effects = effects.iter().map(|&(rule, key, severity)| {
                     effect(
@@ -168,10 +211,10 @@ impl World {
         while self.correlator.tick(seconds(self.now), &routes, &mut out) {}
         self.store(&out);
         out.iter()
-            .filter(|command| !matches!(command, Command::Counts(_)))
+            .filter(|command| !matches!(command, Command::Counts(_) | Command::Flush(_)))
             .map(|command| match command {
                 Command::Event(decided) => {
-                    format!("{:?} {:?} {:?}", decided.id, decided.alert, decided.changes)
+                    format!("{:?} {:?} {:?} {:?}", decided.id, decided.row, decided.alert, decided.changes)
                 }
                 other => format!("{other:?}"),
             })
@@ -186,7 +229,7 @@ impl World {
                 _ => &[],
             };
             for AlertChange { record, .. } in changes {
-                *self.told.entry(record.id).or_default() += usize::from(record.state == AlertState::Firing);
+                *self.told.entry(record.id).or_default() += usize::from(record.state != AlertState::Resolved);
             }
             self.disk.apply(command);
         }
@@ -204,7 +247,7 @@ impl World {
         let key = record.key.rsplit(KEY_SEPARATOR).next().unwrap().parse().unwrap();
         let team = record.labels.iter().find(|(name, _)| &**name == "team").unwrap().1.clone();
         let ended = record.resolved_at.map(|at| {
-            let all = ["trap", "severity", "labels", "expire"];
+            let all = ["trap", "severity", "labels", "expire", "operator"];
             let how = all.into_iter().find(|how| record.resolved_by.as_deref() == Some(how));
             (how.expect("a known end"), second(at))
         });
@@ -220,6 +263,7 @@ impl World {
             ended,
             event: 0,
             told: self.told[&record.id],
+            acknowledged: record.by_hand.as_ref().and_then(|hand| hand.acknowledged_at).map(second),
         }
     }
 }
@@ -244,6 +288,9 @@ proptest! {
             if let Step::Event(listener, effects) = step {
                 model.event(world.now, *listener, effects);
             }
+            if let Step::Operate(key, deed) = step {
+                model.operate(world.now, *key, *deed);
+            }
             model.tick(world.now);
             let open: Vec<_> = world.correlator.records().iter().map(|record| world.naive(record)).collect();
             let expected: Vec<_> =
@@ -260,7 +307,7 @@ proptest! {
             alerts.into_iter().map(|alert| Naive { expires: None, ..alert }).collect::<Vec<_>>()
         };
         prop_assert_eq!(without_expiry(all), without_expiry(expected));
-        prop_assert_eq!(world.disk.events, model.events);
+        prop_assert_eq!(world.disk.events, model.rows);
     }
 
     /// Ended in order and started again anywhere, from the disk alone: every later decision is the same, to
@@ -274,7 +321,7 @@ proptest! {
                     let by_key = |(_, key, severity): (usize, u32, _)| (key as usize % 4, key, severity);
                     Step::Event(listener, effects.into_iter().map(by_key).collect())
                 }
-                wait @ Step::Wait(_) => wait,
+                other => other,
             };
             if restarts.contains(&number) {
                 world.finish();

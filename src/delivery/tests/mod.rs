@@ -49,6 +49,7 @@ pub(super) fn record(id: u64, change: u64) -> AlertRecord {
         quiet_until: None,
         expires_at: None,
         notify: None,
+        by_hand: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn event(id: u64) -> Event {
         alert: "InterfaceDown".into(),
         key_names: Box::new([]),
         deduplicate: None,
+        store_repeats: true,
         expire: None,
         notify: None,
         text: Box::new(NoText),
@@ -117,6 +118,7 @@ fn record(alert: u64, change: u64, state: AlertState, count: u64, number: u64) -
         quiet_until: None,
         expires_at: Some(time.after(Duration::from_secs(3600))),
         notify: None,
+        by_hand: None,
     }
 }
 

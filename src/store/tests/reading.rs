@@ -117,6 +117,41 @@ fn a_long_walk_gives_what_it_has_and_a_place_to_go_on() {
 }
 
 #[test]
+fn a_keeper_is_asked_of_every_event_and_a_page_is_bounded_in_octets() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    let commands = (1..=5_000).map(|number| {
+        let mut command = decided(number, None, Vec::new());
+        if let Command::Event(decided) = &mut command {
+            decided.event.datagram = vec![0; 8 << 10].into();
+            decided.event.pdu = 0..8 << 10;
+        }
+        command
+    });
+    commit(&mut store, &commands.collect::<Vec<_>>());
+    store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+    let reader = store.reader();
+    for (patience, all) in [(Duration::from_secs(60), true), (Duration::ZERO, false)] {
+        let (mut seen, mut before, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let query = EventQuery { before, patience, limit: 10_000, ..EventQuery::default() };
+            let page = reader.events_where(&query, |event| all || event.id.0 % 1_000 == 7_000_000).unwrap();
+            let octets: usize = page.events.iter().map(|event| event.pdu.len()).sum();
+            assert!(octets <= (8 << 20) + (8 << 10), "{octets}");
+            seen.extend(page.events.iter().map(|event| event.id));
+            before = page.next;
+            pages += 1;
+            if before.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<_> = if all { (1..=5_000).rev().map(id_of).collect() } else { Vec::new() };
+        assert_eq!(seen, expected, "no gap between pages, none twice");
+        assert!(pages > 4, "{pages}: a page ends early, be it full or late");
+    }
+}
+
+#[test]
 fn a_linkdown_takes_less_than_300_octets() {
     let directory = TempDir::new().unwrap();
     let mut store = open(&settings(directory.path())).store;
