@@ -1,4 +1,4 @@
-//! What operators do with a running Nereus, by its command line: search and export events, acknowledge and
+//! What operators do with a running Nereus, by its command line: search, export and follow events, acknowledge and
 //! close alerts.
 
 #[path = "common/nereus.rs"]
@@ -230,4 +230,43 @@ fn repeats_that_are_not_stored_are_counted_all_the_same() {
     let nereus = Nereus::start(folder.path(), &settings);
     assert_eq!(alert(&nereus, "1", false).unwrap()["count"], 3);
     assert_eq!(alert(&nereus, "2", false).unwrap()["count"], 1);
+}
+
+#[test]
+fn tail_shows_what_comes_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), RULES);
+    send(&nereus, [1]);
+    wait_for_events(&nereus, 1);
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_nereus"))
+        .args(["tail", "--json", "--count", "2", "--where", "ifIndex=3"])
+        .args(["--admin", &format!("http://{}", nereus.admin)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It begins somewhere between these: until it has ended, more of the same kind come.
+    let mut sent = 1;
+    nereus.wait("the end of the tail", |nereus| {
+        send(nereus, [3, 2]);
+        sent += 2;
+        wait_for_events(nereus, sent);
+        tail.try_wait().unwrap()
+    });
+    let output = tail.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2, "{text}");
+    assert!(events[0]["id"].as_u64() < events[1]["id"].as_u64(), "the oldest first");
+    // Nothing between them is left out.
+    let all = nereus.json("/api/v1/events?limit=10000&where=ifIndex%3D3");
+    let ids: Vec<u64> = all["events"].as_array().unwrap().iter().map(|e| e["id"].as_u64().unwrap()).collect();
+    let at = ids.iter().position(|id| Some(*id) == events[1]["id"].as_u64()).unwrap();
+    assert_eq!(Some(ids[at + 1]), events[0]["id"].as_u64());
+    // `after` ends where it says.
+    let after = nereus.json(&format!("/api/v1/events?limit=1&after={}", ids[at + 1]));
+    assert!(after["events"][0]["id"].as_u64() > Some(ids[at + 1]));
+    let none = nereus.json(&format!("/api/v1/events?after={}", u64::MAX >> 1));
+    assert_eq!((none["events"].as_array().unwrap().len(), &none["next"]), (0, &Value::Null));
 }

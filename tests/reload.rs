@@ -679,8 +679,10 @@ fn a_refused_file_is_refused_once_and_taken_when_it_is_right() {
     bed.configure("rules:\n  - {nmae: x}\n");
     bed.wait("it is refused", |bed| bed.manager.stats().failed_reloads == 1);
     let events = bed.events();
-    // Touched and written again with the same content: nobody tries it again.
-    bed.configure("rules:\n  - {nmae: x}\n");
+    // Touched and written again with the same content: nobody tries it again. (By a rename: a file that is seen
+    // between truncating and writing is another content for that moment.)
+    bed.write("again", "rules:\n  - {nmae: x}\n");
+    std::fs::rename(bed.path("again"), bed.path("nereus.yaml")).unwrap();
     thread::sleep(NOTHING_COMES);
     assert_eq!(bed.events(), events, "{:#?}", bed.manager.recent_events(4));
     assert_eq!(bed.reload(ReloadType::Config).outcome, ReloadOutcome::Rejected, "asked for, it is tried");

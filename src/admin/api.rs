@@ -59,7 +59,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
     )
 }
 
-/// `GET /api/v1/events?since=&until=&source=&trap=&severity=&rule=&where=&before=&limit=`: newest first.
+/// `GET /api/v1/events?since=&until=&source=&trap=&severity=&rule=&where=&before=&after=&limit=`: newest first.
 /// `since` and `until` take RFC 3339 or a span before now, as `1h`; `where` is `NAME=VALUE` and may stand there
 /// several times.
 pub(super) async fn events(
@@ -136,6 +136,7 @@ fn event_query(admin: &Admin, mut parameters: BTreeMap<String, String>) -> Resul
             .transpose()?,
         rule: take("rule"),
         before: take("before").map(|text| number("before", &text).map(EventId)).transpose()?,
+        after: take("after").map(|text| number("after", &text).map(EventId)).transpose()?,
         limit: limit(take("limit"))?,
         ..EventQuery::default()
     };

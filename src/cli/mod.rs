@@ -8,6 +8,7 @@
 //! | `mib lookup` | `lookup.rs` |
 //! | `mib tree`, `mib lint`, `mib stats`, `mib compile` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
+//! | `tail` | `tail.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
 //!
@@ -27,6 +28,7 @@ mod query;
 mod reload;
 mod run;
 mod send;
+mod tail;
 mod time;
 
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ enum Command {
     },
     /// List events of a running Nereus, the newest first
     Events(query::EventsArgs),
+    /// Show events of a running Nereus as they are stored
+    Tail(tail::TailArgs),
     /// List alerts of a running Nereus, acknowledge or close them
     Alerts(query::AlertsArgs),
     /// Show how a running Nereus is
@@ -146,6 +150,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
             MibCommand::Compile(args) => mib::compile(&args, out)?,
         },
         Command::Events(args) => query::events(&args, out)?,
+        Command::Tail(args) => tail::tail(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
         Command::Reload(args) => return reload::reload(&args, out),

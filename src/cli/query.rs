@@ -223,7 +223,7 @@ fn csv_row(event: &Value) -> String {
 }
 
 /// `ifIndex.3=3, ifOperStatus.3=down`
-fn varbinds(varbinds: &Value) -> String {
+pub(super) fn varbinds(varbinds: &Value) -> String {
     let Value::Array(varbinds) = varbinds else {
         return "-".to_owned();
     };
@@ -372,7 +372,7 @@ pub(super) fn status(args: &StatusArgs, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// The list below `name` of an answer.
-fn items(answer: &mut Value, name: &str) -> Result<Vec<Value>, Failure> {
+pub(super) fn items(answer: &mut Value, name: &str) -> Result<Vec<Value>, Failure> {
     match answer.get_mut(name).map(Value::take) {
         Some(Value::Array(items)) => Ok(items),
         _ => Err(unexpected(name)),

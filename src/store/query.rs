@@ -46,6 +46,8 @@ pub struct EventQuery {
     pub alert: Option<AlertId>,
     /// Only events before this one: the cursor of the page before.
     pub before: Option<EventId>,
+    /// Only events after this one: what came since it was seen.
+    pub after: Option<EventId>,
     /// At most so many.
     pub limit: usize,
     /// After about this time the page is given with what was found, and its cursor goes on from there.
@@ -63,6 +65,7 @@ impl Default for EventQuery {
             rule: None,
             alert: None,
             before: None,
+            after: None,
             limit: 100,
             patience: Duration::from_secs(5),
         }
@@ -215,6 +218,9 @@ impl Reader {
             {
                 return Ok(page);
             }
+            if query.after.is_some_and(|after| file.last() <= after.0) && file.last() > 0 {
+                return Ok(page);
+            }
             let earliest = file.earliest.load(Ordering::Relaxed);
             if file.first.load(Ordering::Relaxed) >= before
                 || query.until.is_some_and(|until| earliest > until.0)
@@ -245,7 +251,8 @@ impl Reader {
             }
         }
         let oldest = files.iter().map(|file| file.first.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
-        if before > oldest {
+        let low = query.after.map_or(oldest, |after| oldest.max(after.0.saturating_add(1)));
+        if before > low {
             page.next = (before != u64::MAX).then_some(EventId(before));
         }
         self.shared.damaged_rows.fetch_add(page.damaged, Ordering::Relaxed);
@@ -573,6 +580,9 @@ impl<'a> EventFilter<'a> {
         }
         if let Some(rule) = &query.rule {
             filter.add("e.rule = (SELECT id FROM texts WHERE text = ?)", [rule.clone().into()]);
+        }
+        if let Some(after) = query.after {
+            filter.add("e.id > ?", [row::signed(after.0).into()]);
         }
         if let Some(alert) = query.alert {
             filter.add("e.alert_id = ?", [row::signed(alert.0).into()]);
