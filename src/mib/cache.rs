@@ -28,7 +28,7 @@ use crate::diagnostic::{Diagnostic, Level, Place};
 
 const MAGIC: [u8; 8] = *b"NereuMIC";
 /// Raised with every change of the account, and with every change of what the compiler makes of a file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, checksum and length of the account, checksum of the image.
 const HEADER: usize = 36;
 /// No account of any tree of files is larger.
