@@ -206,7 +206,7 @@ fn snmpinform_is_satisfied() {
     let events = nereus.json("/api/v1/events")["events"].clone();
     assert_eq!(events.as_array().unwrap().len(), 2, "{events}");
     assert_eq!(events[0]["trap_name"], "IF-MIB::linkDown");
-    assert_eq!(nereus.json("/api/v1/alerts")["alerts"][0]["count"], 2);
+    assert_eq!(nereus.json("/api/v1/alerts")["alerts"].as_array().unwrap().len(), 1);
 
     // It tries again while the disk does not answer, and is satisfied by the one commit.
     let held = hold_the_journal(folder.path());
@@ -256,6 +256,11 @@ fn what_was_held_or_found_no_room_or_was_stopped_is_not_answered() {
             samples: Arc::new(Samples::default()),
         })
         .unwrap();
+    let mut taken = Vec::new();
+    while !taken.iter().any(|handed| matches!(handed, Handed::Generation { .. })) {
+        handoff.take_all(&mut taken, PATIENCE);
+    }
+    taken.clear();
     until("it is in the queue", &|| metrics.traps_processed.get() == 1);
     sender.send(&trap::inform(2, "public"), to);
     until("it has found no room", &|| dropped("handoff_full") == 1);
@@ -264,7 +269,6 @@ fn what_was_held_or_found_no_room_or_was_stopped_is_not_answered() {
     until("it is read", &|| metrics.traps_processed.get() == 2);
     assert_eq!(sender.answer(SILENCE), None);
 
-    let mut taken = Vec::new();
     handoff.take_all(&mut taken, Duration::ZERO);
     let answer = taken.drain(..).find_map(|handed| match handed {
         Handed::Event(event) => event.answer,
