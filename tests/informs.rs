@@ -190,6 +190,44 @@ rules: [{name: chatter, match: {trap: IF-MIB::linkDown}, drop: true}]
 }
 
 #[test]
+fn send_waits_for_the_answer_and_tries_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), "access: {communities: [public]}\n");
+    let to = nereus.traps.to_string();
+    let send = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nereus"));
+        command.args(["send", "--to", &to, "--inform"]).args(arguments).stdin(Stdio::null());
+        command
+    };
+    let output = send(&["coldStart"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("answered after") && text.contains("tries: 1"), "{text}");
+    assert_eq!(stored(&nereus), 1, "it is stored by then");
+
+    let refused = ["--community", "wrong", "--timeout", "100ms", "--retries", "2", "--json", "coldStart"];
+    let output = send(&refused).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["inform"]["answered"], &answer["inform"]["tries"]), (&false.into(), &3.into()));
+
+    let held = hold_the_journal(folder.path());
+    let patient = ["--timeout", "200ms", "--retries", "100", "--json", "warmStart"];
+    let child = send(&patient).stdout(Stdio::piped()).spawn().unwrap();
+    nereus.wait("it has tried twice", |nereus| {
+        (nereus.metric("nereus_traps_received_total") >= 6.0).then_some(())
+    });
+    drop(held);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["inform"]["answered"], true);
+    assert!(answer["inform"]["tries"].as_u64().unwrap() >= 2, "{answer}");
+    assert_eq!(stored(&nereus), 2);
+    assert!(nereus.stop().success());
+}
+
+#[test]
 fn snmpinform_is_satisfied() {
     let Some(program) = peers::find(&["snmpinform"]) else { return };
     let folder = tempfile::tempdir().unwrap();

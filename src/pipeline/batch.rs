@@ -149,7 +149,7 @@ fn read_control(header: &libc::msghdr, origin: &mut Origin) {
                 let own = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                 // Nobody sends from a group's address.
                 origin.local = (!own.is_multicast()).then_some(own.into());
-                origin.interface = u32::try_from(info.ipi6_ifindex).unwrap_or(0);
+                origin.interface = info.ipi6_ifindex;
             }
             _ => {}
         }
@@ -191,7 +191,7 @@ pub(super) fn answer(socket: &UdpSocket, octets: &[u8], to: &Origin) -> io::Resu
             let interface = if own.is_unicast_link_local() { to.interface } else { 0 };
             let info = libc::in6_pktinfo {
                 ipi6_addr: libc::in6_addr { s6_addr: own.octets() },
-                ipi6_ifindex: interface as _,
+                ipi6_ifindex: interface,
             };
             write_control(&mut header, &mut control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }

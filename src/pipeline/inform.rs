@@ -325,7 +325,7 @@ mod tests {
             let peer = self.sender.local_addr().unwrap();
             let datagram = Datagram { octets: &datagram, peer, listener: 0, received: Timestamp(1) };
             let mut scratch = Scratch::default();
-            let Verdict::Accepted(mut event) = process(&self.publisher.current(), &datagram, &mut scratch)
+            let Verdict::Accepted(mut event) = process(self.publisher.current(), &datagram, &mut scratch)
             else {
                 panic!("it is accepted")
             };
