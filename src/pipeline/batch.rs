@@ -1,11 +1,12 @@
-//! The one audited socket module: `recvmmsg`, and the socket options that no safe crate offers.
+//! The one audited socket module: `recvmmsg`, `sendmsg` from a chosen address, and the socket options that no
+//! safe crate offers.
 //!
-//! Message headers, addresses and vectors are made anew for every call, on the stack: the kernel
+//! Message headers, addresses, vectors and control buffers are made anew for every call, on the stack: the kernel
 //! writes lengths and flags into them, and a header used twice would lose what it wrote over
 //! (nix#2813). No raw pointer outlives the call.
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, SO_RCVBUFFORCE, SO_MEMINFO, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
+    reason = "recvmmsg, sendmsg with IP_PKTINFO, SO_RCVBUFFORCE, SO_MEMINFO, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
 )]
 
 use std::io;
@@ -21,12 +22,39 @@ const SLOTS: usize = 64;
 /// A slot holds the largest UDP datagram. Untouched pages of a slot cost nothing.
 const SLOT: usize = 65_536;
 
+/// Room for what the kernel says beside a datagram: where it was sent to (IP_PKTINFO 16 octets, IPV6_PKTINFO 20)
+/// and when it came (16), each with a header of 16.
+const CONTROL: usize = 128;
+
+/// Aligned as its headers are.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// Where a datagram came from, and where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Who sent it.
+    pub(super) peer: SocketAddr,
+    /// The own address that it was sent to, from which it is to be answered. `None` where the kernel did not say.
+    pub(super) local: Option<IpAddr>,
+    /// The interface that it came in by; a link-local peer is answered through it. 0 is not known.
+    pub(super) interface: u32,
+}
+
+impl Origin {
+    /// A peer of which no more is known.
+    pub(super) fn of(peer: SocketAddr) -> Self {
+        Self { peer, local: None, interface: 0 }
+    }
+}
+
 /// The receive buffers of one thread, used for every call.
 #[derive(Debug)]
 pub(super) struct Batch {
     octets: Vec<u8>,
     lengths: [usize; SLOTS],
-    peers: [SocketAddr; SLOTS],
+    origins: [Origin; SLOTS],
     filled: usize,
 }
 
@@ -35,7 +63,7 @@ impl Batch {
         Self {
             octets: vec![0; SLOTS * SLOT],
             lengths: [0; SLOTS],
-            peers: [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); SLOTS],
+            origins: [Origin::of(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)); SLOTS],
             filled: 0,
         }
     }
@@ -48,19 +76,23 @@ impl Batch {
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.filled = 0;
         let mut addresses = [MaybeUninit::<libc::sockaddr_storage>::zeroed(); SLOTS];
+        let mut controls = [Control([0; CONTROL]); SLOTS];
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SLOTS];
         for (vector, slot) in vectors.iter_mut().zip(self.octets.chunks_exact_mut(SLOT)) {
             *vector = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
         }
         // SAFETY: mmsghdr is plain old data for which all zeroes is a valid value.
         let mut headers: [libc::mmsghdr; SLOTS] = unsafe { MaybeUninit::zeroed().assume_init() };
-        for ((header, vector), address) in headers.iter_mut().zip(&mut vectors).zip(&mut addresses) {
+        let places = addresses.iter_mut().zip(&mut controls);
+        for ((header, vector), (address, control)) in headers.iter_mut().zip(&mut vectors).zip(places) {
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL as _;
             header.msg_hdr.msg_name = address.as_mut_ptr().cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: every header points at a vector and an address of this frame and at a slot of
+        // SAFETY: every header points at a vector, an address and a control buffer of this frame and at a slot of
         // `octets`, all alive and exclusively borrowed for the call; the counts are those of the arrays.
         let read = unsafe {
             libc::recvmmsg(
@@ -77,15 +109,124 @@ impl Batch {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             self.lengths[at] = if cut { SLOT } else { (header.msg_len as usize).min(SLOT) };
             // SAFETY: zeroed before the call, and all zeroes is a valid sockaddr_storage.
-            self.peers[at] = address_of(unsafe { address.assume_init_ref() });
+            let peer = address_of(unsafe { address.assume_init_ref() });
+            self.origins[at] = Origin::of(peer);
+            read_control(&header.msg_hdr, &mut self.origins[at]);
         }
         self.filled = read;
         Ok(read)
     }
 
     /// What the last [`Batch::receive`] read, in the order of arrival.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
-        (0..self.filled).map(|at| (&self.octets[at * SLOT..at * SLOT + self.lengths[at]], self.peers[at]))
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], Origin)> {
+        (0..self.filled).map(|at| (&self.octets[at * SLOT..at * SLOT + self.lengths[at]], self.origins[at]))
+    }
+}
+
+/// Reads what the kernel says beside a datagram.
+fn read_control(header: &libc::msghdr, origin: &mut Origin) {
+    // SAFETY: the header is one that recvmmsg has just filled in, whose control buffer is alive and aligned, and
+    // whose msg_controllen says what of it was written: the CMSG macros stay within that.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: not null, hence a whole header within the control buffer.
+        let control = unsafe { &*next };
+        // SAFETY: as above; only pointer arithmetic.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        // SAFETY: only arithmetic.
+        let has = |size: usize| control.cmsg_len as usize >= unsafe { libc::CMSG_LEN(size as u32) } as usize;
+        match (control.cmsg_level, control.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(size_of::<libc::in_pktinfo>()) => {
+                // SAFETY: the message says that it holds so many octets; they need not be aligned.
+                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                // The address to answer from: the interface's own, where the datagram was a broadcast.
+                origin.local = Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into());
+                origin.interface = u32::try_from(info.ipi_ifindex).unwrap_or(0);
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(size_of::<libc::in6_pktinfo>()) => {
+                // SAFETY: as above.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                let own = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                // Nobody sends from a group's address.
+                origin.local = (!own.is_multicast()).then_some(own.into());
+                origin.interface = info.ipi6_ifindex;
+            }
+            _ => {}
+        }
+        // SAFETY: as for CMSG_FIRSTHDR; `next` is a header of this buffer.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+}
+
+/// Sends `octets` to where a datagram came from, from the address and the port that it was sent to. Never waits:
+/// `WouldBlock` where the send buffer is full.
+///
+/// # Errors
+/// The system's.
+pub(super) fn answer(socket: &UdpSocket, octets: &[u8], to: &Origin) -> io::Result<()> {
+    let mut peer = to.peer;
+    if let SocketAddr::V6(v6) = &mut peer
+        && v6.ip().is_unicast_link_local()
+    {
+        v6.set_scope_id(to.interface);
+    }
+    let peer = socket2::SockAddr::from(peer);
+    let mut control = Control([0; CONTROL]);
+    let mut vector = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+    // SAFETY: msghdr is plain old data for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_name = peer.as_ptr().cast_mut().cast();
+    header.msg_namelen = peer.len();
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    match to.local {
+        Some(IpAddr::V4(own)) => {
+            let own = libc::in_addr { s_addr: u32::from(own).to_be() };
+            // No interface: the way back is the routing table's to find.
+            let any = libc::in_addr { s_addr: 0 };
+            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: own, ipi_addr: any };
+            write_control(&mut header, &mut control, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        Some(IpAddr::V6(own)) => {
+            let interface = if own.is_unicast_link_local() { to.interface } else { 0 };
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: own.octets() },
+                ipi6_ifindex: interface,
+            };
+            write_control(&mut header, &mut control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        }
+        None => {}
+    }
+    // SAFETY: the header points at the peer's address, at a vector over `octets` and at a control buffer, all alive
+    // for the call; the kernel only reads them.
+    let sent = unsafe {
+        libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes `value` the one control message of `header`, in `control`.
+fn write_control<T: Copy>(
+    header: &mut libc::msghdr,
+    control: &mut Control,
+    level: libc::c_int,
+    kind: libc::c_int,
+    value: T,
+) {
+    // SAFETY: only arithmetic.
+    let (space, length) =
+        unsafe { (libc::CMSG_SPACE(size_of::<T>() as u32), libc::CMSG_LEN(size_of::<T>() as u32)) };
+    assert!(space as usize <= CONTROL, "two structures are written, both shorter");
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = space as _;
+    // SAFETY: the control buffer has room for a header and `T`, as was just seen, and is aligned for the header;
+    // the value is written as octets.
+    unsafe {
+        let message = libc::CMSG_FIRSTHDR(header);
+        (*message).cmsg_level = level;
+        (*message).cmsg_type = kind;
+        (*message).cmsg_len = length as _;
+        libc::CMSG_DATA(message).cast::<T>().write_unaligned(value);
     }
 }
 
@@ -122,12 +263,15 @@ pub(super) fn bind(address: SocketAddr, receive_buffer: u64, tick: Duration) -> 
         socket.set_only_v6(true)?;
     }
     socket.set_read_timeout(Some(tick))?;
-    let socket = {
-        set_buffer(&socket, receive_buffer)?;
-        socket.bind(&address.into())?;
-        UdpSocket::from(socket)
-    };
-    Ok(socket)
+    set_buffer(&socket, receive_buffer)?;
+    // Each datagram says which of our addresses it was sent to.
+    let on: libc::c_int = 1;
+    match address {
+        SocketAddr::V4(_) => set_option_at(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on)?,
+        SocketAddr::V6(_) => set_option_at(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on)?,
+    }
+    socket.bind(&address.into())?;
+    Ok(UdpSocket::from(socket))
 }
 
 /// Asks for another receive buffer on an open socket.
@@ -175,12 +319,21 @@ pub(super) fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
 }
 
 fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    set_option_at(socket, libc::SOL_SOCKET, option, value)
+}
+
+fn set_option_at<T>(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the pointer is to `value`, alive for the call, with its own size; what a `sock_fprog` points
     // at is alive in the caller's frame.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
             (&raw const *value).cast(),
             size_of::<T>() as libc::socklen_t,
@@ -258,13 +411,34 @@ mod tests {
             let mut seen = 0;
             while seen < 3 {
                 batch.receive(&socket).unwrap();
-                for (octets, peer) in batch.datagrams() {
+                for (octets, origin) in batch.datagrams() {
                     assert_eq!(octets.len(), size);
                     assert!(octets.iter().all(|&octet| octet == seen));
-                    assert_eq!(peer, sender.local_addr().unwrap());
+                    assert_eq!(origin.peer, sender.local_addr().unwrap());
+                    assert_eq!(origin.local, Some("127.0.0.1".parse().unwrap()));
                     seen += 1;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_leaves_from_the_address_and_port_that_were_asked() {
+        // A socket that listens everywhere: the kernel would answer 127.0.0.1 from 127.0.0.1.
+        for (any, own) in [("0.0.0.0:0", "127.0.0.77"), ("[::]:0", "::1")] {
+            let socket = bind(any.parse().unwrap(), 1 << 20, Duration::from_secs(10)).unwrap();
+            let sender = UdpSocket::bind((own.parse::<IpAddr>().unwrap(), 0)).unwrap();
+            let asked = SocketAddr::new(own.parse().unwrap(), socket.local_addr().unwrap().port());
+            sender.send_to(b"ask", asked).unwrap();
+            let mut batch = Batch::new();
+            batch.receive(&socket).unwrap();
+            let (_, origin) = batch.datagrams().next().unwrap();
+            assert_eq!(origin.local, Some(asked.ip()));
+            answer(&socket, b"answer", &origin).unwrap();
+            sender.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut got = [0; 16];
+            let (length, from) = sender.recv_from(&mut got).unwrap();
+            assert_eq!((&got[..length], from), (&b"answer"[..], asked));
         }
     }
 

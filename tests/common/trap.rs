@@ -14,15 +14,20 @@ fn column(column: u32, interface: u32) -> [u32; 11] {
 
 /// An SNMPv2c linkDown of one interface.
 pub(crate) fn link_down(interface: u32, community: &str) -> Vec<u8> {
-    v2c(community, interface, None)
+    v2c(Kind::Trap, community, interface, None)
+}
+
+/// The same as an inform; its request-id is the interface.
+pub(crate) fn inform(interface: u32, community: &str) -> Vec<u8> {
+    v2c(Kind::Inform, community, interface, None)
 }
 
 /// The same as a relay sends it on for `device` (RFC 3584 section 3.1).
 pub(crate) fn link_down_with_address(interface: u32, device: [u8; 4]) -> Vec<u8> {
-    v2c("public", interface, Some(device))
+    v2c(Kind::Trap, "public", interface, Some(device))
 }
 
-fn v2c(community: &str, interface: u32, device: Option<[u8; 4]>) -> Vec<u8> {
+fn v2c(kind: Kind, community: &str, interface: u32, device: Option<[u8; 4]>) -> Vec<u8> {
     let [index, admin, oper] = [1, 7, 8].map(|number| column(number, interface));
     let mut varbinds = vec![
         (OidRef(&index), Value::Integer(i32::try_from(interface).unwrap())),
@@ -32,7 +37,7 @@ fn v2c(community: &str, interface: u32, device: Option<[u8; 4]>) -> Vec<u8> {
     varbinds.extend(device.map(|device| (OidRef(TRAP_ADDRESS), Value::IpAddress(device))));
     let notification = V2Notification {
         community: community.as_bytes(),
-        kind: Kind::Trap,
+        kind,
         request_id: i32::try_from(interface).unwrap(),
         uptime: 1,
         trap_oid: OidRef(LINK_DOWN),
