@@ -157,10 +157,9 @@ impl Users {
         !self.users.is_empty()
     }
 
-    /// Whether these keys are in use still.
-    #[must_use]
-    pub fn uses(&self, id: u64) -> bool {
-        self.users.iter().any(|user| user.keys.id == id)
+    /// The numbers of all keys in use ([`UserKeys::id`]).
+    pub fn key_ids(&self) -> impl Iterator<Item = u64> {
+        self.users.iter().map(|user| user.keys.id)
     }
 }
 
@@ -283,7 +282,7 @@ mod tests {
         let other = changed.user(b"ops", ENGINE, PEER).unwrap();
         assert_ne!(other.keys.id, ops.keys.id);
         assert!(changed.masters.0.values().any(|master| Arc::ptr_eq(master, known)), "the first one stays");
-        assert!(changed.uses(other.keys.id) && !changed.uses(ops.keys.id));
+        assert_eq!(changed.key_ids().collect::<Vec<_>>(), [other.keys.id]);
     }
 
     #[test]
