@@ -95,9 +95,6 @@ impl Engine {
     /// Whether an authenticated message with these boots and time is in the window; if it is the newest so far,
     /// it becomes what others are held against.
     fn hears(&self, boots: u32, time: u32, now: Timestamp) -> bool {
-        if boots >= LATCHED {
-            return false;
-        }
         let claimed = scale(boots, time);
         let mut known = self.heard.load(Ordering::Acquire);
         while claimed > known {
@@ -194,6 +191,10 @@ impl Engines {
         now: Timestamp,
         known: &mut Option<Arc<Engine>>,
     ) -> bool {
+        if boots >= LATCHED {
+            // Outside of every window, and nothing to remember.
+            return false;
+        }
         let engine = match known {
             Some(engine) if !engine.is_removed() => engine,
             _ => known.insert(self.meet(id, boots, time, now)),
@@ -222,10 +223,6 @@ impl Engines {
         let mut shard = self.shard(id).lock();
         if let Some(engine) = shard.get(id) {
             return Arc::clone(engine);
-        }
-        if boots >= LATCHED {
-            // Nothing to remember: it is outside of every window.
-            return Arc::new(Engine::new(&Written { id: *id, boots, time, at: now }));
         }
         self.make_room(&mut shard);
         let engine = Engine::new(&Written { id: *id, boots, time, at: now });
@@ -327,7 +324,8 @@ mod tests {
         assert!(!ask(&engines, 3, 1_100, 151) && ask(&engines, 3, 1_101, 10_000));
         assert!(!ask(&engines, 2, 9_999, 10_000), "older boots");
         assert!(ask(&engines, 4, 0, 10_000) && !ask(&engines, 3, 1_101, 10_000), "it has booted again");
-        assert!(!ask(&engines, LATCHED, 0, 10_000) && !ask(&engines, LATCHED, 9, 10_000));
+        let mut known = None;
+        assert!(!engines.decide(&id(1), LATCHED, 0, at(10_000), &mut known) && known.is_none());
         assert!(ask(&engines, 4, 1, 10_000), "a latched one changes nothing");
         // A clock that was set back makes nothing older.
         assert!(ask(&engines, 4, 5, -10_000) && ask(&engines, 4, 0, -10_000));
