@@ -233,7 +233,7 @@ impl Collection {
             Some(draft) => draft,
             None => {
                 let mut draft = Draft::new(path)?;
-                draft.file.write_all_at(self.mib.image(), HEADER as u64)?;
+                self.mib.write_image(&draft.file, HEADER as u64)?;
                 draft.image = HEADER..HEADER + self.mib.size();
                 draft
             }

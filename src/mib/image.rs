@@ -302,6 +302,29 @@ impl Mib {
         Some(Self { octets, layout: self.layout.clone(), files: self.files.clone() })
     }
 
+    /// Writes the compiled form into a file from `at` on. What is mapped is read from its file and not through the
+    /// mapping, all of which would be resident afterwards.
+    ///
+    /// # Errors
+    /// When a file refuses it.
+    pub(super) fn write_image(&self, to: &File, at: u64) -> io::Result<()> {
+        let Octets::Mapped { file, part, patches, .. } = &self.octets else {
+            return to.write_all_at(&self.octets, at);
+        };
+        let mut piece = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < part.len() {
+            let now = piece.len().min(part.len() - done);
+            file.read_exact_at(&mut piece[..now], (part.start + done) as u64)?;
+            to.write_all_at(&piece[..now], at + done as u64)?;
+            done += now;
+        }
+        for (place, with) in patches {
+            to.write_all_at(with, at + *place as u64)?;
+        }
+        to.write_all_at(format::written_checksum(&self.octets), at + CHECKSUM_AT as u64)
+    }
+
     /// The modules of a file by its number, with their names; also those that only stand for a second linking.
     pub(super) fn modules_of(&self, file: u32) -> impl Iterator<Item = (u32, &str)> {
         let all = self.layout.modules(&self.octets).iter().zip(0..);
