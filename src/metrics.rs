@@ -94,6 +94,7 @@ pub struct Metrics {
     pub traps_dropped: IntCounterVec,
     pub traps_processed: IntCounter,
     pub kernel_drops: IntCounterVec,
+    pub receive_buffer_bytes: IntGaugeVec,
     pub replies: IntCounterVec,
     pub trap_processing_duration: Histogram,
     pub unresolved_oids: IntCounter,
@@ -162,6 +163,12 @@ impl Metrics {
                 &r,
                 "kernel_drops_total",
                 "Datagrams that the kernel dropped since a socket's buffer was full, by listener.",
+                &["listener"],
+            ),
+            receive_buffer_bytes: int_gauges(
+                &r,
+                "receive_buffer_bytes",
+                "The receive buffer that the kernel granted to each socket, by listener.",
                 &["listener"],
             ),
             replies: counters(

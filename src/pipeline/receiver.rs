@@ -149,7 +149,12 @@ impl Receiver {
                 let mut tally = Tally::default();
                 let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
                 for (octets, origin) in datagrams(part.as_ref(), &batch) {
-                    let datagram = Datagram { octets, peer: origin.peer, listener: *listener, received };
+                    let datagram = Datagram {
+                        octets,
+                        peer: origin.peer,
+                        listener: *listener,
+                        received: origin.arrived.unwrap_or(received),
+                    };
                     let mut verdict = process(snapshot, &datagram, &mut scratch);
                     let reply = &scratch.reply;
                     let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
