@@ -73,8 +73,6 @@ reasons! {
     BadCommunity = "bad_community",
     /// An SNMPv3 message, which this version does not take.
     V3NotSupported = "v3_not_supported",
-    /// An inform, which this version does not take.
-    InformNotSupported = "inform_not_supported",
     /// A rule with `drop: true`.
     Rule = "rule",
     /// No rule matched and `unmatched` is `drop`.
@@ -96,6 +94,8 @@ pub struct Metrics {
     pub traps_dropped: IntCounterVec,
     pub traps_processed: IntCounter,
     pub kernel_drops: IntCounterVec,
+    pub receive_buffer_bytes: IntGaugeVec,
+    pub replies: IntCounterVec,
     pub trap_processing_duration: Histogram,
     pub unresolved_oids: IntCounter,
     pub events_stored: IntCounter,
@@ -164,6 +164,18 @@ impl Metrics {
                 "kernel_drops_total",
                 "Datagrams that the kernel dropped since a socket's buffer was full, by listener.",
                 &["listener"],
+            ),
+            receive_buffer_bytes: int_gauges(
+                &r,
+                "receive_buffer_bytes",
+                "The receive buffer that the kernel granted to each socket, by listener.",
+                &["listener"],
+            ),
+            replies: counters(
+                &r,
+                "replies_total",
+                "What was sent back: Responses to informs, Reports. One that failed is not tried again; its sender does that.",
+                &["pdu", "result"],
             ),
             trap_processing_duration: histogram(
                 &r,
@@ -299,6 +311,11 @@ impl Metrics {
         };
         for version in ["v1", "v2c", "v3", "unknown"] {
             metrics.traps_received.with_label_values(&[version]);
+        }
+        for (pdu, result) in
+            [("response", "sent"), ("response", "failed"), ("report", "sent"), ("report", "failed")]
+        {
+            metrics.replies.with_label_values(&[pdu, result]);
         }
         for reason in DropReason::ALL {
             metrics.traps_dropped.with_label_values(&[reason.as_str()]);

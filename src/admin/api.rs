@@ -11,12 +11,13 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::routes::answer;
 use crate::delivery::format::alert_json;
 use crate::event::{EventId, Timestamp};
+use crate::pipeline::ListenerStatus;
 use crate::snapshot::view::{VarbindFilter, event_json};
 use crate::store::{AlertQuery, EventQuery, StoreError};
 
@@ -37,7 +38,10 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
         Err(_) => return broken(),
     };
     let snapshot = admin.snapshot.current();
-    let listeners: Vec<String> = (admin.listeners)().iter().map(ToString::to_string).collect();
+    let listeners = (admin.listeners)();
+    let each = |value: fn(&ListenerStatus) -> u64| -> Map<String, Value> {
+        listeners.iter().map(|listener| (listener.address.to_string(), value(listener).into())).collect()
+    };
     answer(
         StatusCode::OK,
         &json!({
@@ -46,7 +50,9 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "phase": admin.phase(),
             "uptime_seconds": admin.started.elapsed().as_secs(),
             "generation": snapshot.generation(),
-            "listeners": listeners,
+            "listeners": listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
+            "receive_buffer": each(|listener| listener.receive_buffer),
+            "kernel_drops": each(|listener| listener.kernel_drops),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},

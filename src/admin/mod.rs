@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::settings::AdminSettings;
 use crate::event::Operators;
 use crate::metrics::Metrics;
+use crate::pipeline::ListenerStatus;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
 use crate::store::Reader;
@@ -47,8 +48,8 @@ pub struct Admin {
     pub reader: Reader,
     /// Brings gauges up to date that are only known by asking: kernel drops, sizes.
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
-    /// The listeners' addresses as the system gave them.
-    pub listeners: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    /// The listeners as they are at the moment.
+    pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.

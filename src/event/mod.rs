@@ -175,7 +175,8 @@ impl Event {
 impl Weight for Event {
     fn octets(&self) -> usize {
         let effects: usize = self.effects.iter().map(|effect| effect.key.len()).sum();
-        size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len()
+        let answer = self.answer.as_ref().map_or(0, |answer| answer.octets());
+        size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len() + answer
     }
 }
 

@@ -1,11 +1,12 @@
 //! One datagram to one [`Verdict`]: pure. No I/O, no clock, no lock, no log; what it needs is in the Snapshot.
 //!
-//! A datagram that becomes no event costs no allocation.
+//! A datagram that becomes no event costs no allocation. What is to be sent back is left in [`Scratch::reply`].
 
 use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::reply::{Reply, ReplyKind};
 use crate::event::{Event, Timestamp, Verdict};
 use crate::metrics::DropReason;
 use crate::oid::OidArray;
@@ -36,12 +37,15 @@ pub struct Scratch {
     pub version: Option<Version>,
     /// Whether the MIBs did not name the last notification.
     pub unresolved: bool,
+    /// What is to be sent back to the sender of the last datagram.
+    pub reply: Reply,
 }
 
 /// Decides on one datagram under one generation.
 pub fn process(snapshot: &Snapshot, datagram: &Datagram<'_>, scratch: &mut Scratch) -> Verdict {
     scratch.version = None;
     scratch.unresolved = false;
+    scratch.reply.clear();
     if !snapshot.allows(datagram.listener, datagram.peer.ip()) {
         return Verdict::Dropped(DropReason::NotAllowed);
     }
@@ -68,10 +72,6 @@ fn community(
         return Verdict::Dropped(DropReason::BadCommunity);
     };
     let notification = &message.notification;
-    // Its answer must follow a commit (invariant 4): the way back is built with a later version.
-    if notification.kind == Kind::Inform {
-        return Verdict::Dropped(DropReason::InformNotSupported);
-    }
     notification.trap_oid.decode_into(&mut scratch.trap_oid);
     let trap_oid = scratch.trap_oid.arcs();
     let source = snapshot.device(datagram.peer.ip(), notification.trap_address, notification.agent_addr);
@@ -84,7 +84,15 @@ fn community(
         community: alias.map(|alias| &**alias),
     };
     let mut effects = SmallVec::new();
-    match snapshot.rules().decide(&subject, &mut scratch.rules, &mut effects) {
+    let decision = snapshot.rules().decide(&subject, &mut scratch.rules, &mut effects);
+    if notification.kind == Kind::Inform {
+        let kept = decision == Decision::Keep;
+        let kind = if kept { ReplyKind::ResponseAfterCommit } else { ReplyKind::Response };
+        scratch
+            .reply
+            .set(kind, |out| wire::encode_response(message.version, message.community, notification, out));
+    }
+    match decision {
         Decision::Keep => {}
         Decision::Dropped => return Verdict::Dropped(DropReason::Rule),
         Decision::Unmatched => return Verdict::Dropped(DropReason::Unmatched),

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-use super::batch::Batch;
+use super::batch::{Batch, Origin};
 use super::hold::{Held, Part};
+use super::inform::{Informs, Met};
 use super::process::{Datagram, Scratch, process};
+use super::reply::{ReplyKind, WayBack};
 use super::samples::Samples;
 use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
 use crate::metrics::{DropReason, Metrics};
@@ -104,6 +106,7 @@ impl Receiver {
         let mut batch = Batch::new();
         let mut scratch = Scratch::default();
         let mut events = Vec::new();
+        let mut informs = Informs::new(&self.counters.metrics);
         // The generation that this receiver works under. A receiver whose address is gone stays at the
         // last one that had it, for what had arrived by then.
         let mut working: Option<(Arc<Snapshot>, usize)> = None;
@@ -145,13 +148,35 @@ impl Receiver {
             if read > 0 {
                 let mut tally = Tally::default();
                 let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
-                for (octets, peer) in datagrams(part.as_ref(), &batch) {
-                    let datagram = Datagram { octets, peer, listener: *listener, received };
-                    match process(snapshot, &datagram, &mut scratch) {
+                for (octets, origin) in datagrams(part.as_ref(), &batch) {
+                    let datagram = Datagram {
+                        octets,
+                        peer: origin.peer,
+                        listener: *listener,
+                        received: origin.arrived.unwrap_or(received),
+                    };
+                    let mut verdict = process(snapshot, &datagram, &mut scratch);
+                    let reply = &scratch.reply;
+                    let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
+                    let mut met = Met::New;
+                    match (reply.kind(), &mut verdict) {
+                        (ReplyKind::None, _) => {}
+                        (ReplyKind::ResponseAfterCommit, Verdict::Accepted(event)) => {
+                            met = informs.meet(event, reply.octets(), way(), started);
+                        }
+                        // Nothing will be committed.
+                        (ReplyKind::ResponseAfterCommit, Verdict::Dropped(_)) => {}
+                        (kind @ (ReplyKind::Response | ReplyKind::Report), _) => {
+                            informs.send(kind, reply.octets(), &way());
+                        }
+                    }
+                    match verdict {
                         Verdict::Accepted(event) => {
                             tally.accepted += 1;
                             tally.unresolved += u64::from(scratch.unresolved);
-                            events.push(Handed::Event(event));
+                            if met == Met::New {
+                                events.push(Handed::Event(event));
+                            }
                         }
                         Verdict::Dropped(reason) => tally.drop(reason, 1),
                     }
@@ -163,19 +188,20 @@ impl Receiver {
                     held.receive(&self.socket, &mut batch, &self.counters);
                     self.handoff.offer(&mut events);
                 }
-                let refused = events.len() as u64;
-                events.clear();
+                let refused = events.drain(..).map(refuse).sum();
                 tally.accepted -= refused;
                 tally.drop(DropReason::HandoffFull, refused);
                 tally.flush(&self.counters);
                 turn = turn.wrapping_add(1);
-                if let Some((octets, peer)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
-                    self.samples.offer(octets, peer, self.listener);
+                if let Some((octets, origin)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
+                    self.samples.offer(octets, origin.peer, self.listener);
                 }
                 let mean = started.elapsed().as_secs_f64() / read as f64;
                 self.counters.metrics.trap_processing_duration.observe(mean);
             } else if ending {
                 break;
+            } else {
+                informs.forget(started);
             }
         }
         let left = held.len() as u64;
@@ -189,11 +215,16 @@ impl Receiver {
     }
 }
 
+/// How many notifications are lost with what there was no room for: an inform's retransmissions go with it.
+fn refuse(handed: Handed) -> u64 {
+    match handed {
+        Handed::Event(event) => 1 + event.answer.map_or(0, |answer| answer.refuse()),
+        _ => 0,
+    }
+}
+
 /// Those of `part`, or else of what was read just now.
-fn datagrams<'d>(
-    part: Option<&'d Part>,
-    batch: &'d Batch,
-) -> impl Iterator<Item = (&'d [u8], SocketAddr)> + 'd {
+fn datagrams<'d>(part: Option<&'d Part>, batch: &'d Batch) -> impl Iterator<Item = (&'d [u8], Origin)> + 'd {
     let held = part.into_iter().flat_map(Part::datagrams);
     held.chain(part.is_none().then_some(batch).into_iter().flat_map(Batch::datagrams))
 }

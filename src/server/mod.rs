@@ -295,7 +295,7 @@ impl Server {
                 before_scrape: before_scrape(&listeners),
                 listeners: {
                     let listeners = Arc::clone(&listeners);
-                    Box::new(move || listeners.addresses())
+                    Box::new(move || listeners.status())
                 },
                 ready: Arc::clone(&ready),
                 started,

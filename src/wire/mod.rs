@@ -5,7 +5,7 @@
 //!   section 3.1 has mapped the first to the second. Its varbinds were checked, so that walking
 //!   them cannot fail.
 //! * [`decode_pdu`] reads a PDU again that was kept from a message ([`CommunityMessage::pdu`]).
-//! * [`encode_v1`], [`encode_v2c`] and [`encode_response`] are the way back.
+//! * [`encode_v1`], [`encode_v2c`] and [`encode_response`] are the way back; [`decode_response`] is for who asks.
 //! * [`V3Header`] is the outer structure of an SNMPv3 message. USM itself is not in this version.
 //!
 //! Every input is refused with a [`DecodeError`] or walks to its end: nothing panics, recurses, or
@@ -16,6 +16,7 @@ mod encode;
 mod error;
 mod message;
 mod pdu;
+mod response;
 mod usm;
 mod varbind;
 
@@ -24,6 +25,7 @@ pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encod
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use message::{CommunityMessage, Message, decode};
 pub use pdu::{Kind, Notification, TrapOid, decode_pdu};
+pub use response::{Response, decode_response};
 pub use usm::{ScopedData, ScopedPdu, UsmParameters, V3Flags, V3Header};
 pub use varbind::{Iter, Varbind, Varbinds, names};
 

@@ -8,7 +8,7 @@ use nereus::config;
 use nereus::event::{EffectKind, Event, EventId, EventRecord, Timestamp, Verdict, Weight};
 use nereus::metrics::DropReason;
 use nereus::mib::Mib;
-use nereus::pipeline::{Datagram, Scratch, process};
+use nereus::pipeline::{Datagram, ReplyKind, Scratch, process};
 use nereus::snapshot::{self, Publisher, Snapshot, view};
 use nereus::wire::{self, Kind, Message};
 
@@ -75,17 +75,13 @@ pub(crate) fn check(octets: &[u8]) -> usize {
             (Verdict::Accepted(_), Err(error)) => panic!("accepted in spite of {error}"),
             (Verdict::Dropped(reason), Ok(Message::V3(_))) => assert_eq!(*reason, DropReason::V3NotSupported),
             (Verdict::Accepted(_), Ok(Message::V3(_))) => panic!("SNMPv3 without a user"),
-            (Verdict::Dropped(reason), Ok(Message::Community(message))) => {
-                let informs = message.notification.kind == Kind::Inform;
-                match reason {
-                    DropReason::BadCommunity => {
-                        assert!(![&b"public"[..], b"other"].contains(&message.community));
-                    }
-                    DropReason::InformNotSupported => assert!(informs),
-                    DropReason::Rule | DropReason::Unmatched => assert!(!informs),
-                    other => panic!("{other:?} for what decodes"),
+            (Verdict::Dropped(reason), Ok(Message::Community(message))) => match reason {
+                DropReason::BadCommunity => {
+                    assert!(![&b"public"[..], b"other"].contains(&message.community));
                 }
-            }
+                DropReason::Rule | DropReason::Unmatched => {}
+                other => panic!("{other:?} for what decodes"),
+            },
             (Verdict::Accepted(event), Ok(Message::Community(message))) => {
                 assert_eq!(event.version, message.version);
                 assert_eq!(event.pdu(), message.pdu);
@@ -94,6 +90,18 @@ pub(crate) fn check(octets: &[u8]) -> usize {
                 accepted += 1;
             }
         }
+        let expected = match (&verdict, &decoded) {
+            (Verdict::Dropped(DropReason::BadCommunity), _) => ReplyKind::None,
+            (_, Ok(Message::Community(message))) if message.notification.kind == Kind::Inform => {
+                match verdict {
+                    Verdict::Accepted(_) => ReplyKind::ResponseAfterCommit,
+                    Verdict::Dropped(_) => ReplyKind::Response,
+                }
+            }
+            _ => ReplyKind::None,
+        };
+        assert_eq!(scratch.reply.kind(), expected, "{verdict:?}");
+        assert_eq!(scratch.reply.octets().is_empty(), expected == ReplyKind::None);
         let again = process(snapshot, &datagram, &mut scratch);
         assert_eq!(format!("{verdict:?}"), format!("{again:?}"), "the same twice");
     }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::inform::{self, Asked, Patience};
 use super::message::{Message, V1Head};
 use super::pace::{Pace, Turn};
+use crate::wire::{Kind, decode_response};
 
 /// Where datagrams leave.
 pub(super) struct Sender {
@@ -47,6 +49,8 @@ pub(super) struct Sent {
 /// What is put into each datagram beside the notification.
 pub(super) struct Envelope<'a> {
     pub(super) community: &'a [u8],
+    /// Trap or inform.
+    pub(super) kind: Kind,
     /// `None` sends SNMPv2c.
     pub(super) v1: Option<&'a V1Head>,
     /// In place of the socket's own address.
@@ -90,6 +94,28 @@ impl Sender {
             }
             Ok(Some(error)) | Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Sends one inform until it is answered; gives its length, and what came of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn ask(
+        &mut self,
+        message: &Message,
+        envelope: &Envelope<'_>,
+        patience: Patience,
+    ) -> Result<(usize, Asked), String> {
+        let source = &self.sockets[0];
+        let mut datagram = Vec::new();
+        encode(message, envelope, source.address, 0, envelope.uptime, &mut datagram)?;
+        // Whoever else answers from there is not answering this.
+        let read = |octets: &[u8]| {
+            decode_response(octets).ok().filter(|response| response.request_id == envelope.request_id)
+        };
+        let asked =
+            inform::ask(&source.socket, &datagram, patience, read).map_err(|error| error.to_string())?;
+        Ok((datagram.len(), asked))
     }
 
     /// Sends as `pace` says. Never fails: what stopped it early is in the report.
@@ -192,7 +218,7 @@ fn encode(
         None => {
             // Any INTEGER serves as a request-id; consecutive datagrams differ.
             let request_id = envelope.request_id.wrapping_add(number as i32);
-            message.encode_v2c(envelope.community, request_id, uptime, out)
+            message.encode_v2c(envelope.kind, envelope.community, request_id, uptime, out)
         }
     };
     done.map_err(|error| format!("this cannot be encoded: {error}"))
