@@ -105,6 +105,8 @@ pub struct Metrics {
     pub alerts_resolved: IntCounterVec,
     pub alerts_refused: IntCounter,
     pub alerts_acknowledged: IntCounter,
+    pub alerts_muted: IntGauge,
+    pub mutes_active: IntGauge,
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
@@ -203,6 +205,8 @@ impl Metrics {
                 "alerts_acknowledged_total",
                 "Alerts that an operator acknowledged.",
             ),
+            alerts_muted: int_gauge(&r, "alerts_muted", "Open alerts that a mute matches."),
+            mutes_active: int_gauge(&r, "mutes_active", "Mutes that are in force."),
             alerts_refused: counter(
                 &r,
                 "alerts_refused_total",

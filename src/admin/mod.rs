@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod mutes;
 mod operate;
 mod reload;
 mod routes;
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::ListenerStatus;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
-use crate::store::Reader;
+use crate::store::{MuteBook, Reader};
 
 /// Connections at once. One more takes the place of the one that has been without a request for longest.
 const CONNECTIONS: usize = 256;
@@ -58,6 +59,8 @@ pub struct Admin {
     pub reloads: ReloadManager,
     /// What operators ask of the correlator.
     pub operators: Operators,
+    /// What operators have muted.
+    pub mutes: Arc<MuteBook>,
 }
 
 impl Admin {

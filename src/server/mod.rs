@@ -245,11 +245,14 @@ impl Server {
         let (applied, applied_changes) = watch::channel(opened.last_change);
         // Rules may have changed while Nereus was not running.
         let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
+        let mutes = Arc::new(opened.mutes);
         let restored = Restored {
             open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
+            ended: opened.ended,
+            mutes: mutes.open_at(Timestamp::now()),
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
@@ -301,6 +304,7 @@ impl Server {
                 started,
                 reloads: reloads.clone(),
                 operators: Operators::new(Arc::clone(&handoff)),
+                mutes,
             },
         );
         let server = Self {
