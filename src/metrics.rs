@@ -118,6 +118,7 @@ pub struct Metrics {
     pub traps_dropped: IntCounterVec,
     pub traps_processed: IntCounter,
     pub kernel_drops: IntCounterVec,
+    pub receive_buffer_bytes: IntGaugeVec,
     pub replies: IntCounterVec,
     pub usm_lenient_time: IntCounter,
     pub usm_engines: IntGauge,
@@ -130,6 +131,8 @@ pub struct Metrics {
     pub alerts_resolved: IntCounterVec,
     pub alerts_refused: IntCounter,
     pub alerts_acknowledged: IntCounter,
+    pub alerts_muted: IntGauge,
+    pub mutes_active: IntGauge,
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
@@ -190,6 +193,12 @@ impl Metrics {
                 "Datagrams that the kernel dropped since a socket's buffer was full, by listener.",
                 &["listener"],
             ),
+            receive_buffer_bytes: int_gauges(
+                &r,
+                "receive_buffer_bytes",
+                "The receive buffer that the kernel granted to each socket, by listener.",
+                &["listener"],
+            ),
             replies: counters(
                 &r,
                 "replies_total",
@@ -232,6 +241,8 @@ impl Metrics {
                 "alerts_acknowledged_total",
                 "Alerts that an operator acknowledged.",
             ),
+            alerts_muted: int_gauge(&r, "alerts_muted", "Open alerts that a mute matches."),
+            mutes_active: int_gauge(&r, "mutes_active", "Mutes that are in force."),
             alerts_refused: counter(
                 &r,
                 "alerts_refused_total",

@@ -155,6 +155,7 @@ fn alert(name: &str, key: &[&str]) -> AlertSettings {
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         notify: None,

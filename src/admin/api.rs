@@ -11,12 +11,13 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::routes::answer;
 use crate::delivery::format::alert_json;
 use crate::event::{EventId, Timestamp};
+use crate::pipeline::ListenerStatus;
 use crate::snapshot::view::{VarbindFilter, event_json};
 use crate::store::{AlertQuery, EventQuery, StoreError};
 
@@ -37,7 +38,10 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
         Err(_) => return broken(),
     };
     let snapshot = admin.snapshot.current();
-    let listeners: Vec<String> = (admin.listeners)().iter().map(ToString::to_string).collect();
+    let listeners = (admin.listeners)();
+    let each = |value: fn(&ListenerStatus) -> u64| -> Map<String, Value> {
+        listeners.iter().map(|listener| (listener.address.to_string(), value(listener).into())).collect()
+    };
     answer(
         StatusCode::OK,
         &json!({
@@ -46,7 +50,9 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "phase": admin.phase(),
             "uptime_seconds": admin.started.elapsed().as_secs(),
             "generation": snapshot.generation(),
-            "listeners": listeners,
+            "listeners": listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
+            "receive_buffer": each(|listener| listener.receive_buffer),
+            "kernel_drops": each(|listener| listener.kernel_drops),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
@@ -212,6 +218,14 @@ fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(time.as_microsecond()));
     }
+    let ago = span(text).ok_or_else(|| {
+        format!("`{text}` is neither a time, as 2026-01-31T10:00:00Z, nor a span before now, as 2h")
+    })?;
+    Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))))
+}
+
+/// `90s`, `5m`, `2h`, `7d`.
+pub(super) fn span(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let seconds = match unit {
@@ -219,17 +233,9 @@ fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        _ => 0,
+        _ => return None,
     };
-    match digits.parse::<u64>().ok().and_then(|value| value.checked_mul(seconds)) {
-        Some(ago) if seconds > 0 => {
-            let ago = Duration::from_secs(ago).as_micros();
-            Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))))
-        }
-        _ => {
-            Err(format!("`{text}` is neither a time, as 2026-01-31T10:00:00Z, nor a span before now, as 2h"))
-        }
-    }
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
@@ -240,7 +246,7 @@ fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -
     }
 }
 
-fn bad(problem: &dyn Display) -> Response {
+pub(super) fn bad(problem: &dyn Display) -> Response {
     answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
 }
 

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod mutes;
 mod operate;
 mod reload;
 mod routes;
@@ -26,9 +27,10 @@ use tokio::sync::{Notify, watch};
 use crate::config::settings::AdminSettings;
 use crate::event::Operators;
 use crate::metrics::Metrics;
+use crate::pipeline::ListenerStatus;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
-use crate::store::Reader;
+use crate::store::{MuteBook, Reader};
 
 /// Connections at once. One more takes the place of the one that has been without a request for longest.
 const CONNECTIONS: usize = 256;
@@ -47,8 +49,8 @@ pub struct Admin {
     pub reader: Reader,
     /// Brings gauges up to date that are only known by asking: kernel drops, sizes.
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
-    /// The listeners' addresses as the system gave them.
-    pub listeners: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    /// The listeners as they are at the moment.
+    pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.
@@ -57,6 +59,8 @@ pub struct Admin {
     pub reloads: ReloadManager,
     /// What operators ask of the correlator.
     pub operators: Operators,
+    /// What operators have muted.
+    pub mutes: Arc<MuteBook>,
 }
 
 impl Admin {

@@ -8,6 +8,7 @@
 //! | `mib lookup` | `lookup.rs` |
 //! | `mib tree`, `mib lint`, `mib stats`, `mib compile` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
+//! | `mutes` | `mutes.rs` over `client.rs` |
 //! | `tail` | `tail.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
@@ -21,6 +22,7 @@ mod config;
 mod failure;
 mod lookup;
 mod mib;
+mod mutes;
 mod names;
 mod output;
 mod progress;
@@ -75,6 +77,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// List alerts of a running Nereus, acknowledge or close them
     Alerts(query::AlertsArgs),
+    /// List what a running Nereus keeps quiet, mute alerts, or end that
+    Mutes(mutes::MutesArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),
     /// Have a running Nereus reload, and show what came of it
@@ -152,6 +156,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Events(args) => query::events(&args, out)?,
         Command::Tail(args) => tail::tail(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
+        Command::Mutes(args) => mutes::mutes(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
         Command::Reload(args) => return reload::reload(&args, out),
         Command::Rollback(args) => return reload::rollback(&args, out),

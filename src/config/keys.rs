@@ -6,8 +6,7 @@
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
-pub(super) const NOT_YET: &[&str] =
-    &["listener[].realm", "rules[].flapping", "webhooks[].rate_limit", "webhooks[].addresses"];
+pub(super) const NOT_YET: &[&str] = &["listener[].realm", "webhooks[].rate_limit", "webhooks[].addresses"];
 
 /// Values of choices that this version does not know yet, by the path of their key.
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
@@ -470,7 +469,11 @@ static RULE: Section = Section {
             "Which repeats inside `deduplicate` are stored as events: every one, or none after the first. All are counted.",
         )
         .default("\"every\""),
-        key("flapping", Kind::Later, "Holds an alert that comes and goes."),
+        key(
+            "flapping",
+            Kind::Section(&FLAPPING),
+            "Holds an alert open that comes and goes: webhooks hear that it flaps, and what became of it once it is quiet.",
+        ),
         key(
             "expire",
             Kind::Either(&[Kind::Choice(&["never"]), Kind::Duration { min: SECOND, max: 10 * YEAR }]),
@@ -483,6 +486,22 @@ static RULE: Section = Section {
             .example(r#"{"summary": "{{ source }} {{ ifDescr }} is down"}"#),
         key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
             .example(r#"["alertmanager"]"#),
+    ],
+};
+
+static FLAPPING: Section = Section {
+    path: "rules[].flapping",
+    keys: &[
+        key(
+            "count",
+            Kind::Integer { min: 2, max: 100 },
+            "So many changes (a beginning, an end, another severity) within `window`.",
+        )
+        .default("6"),
+        key("window", Kind::Duration { min: SECOND, max: HOUR }, "The time in which they are counted.")
+            .default("\"2m\""),
+        key("hold", Kind::Duration { min: SECOND, max: DAY }, "Let go after so long without a change.")
+            .default("\"10m\""),
     ],
 };
 

@@ -310,12 +310,25 @@ pub struct AlertSettings {
     pub store_repeats: bool,
     /// Ended after so long without a repeat; `None` is never.
     pub expire: Option<Duration>,
+    /// When it counts as flapping; `None` is never.
+    pub flapping: Option<FlappingSettings>,
     /// Labels beside the identity's own; values are templates.
     pub labels: BTreeMap<String, String>,
     /// Annotations; values are templates.
     pub annotations: BTreeMap<String, String>,
     /// Webhooks by name; `None` is every one.
     pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// When an alert flaps, and for how long it is held then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlappingSettings {
+    /// So many changes, each a beginning, an end or another severity …
+    pub count: usize,
+    /// … within this time.
+    pub window: Duration,
+    /// Let go after so long without a change.
+    pub hold: Duration,
 }
 
 /// Where a severity comes from.

@@ -6,7 +6,7 @@
 //! (nix#2813). No raw pointer outlives the call.
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, sendmsg with IP_PKTINFO, SO_RCVBUFFORCE, SO_MEMINFO, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
+    reason = "recvmmsg, sendmsg with IP_PKTINFO, SO_RCVBUFFORCE, SO_MEMINFO, classic BPF, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
 )]
 
 use std::io;
@@ -16,6 +16,8 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::event::Timestamp;
 
 /// How many datagrams one system call reads at most.
 const SLOTS: usize = 64;
@@ -40,12 +42,14 @@ pub(super) struct Origin {
     pub(super) local: Option<IpAddr>,
     /// The interface that it came in by; a link-local peer is answered through it. 0 is not known.
     pub(super) interface: u32,
+    /// When the kernel took it, by SO_TIMESTAMPNS. `None` where it did not say.
+    pub(super) arrived: Option<Timestamp>,
 }
 
 impl Origin {
     /// A peer of which no more is known.
     pub(super) fn of(peer: SocketAddr) -> Self {
-        Self { peer, local: None, interface: 0 }
+        Self { peer, local: None, interface: 0, arrived: None }
     }
 }
 
@@ -55,8 +59,16 @@ pub(super) struct Batch {
     octets: Vec<u8>,
     lengths: [usize; SLOTS],
     origins: [Origin; SLOTS],
+    /// The slots in the order of arrival.
+    order: [u8; SLOTS],
     filled: usize,
 }
+
+/// No slot's number is cut off.
+const _: () = assert!(SLOTS <= u8::MAX as usize + 1);
+
+/// Datagrams further apart than this are in the socket's order: it is the clock that was set.
+const OUT_OF_ORDER: i64 = 1_000_000_000;
 
 impl Batch {
     pub(super) fn new() -> Self {
@@ -64,6 +76,7 @@ impl Batch {
             octets: vec![0; SLOTS * SLOT],
             lengths: [0; SLOTS],
             origins: [Origin::of(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)); SLOTS],
+            order: [0; SLOTS],
             filled: 0,
         }
     }
@@ -103,6 +116,7 @@ impl Batch {
                 std::ptr::null_mut(),
             )
         };
+        let mut stamps = [0i64; SLOTS];
         let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?.min(SLOTS);
         for (at, (header, address)) in headers.iter().zip(&addresses).take(read).enumerate() {
             // Cut off by the kernel: kept as one octet more than SNMP takes, so that decoding refuses it.
@@ -111,20 +125,48 @@ impl Batch {
             // SAFETY: zeroed before the call, and all zeroes is a valid sockaddr_storage.
             let peer = address_of(unsafe { address.assume_init_ref() });
             self.origins[at] = Origin::of(peer);
-            read_control(&header.msg_hdr, &mut self.origins[at]);
+            stamps[at] = read_control(&header.msg_hdr, &mut self.origins[at]);
         }
+        put_in_order(&stamps[..read], &mut self.order[..read]);
         self.filled = read;
         Ok(read)
     }
 
     /// What the last [`Batch::receive`] read, in the order of arrival.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], Origin)> {
-        (0..self.filled).map(|at| (&self.octets[at * SLOT..at * SLOT + self.lengths[at]], self.origins[at]))
+        self.order[..self.filled].iter().map(|&at| {
+            let at = usize::from(at);
+            (&self.octets[at * SLOT..at * SLOT + self.lengths[at]], self.origins[at])
+        })
     }
 }
 
-/// Reads what the kernel says beside a datagram.
-fn read_control(header: &libc::msghdr, origin: &mut Origin) {
+/// The places of `stamps` (nanoseconds; 0 is not known) in the order of time. Processors that queue at the same moment
+/// may do it in another order than that in which they took the datagrams.
+fn put_in_order(stamps: &[i64], order: &mut [u8]) {
+    order.iter_mut().zip(0..).for_each(|(place, at)| *place = at);
+    if stamps.is_sorted() {
+        return;
+    }
+    let (first, last) = stamps.iter().fold((i64::MAX, 0), |(low, high), &at| (low.min(at), high.max(at)));
+    if last - first < OUT_OF_ORDER {
+        // Stable, so that what has the same stamp keeps its order; of so few, it allocates nothing.
+        for at in 1..order.len() {
+            let moved = order[at];
+            let stamp = stamps[usize::from(moved)];
+            let mut to = at;
+            while to > 0 && stamps[usize::from(order[to - 1])] > stamp {
+                order[to] = order[to - 1];
+                to -= 1;
+            }
+            order[to] = moved;
+        }
+    }
+}
+
+/// Reads what the kernel says beside a datagram; gives when it came, in nanoseconds since the epoch, or 0.
+fn read_control(header: &libc::msghdr, origin: &mut Origin) -> i64 {
+    let mut arrived = 0;
     // SAFETY: the header is one that recvmmsg has just filled in, whose control buffer is alive and aligned, and
     // whose msg_controllen says what of it was written: the CMSG macros stay within that.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -151,11 +193,18 @@ fn read_control(header: &libc::msghdr, origin: &mut Origin) {
                 origin.local = (!own.is_multicast()).then_some(own.into());
                 origin.interface = info.ipi6_ifindex;
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if has(size_of::<libc::timespec>()) => {
+                // SAFETY: as above.
+                let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
+                arrived = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+                origin.arrived = Some(Timestamp(arrived / 1_000));
+            }
             _ => {}
         }
         // SAFETY: as for CMSG_FIRSTHDR; `next` is a header of this buffer.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
+    arrived
 }
 
 /// Sends `octets` to where a datagram came from, from the address and the port that it was sent to. Never waits:
@@ -264,14 +313,51 @@ pub(super) fn bind(address: SocketAddr, receive_buffer: u64, tick: Duration) -> 
     }
     socket.set_read_timeout(Some(tick))?;
     set_buffer(&socket, receive_buffer)?;
-    // Each datagram says which of our addresses it was sent to.
+    // Each datagram says when it came, and which of our addresses it was sent to.
     let on: libc::c_int = 1;
+    set_option(&socket, libc::SO_TIMESTAMPNS, &on)?;
     match address {
         SocketAddr::V4(_) => set_option_at(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on)?,
         SocketAddr::V6(_) => set_option_at(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on)?,
     }
     socket.bind(&address.into())?;
     Ok(UdpSocket::from(socket))
+}
+
+/// Lets the source address alone choose among the `sockets` of a `SO_REUSEPORT` group, so that what one device sends
+/// from whatever ports stays in one queue, in its order. `first` is any of the group; to be called once all are bound.
+///
+/// # Errors
+/// The system's, from kernels before 4.5.
+pub(super) fn steer_by_source(first: &UdpSocket, address: SocketAddr, sockets: usize) -> io::Result<()> {
+    /// Spreads neighbouring addresses (2^32 divided by the golden ratio, odd).
+    const SPREAD: u32 = 0x9e37_79b1;
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // The packet begins at the payload; the IP header is found through the network layer's offset.
+    let header = |offset: u32| {
+        let at = (libc::SKF_NET_OFF as u32).wrapping_add(offset);
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at)
+    };
+    let mut program = Vec::with_capacity(16);
+    match address {
+        SocketAddr::V4(_) => program.push(header(12)),
+        SocketAddr::V6(_) => {
+            program.push(header(8));
+            for offset in [12, 16, 20] {
+                program.push(step(libc::BPF_MISC | libc::BPF_TAX, 0));
+                program.push(header(offset));
+                program.push(step(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0));
+            }
+        }
+    }
+    program.push(step(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, SPREAD));
+    program.push(step(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 16));
+    program
+        .push(step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, u32::try_from(sockets.max(1)).unwrap_or(1)));
+    program.push(step(libc::BPF_RET | libc::BPF_A, 0));
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // The kernel copies the program during the call.
+    set_option(first, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
 /// Asks for another receive buffer on an open socket.
@@ -313,9 +399,10 @@ pub(super) fn refuse_taken(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-/// The receive buffer that the kernel granted, in octets (it counts its own overhead too).
-pub(super) fn receive_buffer(socket: &UdpSocket) -> io::Result<usize> {
-    socket2::SockRef::from(socket).recv_buffer_size()
+/// The receive buffer that the kernel granted, in octets, to be compared with what was asked for: the kernel doubles
+/// that for its own overhead, which is taken off again here.
+pub(super) fn receive_buffer(socket: &UdpSocket) -> io::Result<u64> {
+    socket2::SockRef::from(socket).recv_buffer_size().map(|size| size as u64 / 2)
 }
 
 fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::Result<()> {
@@ -355,14 +442,17 @@ pub(crate) fn give_back_memory() {
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn give_back_memory() {}
 
-/// Makes the allocator give the end of each heap back as soon as 128 KiB of it are free. By itself glibc
-/// raises that bound to twice the largest block that was ever freed, which a burst makes tens of MiB, and
-/// [`give_back_memory`] does not reach the end of any heap but the first.
+/// Makes the allocator give the end of each heap back as soon as 128 KiB of it are free.
+///
+/// By itself glibc raises that bound to twice the largest block that was ever freed, which a burst makes tens of MiB.
+/// And it keeps small blocks apart when they are freed (fastbins): [`give_back_memory`] joins those, but what they then
+/// add to the end of any heap but the first stays. Without fastbins each free joins its neighbours at once.
 pub(crate) fn bound_kept_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes two numbers; callable at any time, from any thread.
+    // SAFETY: takes two numbers each; callable at any time, from any thread.
     unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10)
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_MXFAST, 0);
     };
 }
 
@@ -440,6 +530,67 @@ mod tests {
             let (length, from) = sender.recv_from(&mut got).unwrap();
             assert_eq!((&got[..length], from), (&b"answer"[..], asked));
         }
+    }
+
+    #[test]
+    fn a_group_is_steered_by_the_source_address_alone() {
+        for (any, count) in [("127.0.0.1:0", 4), ("[::1]:0", 4)] {
+            let tick = Duration::from_millis(10);
+            let first = bind(any.parse().unwrap(), 1 << 20, tick).unwrap();
+            let address = first.local_addr().unwrap();
+            let mut group = vec![first];
+            group.extend((1..count).map(|_| bind(address, 1 << 20, tick).unwrap()));
+            steer_by_source(&group[0], address, count).unwrap();
+            // Loopback has one address of IPv6, but 2^24 of IPv4.
+            let sources: Vec<IpAddr> = match address {
+                SocketAddr::V4(_) => (1..=64).map(|last| Ipv4Addr::new(127, 0, 3, last).into()).collect(),
+                SocketAddr::V6(_) => vec![Ipv6Addr::LOCALHOST.into()],
+            };
+            for &source in &sources {
+                for _ in 0..20 {
+                    // From a port of its own each time: by ports alone it would go to any of them.
+                    UdpSocket::bind((source, 0)).unwrap().send_to(b"x", address).unwrap();
+                }
+            }
+            let mut batch = Batch::new();
+            let mut home = std::collections::HashMap::new();
+            let mut used = std::collections::HashSet::new();
+            let mut read = 0;
+            for (at, socket) in group.iter().enumerate() {
+                while let Ok(more) = batch.receive(socket) {
+                    read += more;
+                    for (_, origin) in batch.datagrams() {
+                        assert_eq!(*home.entry(origin.peer.ip()).or_insert(at), at, "one source, one socket");
+                        used.insert(at);
+                    }
+                }
+            }
+            assert_eq!(read, sources.len() * 20);
+            assert_eq!(used.len(), count.min(sources.len()), "and each socket has its sources");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_put_in_the_order_of_its_stamps() {
+        let sorted = |stamps: &[i64]| {
+            let mut order = vec![9; stamps.len()];
+            put_in_order(stamps, &mut order);
+            order
+        };
+        assert_eq!(sorted(&[5, 6, 6, 7]), [0, 1, 2, 3]);
+        assert_eq!(sorted(&[7, 5, 6, 5]), [1, 3, 2, 0]);
+        assert_eq!(sorted(&[]), [0; 0]);
+        let set_back = [10 * OUT_OF_ORDER, 1, 2];
+        assert_eq!(sorted(&set_back), [0, 1, 2], "a clock that is set orders nothing");
+        // And the kernel gives stamps.
+        let socket = bind("127.0.0.1:0".parse().unwrap(), 1 << 20, Duration::from_secs(10)).unwrap();
+        let before = Timestamp::now();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new();
+        batch.receive(&socket).unwrap();
+        let arrived = batch.datagrams().next().unwrap().1.arrived.unwrap();
+        // Before its first timestamped socket the kernel stamps at the reading.
+        assert!(before <= arrived && arrived <= Timestamp::now(), "{arrived}");
     }
 
     #[test]

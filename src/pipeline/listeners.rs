@@ -77,6 +77,18 @@ struct Socket {
     drops: Mutex<u32>,
 }
 
+/// One listener at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its address, as the system gave it.
+    pub address: SocketAddr,
+    /// The receive buffer that the kernel granted to each socket, in octets; less than asked for where
+    /// net.core.rmem_max is smaller and the program may not pass it.
+    pub receive_buffer: u64,
+    /// What the kernel has dropped on its sockets since they were opened.
+    pub kernel_drops: u64,
+}
+
 /// Why an address could not be opened.
 #[derive(Debug)]
 pub struct BindError {
@@ -158,6 +170,14 @@ impl Listeners {
             let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
             sockets.push(Socket { socket: Arc::new(socket), receiver, drops: Mutex::new(0) });
         }
+        if sockets.len() > 1
+            && let Err(error) = batch::steer_by_source(&sockets[0].socket, address, sockets.len())
+        {
+            tracing::warn!(
+                component = "listener", listener = %listener.address, error = %error,
+                "Receivers cannot be steered by source address: what a device sends from several ports may be decided in another order"
+            );
+        }
         tell_buffer(listener, &sockets);
         Ok(Group {
             address: listener.address,
@@ -195,8 +215,25 @@ impl Listeners {
                 }
             }
             sum += counter.get();
+            let buffer = metrics.receive_buffer_bytes.with_label_values(&[&group.local.to_string()]);
+            buffer.set(granted(&group.sockets).and_then(|octets| i64::try_from(octets).ok()).unwrap_or(0));
         }
         sum
+    }
+
+    /// What each listener is like at the moment. A system call or two a socket.
+    #[must_use]
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        let status = |group: &Group| ListenerStatus {
+            address: group.local,
+            receive_buffer: granted(&group.sockets).unwrap_or(0),
+            kernel_drops: {
+                let drops =
+                    group.sockets.iter().filter_map(|socket| batch::kernel_drops(&socket.socket).ok());
+                drops.map(u64::from).sum()
+            },
+        };
+        self.groups.lock().iter().map(status).collect()
     }
 
     /// Lets nothing more in, lets each receiver take what its socket still holds, and waits for all.
@@ -301,10 +338,14 @@ fn open_all(gates: Vec<SyncSender<()>>) {
     }
 }
 
+/// The smallest receive buffer that the kernel granted.
+fn granted(sockets: &[Socket]) -> Option<u64> {
+    sockets.iter().filter_map(|socket| batch::receive_buffer(&socket.socket).ok()).min()
+}
+
 fn tell_buffer(listener: &Listener, sockets: &[Socket]) {
-    let granted = sockets.iter().filter_map(|socket| batch::receive_buffer(&socket.socket).ok()).min();
-    if let Some(granted) = granted
-        && (granted as u64) < listener.receive_buffer
+    if let Some(granted) = granted(sockets)
+        && granted < listener.receive_buffer
     {
         tracing::warn!(
             component = "listener", listener = %listener.address, asked = listener.receive_buffer, granted,

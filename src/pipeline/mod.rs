@@ -15,7 +15,7 @@ mod samples;
 mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
-pub use listeners::{BindError, Listeners, Wiring};
+pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use reply::{Reply, ReplyKind};
 pub use samples::{Sample, Samples};

@@ -156,9 +156,14 @@ impl Receiver {
                 let mut tally = Tally::default();
                 let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
                 for (octets, origin) in datagrams(part.as_ref(), &batch) {
-                    let datagram = Datagram { octets, peer: origin.peer, listener: *listener, received };
+                    let datagram = Datagram {
+                        octets,
+                        peer: origin.peer,
+                        listener: *listener,
+                        received: origin.arrived.unwrap_or(received),
+                    };
                     let verdict = process(snapshot, &datagram, &mut scratch);
-                    let mut verdict = settle(verdict, received, &mut scratch);
+                    let mut verdict = settle(verdict, datagram.received, &mut scratch);
                     let reply = &scratch.reply;
                     let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
                     let mut met = Met::New;

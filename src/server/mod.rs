@@ -247,11 +247,14 @@ impl Server {
         let (applied, applied_changes) = watch::channel(opened.last_change);
         // Rules may have changed while Nereus was not running.
         let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
+        let mutes = Arc::new(opened.mutes);
         let restored = Restored {
             open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
+            ended: opened.ended,
+            mutes: mutes.open_at(Timestamp::now()),
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
@@ -298,12 +301,13 @@ impl Server {
                 before_scrape: before_scrape(&listeners),
                 listeners: {
                     let listeners = Arc::clone(&listeners);
-                    Box::new(move || listeners.addresses())
+                    Box::new(move || listeners.status())
                 },
                 ready: Arc::clone(&ready),
                 started,
                 reloads: reloads.clone(),
                 operators: Operators::new(Arc::clone(&handoff)),
+                mutes,
             },
         );
         let server = Self {

@@ -18,7 +18,7 @@ use crate::config::settings::{
     Unmatched,
 };
 use crate::diagnostic::{Diagnostic, Part};
-use crate::event::RuleAction;
+use crate::event::{Flapping, RuleAction};
 use crate::mib::{Mib, NodeId, Target};
 use crate::oid::Oid;
 use crate::template::Template;
@@ -269,6 +269,7 @@ impl Compiler<'_> {
             deduplicate: None,
             store_repeats: true,
             expire: None,
+            flapping: None,
             notify: None,
             text: Box::new(self.text(Vec::new(), Vec::new(), Vec::new(), "".into())),
         })
@@ -325,6 +326,11 @@ impl Compiler<'_> {
             deduplicate: alert.deduplicate,
             store_repeats: alert.store_repeats,
             expire: alert.expire,
+            flapping: alert.flapping.map(|own| Flapping {
+                count: own.count,
+                window: own.window,
+                hold: own.hold,
+            }),
             notify: alert.notify.as_deref().map(Arc::from),
             text: Box::new(self.text(labels, annotations, fields, Arc::clone(&alert.alert))),
         });

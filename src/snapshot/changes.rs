@@ -313,6 +313,9 @@ mod tests {
             expires_at: None,
             notify: None,
             by_hand: None,
+            muted: None,
+            flap: None,
+            origin: crate::event::AlertOrigin::Rule,
         };
         let turned = |name: &str| raising(name, DOWN, "Down", &["ifIndex", "source"], "noc");
         let cases: &[(&str, &[&str], Vec<RuleSettings>, &[&str])] = &[

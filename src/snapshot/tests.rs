@@ -59,6 +59,7 @@ pub(super) fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> Ale
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         notify: None,

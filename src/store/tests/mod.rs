@@ -64,6 +64,7 @@ fn event(id: u64) -> Event {
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         notify: None,
         text: Box::new(NoText),
     };
@@ -119,6 +120,9 @@ fn record(alert: u64, change: u64, state: AlertState, count: u64, number: u64) -
         expires_at: Some(time.after(Duration::from_secs(3600))),
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: crate::event::AlertOrigin::Rule,
     }
 }
 
