@@ -27,6 +27,7 @@ mod names;
 mod output;
 mod progress;
 mod query;
+mod refused;
 mod reload;
 mod run;
 mod send;
