@@ -33,31 +33,19 @@ pub(super) struct V3Args {
     #[arg(long, value_name = "PROTOCOL", requires = "v3", value_parser = word::<AuthProtocol>)]
     auth: Option<AuthProtocol>,
     /// The passphrase of --auth; others on this machine may see it here, but not in the variable or the file
-    #[arg(
-        long,
-        value_name = "TEXT",
-        requires = "auth",
-        env = "NEREUS_AUTH_PASSPHRASE",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TEXT", env = "NEREUS_AUTH_PASSPHRASE", hide_env_values = true)]
     auth_passphrase: Option<String>,
-    /// The file with the passphrase of --auth
-    #[arg(long, value_name = "FILE", requires = "auth", conflicts_with = "auth_passphrase")]
+    /// The file with the passphrase of --auth, in place of the variable's
+    #[arg(long, value_name = "FILE", requires = "auth")]
     auth_passphrase_file: Option<PathBuf>,
     /// With --auth: des, 3des, aes128, aes192, aes256, or aes192c and aes256c as Cisco lengthens keys
     #[arg(long, value_name = "PROTOCOL", requires = "auth", value_parser = word::<PrivacyProtocol>)]
     privacy: Option<PrivacyProtocol>,
     /// The passphrase of --privacy
-    #[arg(
-        long,
-        value_name = "TEXT",
-        requires = "privacy",
-        env = "NEREUS_PRIVACY_PASSPHRASE",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TEXT", env = "NEREUS_PRIVACY_PASSPHRASE", hide_env_values = true)]
     privacy_passphrase: Option<String>,
     /// The file with the passphrase of --privacy
-    #[arg(long, value_name = "FILE", requires = "privacy", conflicts_with = "privacy_passphrase")]
+    #[arg(long, value_name = "FILE", requires = "privacy")]
     privacy_passphrase_file: Option<PathBuf>,
     /// With --v3, for a trap: the engine ID to send from, in hexadecimal digits; without it, one of this host's name
     #[arg(long, value_name = "HEX", requires = "v3", conflicts_with = "inform")]
@@ -161,8 +149,8 @@ fn host_engine_id() -> EngineId {
 
 fn passphrase(what: &str, text: Option<&str>, file: Option<&PathBuf>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let secret = match (text, file) {
-        (Some(text), _) => Zeroizing::new(text.as_bytes().to_vec()),
-        (None, Some(file)) => {
+        (Some(text), None) => Zeroizing::new(text.as_bytes().to_vec()),
+        (_, Some(file)) => {
             let octets = std::fs::read(file).map(Zeroizing::new);
             let octets = octets
                 .map_err(|error| Failure::Unable(format!("cannot read {}: {error}", file.display())))?;
