@@ -68,7 +68,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut changes = Changes(Vec::new());
     listeners(&old.listeners, &new.listeners, &mut changes);
     changes.section(Section::Source, old.source == new.source);
-    changes.section(Section::Access, old.access == new.access);
+    let (was, is) = (&*old.access, &*new.access);
+    changes.key(Section::Access, "access.engine_id", was.engine_id == is.engine_id);
+    changes.section(Section::Access, (&was.communities, &was.users) == (&is.communities, &is.users));
     changes.section(Section::Mib, old.mib.directories == new.mib.directories);
     changes.key(Section::Mib, "mib.cache", old.mib.cache == new.mib.cache);
     for (name, component) in &new.components {
@@ -223,12 +225,18 @@ mod tests {
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
         let new = settings(
-            "{storage: {path: /elsewhere}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+            "{storage: {path: /elsewhere}, access: {engine_id: 0x8000000001}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
         );
         let changes = diff(&old, &new);
         assert_eq!(
             restart_needed(&changes),
-            ["listener[].receivers of 0.0.0.0:1162", "mib.cache", "storage.path", "admin.address"]
+            [
+                "listener[].receivers of 0.0.0.0:1162",
+                "access.engine_id",
+                "mib.cache",
+                "storage.path",
+                "admin.address"
+            ]
         );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
         for path in RESTART_ONLY {

@@ -6,13 +6,7 @@
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
-pub(super) const NOT_YET: &[&str] = &[
-    "listener[].realm",
-    "access.users",
-    "access.engine_id",
-    "webhooks[].rate_limit",
-    "webhooks[].addresses",
-];
+pub(super) const NOT_YET: &[&str] = &["listener[].realm", "webhooks[].rate_limit", "webhooks[].addresses"];
 
 /// Values of choices that this version does not know yet, by the path of their key.
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
@@ -23,7 +17,7 @@ pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
 pub(super) const RESTART_ONLY: &[&str] =
-    &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
+    &["access.engine_id", "storage.path", "mib.cache", "listener[].receivers", "admin.address"];
 
 /// What a value may be.
 #[derive(Debug)]
@@ -54,6 +48,8 @@ pub(super) enum Kind {
     Url,
     /// A text, `{env: NAME}` or `{file: PATH}`; never shown.
     Secret,
+    /// An SNMPv3 engine ID in hexadecimal digits.
+    EngineId,
     /// A notification: `IF-MIB::linkDown`, an OID, or a subtree.
     Trap,
     /// A varbind's name or OID.
@@ -327,15 +323,87 @@ static LOOKUP: Section = Section {
 static ACCESS: Section = Section {
     path: "access",
     keys: &[
-        key("engine_id", Kind::Later, "The SNMPv3 engine ID of this collector."),
+        key(
+            "engine_id",
+            Kind::Either(&[Kind::Choice(&["auto"]), Kind::EngineId]),
+            "The SNMPv3 engine ID of this collector, for informs; auto makes one and keeps it in the data directory. Changed only by a restart.",
+        )
+        .default("\"auto\"")
+        .example("\"0x80000000056e6572657573\""),
         key(
             "communities",
             Kind::List(&Kind::Either(&[Kind::Secret, Kind::Section(&COMMUNITY)])),
-            "The communities that are accepted; without it any is. A name lets rules match on it.",
+            "The communities that are accepted; without it any is, but none once there are users. A name lets rules match on it.",
         )
         .example(r#"["public", {"name": "core", "community": {"env": "CORE"}}]"#)
         .also(r#"[{"file": "/run/secrets/community"}]"#),
-        key("users", Kind::Later, "SNMPv3 users."),
+        key(
+            "users",
+            Kind::List(&Kind::Section(&USER)),
+            "SNMPv3 users. A name may stand more than once: the one for the engine counts, then the one for the sender's address.",
+        ),
+    ],
+};
+
+static USER: Section = Section {
+    path: "access.users[]",
+    keys: &[
+        key("name", Kind::Text, "The user's name, as its messages say it.").required().example("\"ops\""),
+        key("auth", Kind::Section(&USER_AUTH), "How it authenticates; without it not at all."),
+        key("privacy", Kind::Section(&USER_PRIVACY), "How it encrypts; needs `auth`."),
+        key(
+            "engines",
+            Kind::Either(&[Kind::Choice(&["any"]), Kind::Many(&Kind::EngineId)]),
+            "The engine IDs that it sends from.",
+        )
+        .default("\"any\"")
+        .example(r#"["0x80001f8804636f7265"]"#),
+        key("sources", Kind::Many(&Kind::Network), "Networks that it sends from; without it, every one.")
+            .example(r#"["10.1.0.0/16"]"#),
+        key(
+            "minimum_level",
+            Kind::Choice(&["no_auth_no_priv", "auth_no_priv", "auth_priv"]),
+            "What is below is refused; without it, what its protocols allow at most.",
+        )
+        .example("\"auth_priv\""),
+        key(
+            "lenient_time",
+            Kind::Flag,
+            "Take messages outside of the time window, which replays are; for devices that forget their boots.",
+        )
+        .default("false"),
+    ],
+};
+
+static USER_AUTH: Section = Section {
+    path: "access.users[].auth",
+    keys: &[
+        key("protocol", Kind::Choice(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]), "The hash.")
+            .required()
+            .example("\"sha256\""),
+        key("passphrase", Kind::Secret, "At least eight characters.").example(r#"{"env": "OPS_AUTH"}"#),
+        key(
+            "key",
+            Kind::Secret,
+            "In its place: a key localised to the user's only engine, in hexadecimal digits.",
+        )
+        .example(r#"{"file": "/run/secrets/ops-auth-key"}"#),
+    ],
+};
+
+static USER_PRIVACY: Section = Section {
+    path: "access.users[].privacy",
+    keys: &[
+        key(
+            "protocol",
+            Kind::Choice(&["des", "3des", "aes128", "aes192", "aes256", "aes192c", "aes256c"]),
+            "The cipher. aes192 and aes256 lengthen keys by Blumenthal's draft, aes192c and aes256c by Reeder's, as Cisco does.",
+        )
+        .required()
+        .example("\"aes128\""),
+        key("passphrase", Kind::Secret, "At least eight characters.").example(r#"{"env": "OPS_PRIV"}"#),
+        key("key", Kind::Secret, "In its place: a key localised to the user's only engine, in hexadecimal digits.")
+            .example(r#"{"file": "/run/secrets/ops-priv-key"}"#),
     ],
 };
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::lookup::LookupTable;
+use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
 /// Everything that a configuration file says, checked, with its defaults filled in.
@@ -141,11 +142,65 @@ impl Default for SourceSettings {
     }
 }
 
-/// Who may send. (SNMPv3 users come with a later version.)
+/// Who may send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
-    /// The communities that are accepted; `None` is any.
+    /// This collector's engine ID; `None` is `auto`: one of its own making, kept in the data directory.
+    /// Restart-only.
+    pub engine_id: Option<EngineId>,
+    /// The communities that are accepted; `None` is any, but only while there are no users, and then none.
     pub communities: Option<Vec<Community>>,
+    /// SNMPv3 users, in their order.
+    pub users: Vec<Arc<UserSettings>>,
+}
+
+/// An SNMPv3 user. The same name may stand more than once, for other engines or other sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSettings {
+    /// msgUserName, at most 32 octets.
+    pub name: Arc<str>,
+    /// How it authenticates; `None` is not at all.
+    pub auth: Option<Credential<AuthProtocol>>,
+    /// How it encrypts; only with `auth`.
+    pub privacy: Option<Credential<PrivacyProtocol>>,
+    /// The authoritative engines that it is known at; `None` is any.
+    pub engines: Option<Vec<EngineId>>,
+    /// Networks that it sends from; empty is every one.
+    pub sources: Vec<IpNet>,
+    /// What is below is refused.
+    pub minimum_level: SecurityLevel,
+    /// Whether messages outside of the time window are taken all the same, and counted.
+    pub lenient_time: bool,
+}
+
+impl UserSettings {
+    /// The strongest level that its credentials serve.
+    #[must_use]
+    pub fn level(&self) -> SecurityLevel {
+        match (&self.auth, &self.privacy) {
+            (None, _) => SecurityLevel::NoAuthNoPriv,
+            (Some(_), None) => SecurityLevel::AuthNoPriv,
+            (Some(_), Some(_)) => SecurityLevel::AuthPriv,
+        }
+    }
+}
+
+/// A protocol and what its keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential<P> {
+    /// The protocol.
+    pub protocol: P,
+    /// Where keys come from.
+    pub secret: KeySource,
+}
+
+/// Where a user's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A passphrase of at least eight octets, from which each engine's key follows.
+    Passphrase(Secret),
+    /// The octets of a key that was localised to the user's only engine; of the protocol's length.
+    Localized(Secret),
 }
 
 /// One accepted community, with the alias that rules see in its place.

@@ -19,6 +19,7 @@ use super::batch;
 use super::hold::{self, Held};
 use super::receiver::{Counters, Receiver};
 use super::samples::Samples;
+use super::usm::Usm;
 use crate::config::settings::Listener;
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Wiring {
     pub metrics: Arc<Metrics>,
     /// Where they leave samples for the rehearsal.
     pub samples: Arc<Samples>,
+    /// The own SNMPv3 engine, and the table of the others.
+    pub usm: Arc<Usm>,
 }
 
 /// All listeners of the program.
@@ -280,6 +283,7 @@ impl Group {
             snapshot: wiring.snapshot.reader(),
             handoff: Arc::clone(&wiring.handoff),
             samples: Arc::clone(&wiring.samples),
+            usm: Arc::clone(&wiring.usm),
             counters: Counters::new(&wiring.metrics),
             stop: Arc::clone(&self.stop),
         }

@@ -12,9 +12,11 @@ mod process;
 mod receiver;
 mod reply;
 mod samples;
+mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use reply::{Reply, ReplyKind};
 pub use samples::{Sample, Samples};
+pub use usm::{Engines, EnginesWriter, LocalEngine, MAX_ENGINES, Stat, Usm, settle};

@@ -13,6 +13,7 @@ use super::inform::{Informs, Met};
 use super::process::{Datagram, Scratch, process};
 use super::reply::{ReplyKind, WayBack};
 use super::samples::Samples;
+use super::usm::{Usm, settle};
 use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
 use crate::metrics::{DropReason, Metrics};
 use crate::snapshot::{Snapshot, SnapshotReader};
@@ -32,6 +33,7 @@ pub(super) struct Receiver {
     pub(super) snapshot: SnapshotReader,
     pub(super) handoff: Arc<Queue<Handed>>,
     pub(super) samples: Arc<Samples>,
+    pub(super) usm: Arc<Usm>,
     pub(super) counters: Counters,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -69,12 +71,17 @@ impl Counters {
 const UNKNOWN: usize = 3;
 
 /// What one batch came to, in plain integers.
-#[derive(Default)]
 struct Tally {
     received: [u64; 4],
     dropped: [u64; DropReason::ALL.len()],
     accepted: u64,
     unresolved: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { received: [0; 4], dropped: [0; DropReason::ALL.len()], accepted: 0, unresolved: 0 }
+    }
 }
 
 impl Tally {
@@ -104,7 +111,7 @@ impl Receiver {
     /// then takes what the socket still holds and ends.
     pub(super) fn run(mut self, mut held: Held) {
         let mut batch = Batch::new();
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::with(Arc::clone(&self.usm));
         let mut events = Vec::new();
         let mut informs = Informs::new(&self.counters.metrics);
         // The generation that this receiver works under. A receiver whose address is gone stays at the
@@ -155,7 +162,8 @@ impl Receiver {
                         listener: *listener,
                         received: origin.arrived.unwrap_or(received),
                     };
-                    let mut verdict = process(snapshot, &datagram, &mut scratch);
+                    let verdict = process(snapshot, &datagram, &mut scratch);
+                    let mut verdict = settle(verdict, datagram.received, &mut scratch);
                     let reply = &scratch.reply;
                     let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
                     let mut met = Met::New;

@@ -28,7 +28,7 @@ use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Listeners, Samples};
+use crate::pipeline::{self, Engines, EnginesWriter, Listeners, LocalEngine, Samples, Usm};
 use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager, ReloadType};
 use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
@@ -183,6 +183,7 @@ pub struct Server {
 /// The threads, in the order in which they end.
 struct Running {
     engine: ReloadEngine,
+    engines_writer: EnginesWriter,
     handoff: Arc<Queue<Handed>>,
     correlator: JoinHandle<()>,
     deliveries: Arc<Deliveries>,
@@ -220,6 +221,7 @@ impl Server {
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
+        let (usm, engines_writer) = usm(&settings, &metrics).map_err(environment)?;
         let (origin, inputs) = origin.unzip();
         let patience = settings.reload.reload_timeout;
         let (first, mib_problems) =
@@ -277,6 +279,7 @@ impl Server {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples,
+            usm: Arc::clone(&usm),
         };
         listeners.start(wiring).map_err(environment)?;
         reloads.register_component("mib_loader", Arc::new(MibLoader::default()));
@@ -314,6 +317,7 @@ impl Server {
             ready,
             running: Some(Running {
                 engine,
+                engines_writer,
                 handoff,
                 correlator,
                 deliveries,
@@ -389,6 +393,8 @@ impl Server {
         self.ready.store(false, Ordering::Release);
         drop(running.engine);
         self.listeners.stop();
+        // No receiver hears anything any more: what was heard is written.
+        drop(running.engines_writer);
         running.handoff.close();
         join(running.correlator, "correlator");
         running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
@@ -412,6 +418,29 @@ fn join(thread: JoinHandle<()>, name: &str) {
     if thread.join().is_err() {
         tracing::error!(component = "listener", thread = name, "A thread has panicked");
     }
+}
+
+/// The own SNMPv3 engine with its boots raised on the disk, and the table of the others as it was left.
+fn usm(settings: &Settings, metrics: &Metrics) -> std::io::Result<(Arc<Usm>, EnginesWriter)> {
+    let directory = &settings.storage.path;
+    let about = |error: std::io::Error| {
+        std::io::Error::new(error.kind(), format!("the SNMPv3 engines in {}: {error}", directory.display()))
+    };
+    let (local, note) =
+        LocalEngine::open(directory, settings.access.engine_id, Timestamp::now()).map_err(about)?;
+    if let Some(note) = note {
+        tracing::warn!(component = "storage", "{note}");
+    }
+    let engines = Arc::new(Engines::default());
+    let (writer, damaged) = EnginesWriter::start(directory, &engines).map_err(about)?;
+    if damaged > 0 {
+        tracing::warn!(
+            component = "storage",
+            records = damaged,
+            "Damaged records of SNMPv3 engines were passed over; replays of these engines would be taken"
+        );
+    }
+    Ok((Arc::new(Usm::new(local, engines, metrics)), writer))
 }
 
 fn spawn_correlator(
