@@ -258,6 +258,9 @@ impl Server {
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
+        let watch = components::watch_of(snapshot.current().settings());
+        // The first message, before any event: its outcome is journaled like any other.
+        let _ = handoff.push_control(Handed::Watch(watch));
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;
