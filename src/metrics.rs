@@ -122,6 +122,8 @@ pub struct Metrics {
     pub replies: IntCounterVec,
     pub usm_lenient_time: IntCounter,
     pub usm_engines: IntGauge,
+    pub connections: IntGaugeVec,
+    pub connections_refused: IntCounterVec,
     pub trap_processing_duration: Histogram,
     pub unresolved_oids: IntCounter,
     pub events_stored: IntCounter,
@@ -197,6 +199,13 @@ impl Metrics {
                 &r,
                 "receive_buffer_bytes",
                 "The receive buffer that the kernel granted to each socket, by listener.",
+                &["listener"],
+            ),
+            connections: int_gauges(&r, "connections", "Open connections of a TCP listener.", &["listener"]),
+            connections_refused: counters(
+                &r,
+                "connections_refused_total",
+                "Connections that a TCP listener closed at once: their peer may not send, or there were too many.",
                 &["listener"],
             ),
             replies: counters(

@@ -39,8 +39,10 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
     };
     let snapshot = admin.snapshot.current();
     let listeners = (admin.listeners)();
-    let each = |value: fn(&ListenerStatus) -> u64| -> Map<String, Value> {
-        listeners.iter().map(|listener| (listener.address.to_string(), value(listener).into())).collect()
+    let each = |value: fn(&ListenerStatus) -> Option<u64>| -> Map<String, Value> {
+        let known = |listener| Some((listener, value(listener)?));
+        let known = listeners.iter().filter_map(known);
+        known.map(|(listener, value)| (listener.address.to_string(), value.into())).collect()
     };
     answer(
         StatusCode::OK,
@@ -53,6 +55,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "listeners": listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
             "receive_buffer": each(|listener| listener.receive_buffer),
             "kernel_drops": each(|listener| listener.kernel_drops),
+            "connections": each(|listener| listener.connections),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
 
 use super::keys::RESTART_ONLY;
-use super::settings::{Listener, Settings};
+use super::settings::{Endpoint, Listener, Settings};
 
 /// The sections of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -154,7 +153,7 @@ impl Changes {
 
 fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
     let by_address = |list: &[Listener]| {
-        list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<SocketAddr, _>>()
+        list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<Endpoint, _>>()
     };
     let (before, after) = (by_address(old), by_address(new));
     for (address, is) in &after {
@@ -170,6 +169,8 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
                 key("receivers", was.receivers == is.receivers);
                 key("receive_buffer", was.receive_buffer == is.receive_buffer);
                 key("allow", was.allow == is.allow);
+                key("max_connections", was.max_connections == is.max_connections);
+                key("idle_timeout", was.idle_timeout == is.idle_timeout);
             }
         }
     }

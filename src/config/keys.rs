@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Pattern,
     /// `0.0.0.0:1162`.
     Address,
+    /// The same, or `tcp://0.0.0.0:1162`.
+    Endpoint,
     /// `10.0.0.0/8`, or an address alone.
     Network,
     /// `http://…` or `https://…`; what follows the host is never shown.
@@ -210,7 +212,7 @@ pub(super) static ROOT: Section = Section {
         key(
             "listener",
             Kind::Many(&Kind::Section(&LISTENER)),
-            "Where traps are received: UDP addresses, IPv4 and IPv6.",
+            "Where traps are received: UDP and TCP addresses, IPv4 and IPv6.",
         ),
         key("source", Kind::Section(&SOURCE), "Which address stands for the device that a trap is about."),
         key("access", Kind::Section(&ACCESS), "Who may send."),
@@ -254,8 +256,12 @@ pub(super) static ROOT: Section = Section {
 static LISTENER: Section = Section {
     path: "listener[]",
     keys: &[
-        key("address", Kind::Address, "Address and port; `[::]:1162` takes IPv6.")
-            .default("\"0.0.0.0:1162\""),
+        key(
+            "address",
+            Kind::Endpoint,
+            "Address and port; `[::]:1162` takes IPv6, `tcp://0.0.0.0:1162` connections (RFC 3430).",
+        )
+        .default("\"0.0.0.0:1162\""),
         key(
             "receivers",
             Kind::Either(&[Kind::Choice(&["auto"]), Kind::Integer { min: 1, max: 256 }]),
@@ -266,6 +272,18 @@ static LISTENER: Section = Section {
             .default("\"32MiB\""),
         key("allow", Kind::Many(&Kind::Network), "Networks that may send; without it everyone may.")
             .example(r#"["10.0.0.0/8", "192.168.0.0/16"]"#),
+        key(
+            "max_connections",
+            Kind::Integer { min: 1, max: 4_096 },
+            "Of a tcp:// listener: how many connections there may be at a time. Default 256.",
+        )
+        .example("256"),
+        key(
+            "idle_timeout",
+            Kind::Duration { min: 1_000, max: 86_400_000 },
+            "Of a tcp:// listener: a connection without a whole message for so long is closed. Default 10m.",
+        )
+        .example("\"10m\""),
         key("realm", Kind::Text, "Separates networks with overlapping addresses."),
     ],
 };

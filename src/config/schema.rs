@@ -88,6 +88,7 @@ fn of(kind: &Kind, path: &str) -> Value {
             let known = words.iter().filter(|word| !NOT_YET_VALUES.contains(&(path, **word)));
             json!({"enum": known.collect::<Vec<_>>()})
         }
+        Kind::Endpoint => text("^(tcp://)?(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
         Kind::EngineId => text("^(0[xX])?[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){4,31}$"),

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,26 +76,81 @@ impl Default for Settings {
     }
 }
 
-/// One UDP address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
+/// How notifications come to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// A datagram each (RFC 3417).
+    Udp,
+    /// One after the other on a connection (RFC 3430).
+    Tcp,
+}
+
+/// A transport's address. Reads and prints as `0.0.0.0:1162`, or `tcp://0.0.0.0:1162`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// How it is reached.
+    pub transport: Transport,
     /// Address and port; port 0 lets the system choose (tests).
     pub address: SocketAddr,
-    /// How many `SO_REUSEPORT` sockets and threads; `None` is `auto`: one a core. Restart-only.
+}
+
+impl Endpoint {
+    /// What stands before an address of TCP.
+    pub const TCP: &str = "tcp://";
+
+    /// UDP at `address`.
+    #[must_use]
+    pub const fn udp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, address }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.transport == Transport::Tcp {
+            f.write_str(Self::TCP)?;
+        }
+        self.address.fmt(f)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix(Self::TCP) {
+            Some(address) => Self { transport: Transport::Tcp, address: address.parse()? },
+            None => Self::udp(text.parse()?),
+        })
+    }
+}
+
+/// One address at which notifications are received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: Endpoint,
+    /// UDP: how many `SO_REUSEPORT` sockets and threads; `None` is `auto`: one a core. Restart-only.
     pub receivers: Option<u16>,
-    /// The receive buffer asked for, in octets.
+    /// UDP: the receive buffer asked for, in octets.
     pub receive_buffer: u64,
     /// Peers that may send; `None` is everyone.
     pub allow: Option<Arc<[IpNet]>>,
+    /// TCP: how many connections there may be at a time.
+    pub max_connections: u32,
+    /// TCP: a connection ends after so long without a whole message.
+    pub idle_timeout: Duration,
 }
 
 impl Default for Listener {
     fn default() -> Self {
         Self {
-            address: SocketAddr::from(([0, 0, 0, 0], 1162)),
+            address: Endpoint::udp(SocketAddr::from(([0, 0, 0, 0], 1162))),
             receivers: None,
             receive_buffer: 32 << 20,
             allow: None,
+            max_connections: 256,
+            idle_timeout: Duration::from_secs(600),
         }
     }
 }

@@ -9,8 +9,10 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use super::batch::{Batch, Origin};
-use super::receiver::{Counters, is_idle};
+use super::intake::Counters;
+use super::receiver::is_idle;
 use crate::event::Timestamp;
+use crate::metrics::DropReason;
 
 /// What all sockets together hold at most, with what keeping it takes.
 pub(super) const LIMIT: usize = 64 << 20;
@@ -90,7 +92,7 @@ impl Held {
             Ok(0) => {}
             Ok(_) => {
                 if let Err(refused) = self.push(batch) {
-                    counters.held_too_many(refused);
+                    counters.unread(DropReason::HoldFull, refused);
                 }
             }
             Err(error) if is_idle(&error) => {}

@@ -6,7 +6,7 @@
 //! arrived under the generation that still had the address, and end.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -17,10 +17,12 @@ use parking_lot::Mutex;
 
 use super::batch;
 use super::hold::{self, Held};
-use super::receiver::{Counters, Receiver};
+use super::intake::Counters;
+use super::receiver::Receiver;
 use super::samples::Samples;
+use super::tcp::{self, TcpReceiver};
 use super::usm::Usm;
-use crate::config::settings::Listener;
+use crate::config::settings::{Endpoint, Listener, Transport};
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
 use crate::snapshot::{
@@ -28,7 +30,7 @@ use crate::snapshot::{
 };
 
 /// How long an idle receiver waits before it looks at the Snapshot and at whether to stop.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// What receivers work with.
 #[derive(Debug, Clone)]
@@ -59,14 +61,26 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Group {
     /// As the settings have it; what finds it again.
-    address: SocketAddr,
+    address: Endpoint,
     /// As the system gave it: a port 0 has its number.
-    local: SocketAddr,
+    local: Endpoint,
+    /// Of UDP.
     sockets: Vec<Socket>,
+    /// Of TCP.
+    entrance: Option<Entrance>,
     threads: Vec<JoinHandle<()>>,
     /// For each socket whose thread holds what comes in, the way to make a receiver of it.
     holding: Vec<SyncSender<Receiver>>,
     stop: Arc<AtomicBool>,
+}
+
+/// A listening socket of TCP.
+#[derive(Debug)]
+struct Entrance {
+    /// Until its thread has it.
+    listener: Option<TcpListener>,
+    receiver: u32,
+    connections: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -81,26 +95,28 @@ struct Socket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerStatus {
     /// Its address, as the system gave it.
-    pub address: SocketAddr,
-    /// The receive buffer that the kernel granted to each socket, in octets; less than asked for where
+    pub address: Endpoint,
+    /// UDP: the receive buffer that the kernel granted to each socket, in octets; less than asked for where
     /// net.core.rmem_max is smaller and the program may not pass it.
-    pub receive_buffer: u64,
-    /// What the kernel has dropped on its sockets since they were opened.
-    pub kernel_drops: u64,
+    pub receive_buffer: Option<u64>,
+    /// UDP: what the kernel has dropped on its sockets since they were opened.
+    pub kernel_drops: Option<u64>,
+    /// TCP: how many connections there are.
+    pub connections: Option<u64>,
 }
 
 /// Why an address could not be opened.
 #[derive(Debug)]
 pub struct BindError {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// The system's reason.
     pub error: io::Error,
 }
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot listen on udp {}: {}", self.address, self.error)?;
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match self.error.kind() {
             io::ErrorKind::PermissionDenied => {
                 f.write_str(" (a port below 1024 needs CAP_NET_BIND_SERVICE, or take 1162)")
@@ -156,7 +172,33 @@ impl Listeners {
     }
 
     fn open(&self, listener: &Listener) -> Result<Group, BindError> {
-        let mut address = listener.address;
+        match listener.address.transport {
+            Transport::Udp => self.open_udp(listener),
+            Transport::Tcp => self.open_tcp(listener),
+        }
+    }
+
+    fn open_tcp(&self, listener: &Listener) -> Result<Group, BindError> {
+        let failed = |error| BindError { address: listener.address, error };
+        let entrance = tcp::bind(listener.address.address).map_err(failed)?;
+        let local = entrance.local_addr().map_err(failed)?;
+        Ok(Group {
+            address: listener.address,
+            local: Endpoint { transport: Transport::Tcp, address: local },
+            sockets: Vec::new(),
+            entrance: Some(Entrance {
+                listener: Some(entrance),
+                receiver: self.next_receiver.fetch_add(1, Ordering::Relaxed),
+                connections: Arc::default(),
+            }),
+            threads: Vec::new(),
+            holding: Vec::new(),
+            stop: Arc::default(),
+        })
+    }
+
+    fn open_udp(&self, listener: &Listener) -> Result<Group, BindError> {
+        let mut address = listener.address.address;
         let failed = |error| BindError { address: listener.address, error };
         // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
         // each would get half of the traps.
@@ -181,8 +223,9 @@ impl Listeners {
         tell_buffer(listener, &sockets);
         Ok(Group {
             address: listener.address,
-            local: address,
+            local: Endpoint::udp(address),
             sockets,
+            entrance: None,
             threads: Vec::new(),
             holding: Vec::new(),
             stop: Arc::default(),
@@ -192,13 +235,21 @@ impl Listeners {
     /// The addresses that are listened on, as the system gave them (a port 0 has its number).
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints().into_iter().map(|endpoint| endpoint.address).collect()
+    }
+
+    /// The same, with their transports.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
         self.groups.lock().iter().map(|group| group.local).collect()
     }
 
     /// The numbers of the receivers that run.
     #[must_use]
     pub fn receivers(&self) -> Vec<u32> {
-        self.groups.lock().iter().flat_map(|group| &group.sockets).map(|socket| socket.receiver).collect()
+        let groups = self.groups.lock();
+        let udp = groups.iter().flat_map(|group| &group.sockets).map(|socket| socket.receiver);
+        udp.chain(groups.iter().filter_map(|group| Some(group.entrance.as_ref()?.receiver))).collect()
     }
 
     /// Adds what the kernel dropped since the last call to the metrics, and returns the metrics' sum.
@@ -206,6 +257,11 @@ impl Listeners {
     pub fn count_kernel_drops(&self, metrics: &Metrics) -> u64 {
         let mut sum = 0;
         for group in &*self.groups.lock() {
+            if let Some(entrance) = &group.entrance {
+                let gauge = metrics.connections.with_label_values(&[&group.local.to_string()]);
+                gauge.set(entrance.connections.load(Ordering::Relaxed) as i64);
+                continue;
+            }
             let counter = metrics.kernel_drops.with_label_values(&[&group.local.to_string()]);
             for socket in &group.sockets {
                 let mut last = socket.drops.lock();
@@ -226,12 +282,13 @@ impl Listeners {
     pub fn status(&self) -> Vec<ListenerStatus> {
         let status = |group: &Group| ListenerStatus {
             address: group.local,
-            receive_buffer: granted(&group.sockets).unwrap_or(0),
-            kernel_drops: {
+            receive_buffer: granted(&group.sockets),
+            kernel_drops: group.entrance.is_none().then(|| {
                 let drops =
                     group.sockets.iter().filter_map(|socket| batch::kernel_drops(&socket.socket).ok());
                 drops.map(u64::from).sum()
-            },
+            }),
+            connections: group.entrance.as_ref().map(|own| own.connections.load(Ordering::Relaxed) as u64),
         };
         self.groups.lock().iter().map(status).collect()
     }
@@ -300,14 +357,16 @@ impl Group {
         }
         for socket in &self.sockets {
             let receiver = self.receiver(socket, wiring);
-            let (gate, opened) = sync_channel(1);
-            let thread = thread::Builder::new()
-                .name(format!("receiver-{}", socket.receiver))
-                .stack_size(512 << 10)
-                // A gate that was dropped unopened: the reload was rejected.
-                .spawn(move || opened.recv().map_or((), |()| receiver.run(Held::none())))?;
-            self.threads.push(thread);
-            gates.push(gate);
+            self.threads.push(behind_gate(socket.receiver, gates, move || receiver.run(Held::none()))?);
+        }
+        if let Some(entrance) = &mut self.entrance
+            && let Some(listener) = entrance.listener.take()
+        {
+            let stop = Arc::clone(&self.stop);
+            let connections = Arc::clone(&entrance.connections);
+            let receiver =
+                TcpReceiver::new(entrance.receiver, self.address, listener, wiring, stop, connections);
+            self.threads.push(behind_gate(entrance.receiver, gates, move || receiver.run())?);
         }
         Ok(())
     }
@@ -329,6 +388,22 @@ impl Group {
             }
         }
     }
+}
+
+/// A receiver's thread, which begins once its gate is opened; a gate that is dropped unopened ends it: the reload was
+/// rejected.
+fn behind_gate(
+    number: u32,
+    gates: &mut Vec<SyncSender<()>>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (gate, opened) = sync_channel(1);
+    let thread = thread::Builder::new()
+        .name(format!("receiver-{number}"))
+        .stack_size(512 << 10)
+        .spawn(move || opened.recv().map_or((), |()| work()))?;
+    gates.push(gate);
+    Ok(thread)
 }
 
 fn open_all(gates: Vec<SyncSender<()>>) {
@@ -359,7 +434,7 @@ struct PreparedListeners {
     listeners: Arc<Listeners>,
     added: Vec<Group>,
     gates: Vec<SyncSender<()>>,
-    removed: Vec<SocketAddr>,
+    removed: Vec<Endpoint>,
     resized: Vec<Listener>,
     version: u64,
 }
@@ -370,7 +445,7 @@ impl ComponentReloader for Arc<Listeners> {
         if Arc::ptr_eq(old, settings) {
             return Ok(None);
         }
-        let known = |address| old.iter().find(|listener| listener.address == address);
+        let known = |address: Endpoint| old.iter().find(|listener| listener.address == address);
         let mut added = Vec::new();
         let mut gates = Vec::new();
         for listener in settings.iter().filter(|listener| known(listener.address).is_none()) {

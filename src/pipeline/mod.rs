@@ -7,11 +7,13 @@
 mod batch;
 mod hold;
 mod inform;
+mod intake;
 mod listeners;
 mod process;
 mod receiver;
 mod reply;
 mod samples;
+mod tcp;
 mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};

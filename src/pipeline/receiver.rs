@@ -1,23 +1,21 @@
 //! The receiver thread: one batch, one Snapshot load, one handoff.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
-
 use super::batch::{Batch, Origin};
 use super::hold::{Held, Part};
-use super::inform::{Informs, Met};
-use super::process::{Datagram, Scratch, process};
-use super::reply::{ReplyKind, WayBack};
+use super::intake::{Counters, Intake};
+use super::process::Datagram;
+use super::reply::WayBack;
 use super::samples::Samples;
-use super::usm::{Usm, settle};
-use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
-use crate::metrics::{DropReason, Metrics};
+use super::usm::Usm;
+use crate::config::settings::Endpoint;
+use crate::event::{Generation, Handed, Queue, Timestamp};
+use crate::metrics::DropReason;
 use crate::snapshot::{Snapshot, SnapshotReader};
-use crate::version::Version;
 
 /// How long a receiver whose socket is closed to newcomers may take for what had arrived. A full receive
 /// buffer takes a second on a busy machine; the bound is for a socket that could not be closed.
@@ -28,7 +26,7 @@ pub(super) struct Receiver {
     /// Its number over all listeners, from 0.
     pub(super) number: u32,
     /// The listener's address as the settings have it.
-    pub(super) listener: SocketAddr,
+    pub(super) listener: Endpoint,
     pub(super) socket: Arc<UdpSocket>,
     pub(super) snapshot: SnapshotReader,
     pub(super) handoff: Arc<Queue<Handed>>,
@@ -38,82 +36,12 @@ pub(super) struct Receiver {
     pub(super) stop: Arc<AtomicBool>,
 }
 
-/// The shared counters, resolved once, so that a batch costs additions alone.
-pub(super) struct Counters {
-    received: [IntCounter; 4],
-    dropped: Vec<IntCounter>,
-    metrics: Arc<Metrics>,
-}
-
-impl Counters {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
-        let received = |version: &str| metrics.traps_received.with_label_values(&[version]);
-        Self {
-            received: [received("v1"), received("v2c"), received("v3"), received("unknown")],
-            dropped: DropReason::ALL
-                .iter()
-                .map(|reason| metrics.traps_dropped.with_label_values(&[reason.as_str()]))
-                .collect(),
-            metrics: Arc::clone(metrics),
-        }
-    }
-
-    /// Counts datagrams that there was no room to hold for. They were not looked into.
-    pub(super) fn held_too_many(&self, number: u64) {
-        let mut tally = Tally::default();
-        tally.received[UNKNOWN] = number;
-        tally.drop(DropReason::HoldFull, number);
-        tally.flush(self);
-    }
-}
-
-/// The place of what has no version that could be told.
-const UNKNOWN: usize = 3;
-
-/// What one batch came to, in plain integers.
-struct Tally {
-    received: [u64; 4],
-    dropped: [u64; DropReason::ALL.len()],
-    accepted: u64,
-    unresolved: u64,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self { received: [0; 4], dropped: [0; DropReason::ALL.len()], accepted: 0, unresolved: 0 }
-    }
-}
-
-impl Tally {
-    fn version(&mut self, version: Option<Version>) {
-        self.received[version.map_or(UNKNOWN, |version| version as usize)] += 1;
-    }
-
-    fn drop(&mut self, reason: DropReason, number: u64) {
-        self.dropped[reason as usize] += number;
-    }
-
-    fn flush(&self, counters: &Counters) {
-        let add = |counter: &IntCounter, number: u64| {
-            if number > 0 {
-                counter.inc_by(number);
-            }
-        };
-        counters.received.iter().zip(self.received).for_each(|(counter, number)| add(counter, number));
-        counters.dropped.iter().zip(self.dropped).for_each(|(counter, number)| add(counter, number));
-        add(&counters.metrics.traps_processed, self.accepted);
-        add(&counters.metrics.unresolved_oids, self.unresolved);
-    }
-}
-
 impl Receiver {
     /// Takes what was `held`, then receives until told to stop, or until the settings have the address no longer;
     /// then takes what the socket still holds and ends.
     pub(super) fn run(mut self, mut held: Held) {
         let mut batch = Batch::new();
-        let mut scratch = Scratch::with(Arc::clone(&self.usm));
-        let mut events = Vec::new();
-        let mut informs = Informs::new(&self.counters.metrics);
+        let mut intake = Intake::new(self.counters, self.usm);
         // The generation that this receiver works under. A receiver whose address is gone stays at the
         // last one that had it, for what had arrived by then.
         let mut working: Option<(Arc<Snapshot>, usize)> = None;
@@ -153,7 +81,6 @@ impl Receiver {
             }
             let Some((snapshot, listener)) = &working else { break };
             if read > 0 {
-                let mut tally = Tally::default();
                 let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
                 for (octets, origin) in datagrams(part.as_ref(), &batch) {
                     let datagram = Datagram {
@@ -162,72 +89,30 @@ impl Receiver {
                         listener: *listener,
                         received: origin.arrived.unwrap_or(received),
                     };
-                    let verdict = process(snapshot, &datagram, &mut scratch);
-                    let mut verdict = settle(verdict, datagram.received, &mut scratch);
-                    let reply = &scratch.reply;
                     let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
-                    let mut met = Met::New;
-                    match (reply.kind(), &mut verdict) {
-                        (ReplyKind::None, _) => {}
-                        (ReplyKind::ResponseAfterCommit, Verdict::Accepted(event)) => {
-                            met = informs.meet(event, reply.octets(), way(), started);
-                        }
-                        // Nothing will be committed.
-                        (ReplyKind::ResponseAfterCommit, Verdict::Dropped(_)) => {}
-                        (kind @ (ReplyKind::Response | ReplyKind::Report), _) => {
-                            informs.send(kind, reply.octets(), &way());
-                        }
-                    }
-                    match verdict {
-                        Verdict::Accepted(event) => {
-                            tally.accepted += 1;
-                            tally.unresolved += u64::from(scratch.unresolved);
-                            if met == Met::New {
-                                events.push(Handed::Event(event));
-                            }
-                        }
-                        Verdict::Dropped(reason) => tally.drop(reason, 1),
-                    }
-                    tally.version(scratch.version);
+                    intake.take(snapshot, &datagram, started, way);
                 }
-                self.handoff.offer(&mut events);
+                let mut all = intake.offer(&self.handoff);
                 // What was held comes all at once: it waits for room, while what comes in meanwhile is held too.
-                while part.is_some() && !events.is_empty() && !ending && !self.stop.load(Ordering::Acquire) {
-                    held.receive(&self.socket, &mut batch, &self.counters);
-                    self.handoff.offer(&mut events);
+                while part.is_some() && !all && !ending && !self.stop.load(Ordering::Acquire) {
+                    held.receive(&self.socket, &mut batch, &intake.counters);
+                    all = intake.offer(&self.handoff);
                 }
-                let refused = events.drain(..).map(refuse).sum();
-                tally.accepted -= refused;
-                tally.drop(DropReason::HandoffFull, refused);
-                tally.flush(&self.counters);
+                intake.finish();
                 turn = turn.wrapping_add(1);
                 if let Some((octets, origin)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
                     self.samples.offer(octets, origin.peer, self.listener);
                 }
                 let mean = started.elapsed().as_secs_f64() / read as f64;
-                self.counters.metrics.trap_processing_duration.observe(mean);
+                intake.counters.metrics.trap_processing_duration.observe(mean);
             } else if ending {
                 break;
             } else {
-                informs.forget(started);
+                intake.idle(started);
             }
         }
-        let left = held.len() as u64;
-        if left > 0 {
-            let mut tally = Tally::default();
-            tally.received[UNKNOWN] = left;
-            tally.drop(DropReason::Stopped, left);
-            tally.flush(&self.counters);
-        }
+        intake.counters.unread(DropReason::Stopped, held.len() as u64);
         let _ = self.handoff.push_control(Handed::Left { receiver: self.number });
-    }
-}
-
-/// How many notifications are lost with what there was no room for: an inform's retransmissions go with it.
-fn refuse(handed: Handed) -> u64 {
-    match handed {
-        Handed::Event(event) => 1 + event.answer.map_or(0, |answer| answer.refuse()),
-        _ => 0,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prometheus::IntCounter;
 
 use super::batch::{self, Origin};
+use super::tcp::Stream;
 use crate::metrics::Metrics;
 use crate::wire::EncodeError;
 
@@ -70,6 +71,8 @@ impl Reply {
 pub(super) enum WayBack {
     /// From the socket, the address and the port that the datagram came to.
     Datagram { socket: Arc<UdpSocket>, origin: Origin },
+    /// On the connection that the message came by.
+    Stream(Arc<Stream>),
 }
 
 impl WayBack {
@@ -80,6 +83,7 @@ impl WayBack {
     pub(super) fn send(&self, octets: &[u8]) -> io::Result<()> {
         match self {
             Self::Datagram { socket, origin } => batch::answer(socket, octets, origin),
+            Self::Stream(stream) => stream.send(octets),
         }
     }
 }

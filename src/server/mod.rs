@@ -331,7 +331,7 @@ impl Server {
                 runtime,
             }),
         };
-        let listeners: Vec<String> = server.listeners().iter().map(ToString::to_string).collect();
+        let listeners: Vec<String> = server.listeners.endpoints().iter().map(ToString::to_string).collect();
         tracing::info!(
             component = "listener", listeners = listeners.join(", "), admin = %admin_address,
             generation = server.generation().0, duration_seconds = started.elapsed().as_secs_f64(), "Nereus is ready"

@@ -17,7 +17,7 @@ mod text;
 mod users;
 pub mod view;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use build::build;
@@ -30,7 +30,7 @@ pub use users::{Refused, User, UserKeys, Users};
 
 use crate::config::Settings;
 use crate::config::lookup::LookupTable;
-use crate::config::settings::{SourceOrigin, WebhookSettings, any_contains};
+use crate::config::settings::{Endpoint, SourceOrigin, WebhookSettings, any_contains};
 use crate::event::Generation;
 use crate::mib::Mib;
 
@@ -133,7 +133,7 @@ impl Snapshot {
 
     /// Where the settings have the listener with this address, if they still have it.
     #[must_use]
-    pub fn listener(&self, address: SocketAddr) -> Option<usize> {
+    pub fn listener(&self, address: Endpoint) -> Option<usize> {
         self.parts.settings.listeners.iter().position(|listener| listener.address == address)
     }
 

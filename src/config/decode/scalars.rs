@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::super::keys::{Kind, NOT_YET_VALUES};
 use super::super::lookup::is_identifier;
-use super::super::settings::{TrapPattern, WebhookUrl};
+use super::super::settings::{Endpoint, Transport, TrapPattern, WebhookUrl};
 use super::super::tree::{Data, Node};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::{Context, suggest};
@@ -246,16 +246,21 @@ impl Context<'_> {
             }
             _ => self.text(node)?,
         };
-        if text.starts_with("tcp://") {
-            let message = "receiving over TCP is not in this version";
-            self.error(
-                "config-not-yet",
-                &node.span,
-                message,
-                Some("leave `tcp://` out to receive over UDP".into()),
-            );
-            return None;
+        self.address_text(node, text)
+    }
+
+    /// An address with its transport: `tcp://` before it, or nothing for UDP.
+    pub(super) fn endpoint(&mut self, node: &Node) -> Option<Endpoint> {
+        if let Data::Text(text) = &node.data
+            && let Some(rest) = text.strip_prefix(Endpoint::TCP)
+        {
+            let address = self.address_text(node, rest)?;
+            return Some(Endpoint { transport: Transport::Tcp, address });
         }
+        self.address(node).map(Endpoint::udp)
+    }
+
+    fn address_text(&mut self, node: &Node, text: &str) -> Option<SocketAddr> {
         if let Ok(address) = text.parse() {
             return Some(address);
         }

@@ -9,7 +9,7 @@ use super::super::keys::{self, Kind};
 use super::super::settings::{
     Access, AdminSettings, BatchSettings, Canonical, Component, GuardSettings, Listener, LogFormat, LogLevel,
     LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings, RuleSettings, Secret, Settings,
-    SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat, WebhookSettings,
+    SourceOrigin, SourceSettings, StorageSettings, Transport, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
 use super::access::access;
@@ -127,11 +127,11 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         let Some(fields) = cx.section(item, section) else { continue };
         let mut listener = Listener::default();
         let address = fields.get(cx, "address");
-        if let Some(parsed) = address.and_then(|(node, _)| cx.address(node)) {
+        if let Some(parsed) = address.and_then(|(node, _)| cx.endpoint(node)) {
             listener.address = parsed;
         }
         // Port 0 is another port each time.
-        if listener.address.port() != 0 && !seen.insert(listener.address) {
+        if listener.address.address.port() != 0 && !seen.insert(listener.address) {
             let span = address.map_or_else(|| item.shown(), |(node, _)| node.span.clone());
             let message = format!("two listeners have the address `{}`", listener.address);
             cx.error(
@@ -162,6 +162,23 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
             cx.error("config-value", &node.span, "this list lets nobody send", Some(help.into()));
         }
         listener.allow = fields.networks(cx, "allow").map(Into::into);
+        if let Some(number) = fields.integer(cx, "max_connections") {
+            listener.max_connections = u32::try_from(number).unwrap_or(u32::MAX);
+        }
+        if let Some(time) = fields.duration(cx, "idle_timeout") {
+            listener.idle_timeout = time;
+        }
+        let (of, others): (_, &[&str]) = match listener.address.transport {
+            Transport::Udp => ("TCP", &["max_connections", "idle_timeout"]),
+            Transport::Tcp => ("UDP", &["receivers", "receive_buffer"]),
+        };
+        for name in others {
+            if let Some(entry) = fields.entry(name) {
+                let message = format!("`{name}` does nothing here: it belongs to a listener of {of}");
+                let help = format!("take it away, or see that `{}` is the right address", listener.address);
+                cx.warning("config-conflict", &entry.key_span, message, Some(help));
+            }
+        }
         listeners.push(listener);
     }
     listeners.into()

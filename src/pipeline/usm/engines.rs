@@ -53,7 +53,7 @@ struct Unwritten {
 
 /// One engine.
 #[derive(Debug)]
-pub struct Engine {
+pub(super) struct Engine {
     pub(super) id: EngineId,
     /// The highest boots and time heard, as one number, so that one comparison orders both.
     heard: AtomicU64,
