@@ -14,7 +14,7 @@ use super::super::settings::{
 use super::super::tree::{Data, Node};
 use super::access::access;
 use super::rules::{Names, rules};
-use super::{Context, Fields, pick, watch};
+use super::{Context, Fields, watch};
 
 /// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
 const MAX_NAMED: usize = 1_000;
