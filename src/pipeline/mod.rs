@@ -5,6 +5,7 @@
 //! thread a socket run [`process`] on what comes in. Sockets and threads outlive generations.
 
 mod batch;
+mod explain;
 mod hold;
 mod listeners;
 mod process;
@@ -12,6 +13,7 @@ mod receiver;
 mod samples;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
+pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_event};
 pub use listeners::{BindError, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use samples::{Sample, Samples};
