@@ -147,7 +147,8 @@ fn load(path: &Path) -> Result<(Settings, Vec<config::Input>), Failure> {
     }
 }
 
-fn tell(problems: &[Diagnostic]) {
+/// Every problem, on standard error.
+pub(super) fn tell(problems: &[Diagnostic]) {
     if problems.is_empty() {
         return;
     }

@@ -5,6 +5,7 @@
 //! thread a socket run [`process`] on what comes in. Sockets and threads outlive generations.
 
 mod batch;
+mod explain;
 mod hold;
 mod inform;
 mod intake;
@@ -17,6 +18,7 @@ mod tcp;
 mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
+pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_event};
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use reply::{Reply, ReplyKind};
