@@ -23,6 +23,7 @@ mod lookup;
 mod mib;
 mod names;
 mod output;
+mod privileges;
 mod progress;
 mod query;
 mod reload;

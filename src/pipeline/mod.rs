@@ -7,6 +7,7 @@
 mod batch;
 mod hold;
 mod inform;
+mod inherited;
 mod intake;
 mod listeners;
 mod process;
@@ -16,6 +17,7 @@ mod samples;
 mod tcp;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
+pub use inherited::Inherited;
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use reply::{Reply, ReplyKind};
