@@ -27,6 +27,7 @@ mod mib;
 mod mutes;
 mod names;
 mod output;
+mod privileges;
 mod progress;
 mod query;
 mod reload;

@@ -8,6 +8,7 @@ mod batch;
 mod explain;
 mod hold;
 mod inform;
+mod inherited;
 mod intake;
 mod listeners;
 mod process;
@@ -19,6 +20,7 @@ mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
 pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_event};
+pub use inherited::Inherited;
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use reply::{Reply, ReplyKind};
