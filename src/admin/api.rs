@@ -244,7 +244,7 @@ pub(super) fn span(text: &str) -> Option<Duration> {
     digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
-fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
+pub(super) fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
     match answered {
         Ok(Ok(body)) => answer(StatusCode::OK, &body),
         Ok(Err(error)) => unavailable(&error),

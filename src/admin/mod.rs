@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod explain;
 mod mutes;
 mod operate;
 mod refused;

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, mutes, operate, refused, reload};
+use super::{Admin, api, explain, mutes, operate, refused, reload};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -26,6 +26,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
         .route("/api/v1/alerts/{id}/close", post(operate::close))
+        .route("/api/v1/events/{id}/explain", get(explain::event))
+        .route("/api/v1/explain", get(explain::datagram))
         .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
         .route("/api/v1/mutes/{id}/end", post(mutes::end))
         .route("/reload", post(reload::all))

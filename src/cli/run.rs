@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::failure::{Failure, note};
 use super::output::Out;
+use super::privileges;
 use crate::config::settings::AdminSettings;
 use crate::config::{self, Problems, Settings};
 use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
+use crate::pipeline::Inherited;
 use crate::reload::FirstPlan;
-use crate::server::{Server, Signals, StartError};
+use crate::server::{Server, Signals, StartError, Surroundings};
 
 /// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
 /// [`crate::server`].
@@ -34,7 +36,10 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
     let signals = Signals::take().map_err(|error| Failure::Unable(error.to_string()))?;
-    match Server::start(origin, settings) {
+    let inherited = Inherited::take()
+        .map_err(|error| Failure::Unable(format!("the sockets of LISTEN_FDS cannot be taken: {error}")))?;
+    let surroundings = Surroundings { inherited, bound: Some(Box::new(privileges::give_up)) };
+    match Server::start_in(surroundings, origin, settings) {
         Ok(server) => {
             server.run_until_signal(signals);
             Ok(ExitCode::SUCCESS)
@@ -147,7 +152,8 @@ fn load(path: &Path) -> Result<(Settings, Vec<config::Input>), Failure> {
     }
 }
 
-fn tell(problems: &[Diagnostic]) {
+/// Every problem, on standard error.
+pub(super) fn tell(problems: &[Diagnostic]) {
     if problems.is_empty() {
         return;
     }

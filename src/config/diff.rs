@@ -19,6 +19,8 @@ pub enum Section {
     Lookups,
     Unmatched,
     Rules,
+    Storm,
+    Heartbeats,
     Webhooks,
     Storage,
     Admin,
@@ -37,6 +39,8 @@ impl fmt::Display for Section {
             Self::Lookups => "lookups",
             Self::Unmatched => "unmatched",
             Self::Rules => "rules",
+            Self::Storm => "storm",
+            Self::Heartbeats => "heartbeats",
             Self::Webhooks => "webhooks",
             Self::Storage => "storage",
             Self::Admin => "admin",
@@ -82,6 +86,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.named(Section::Lookups, &old.lookups, &new.lookups, |table| table.name());
     changes.section(Section::Unmatched, old.unmatched == new.unmatched);
     changes.named(Section::Rules, &old.rules, &new.rules, |rule| &rule.name);
+    changes.section(Section::Storm, old.storm == new.storm);
+    changes.named(Section::Heartbeats, &old.heartbeats, &new.heartbeats, |heartbeat| &heartbeat.name);
     changes.named(Section::Webhooks, &old.webhooks, &new.webhooks, |webhook| &webhook.name);
     let (was, is) = (&*old.storage, &*new.storage);
     changes.key(Section::Storage, "storage.path", was.path == is.path);

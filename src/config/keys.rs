@@ -235,6 +235,16 @@ pub(super) static ROOT: Section = Section {
         )
         .default("\"builtin\""),
         key("rules", Kind::List(&Kind::Section(&RULE)), "What becomes of which notification. The first match wins."),
+        key(
+            "storm",
+            Kind::Section(&STORM),
+            "Holds back what a source raises too fast: one alert says so, events are stored all the same. Off without this section.",
+        ),
+        key(
+            "heartbeats",
+            Kind::List(&Kind::Section(&HEARTBEAT)),
+            "Devices that must send something within a time; an alert for one that does not, until it is heard again.",
+        ),
         key("webhooks", Kind::List(&Kind::Section(&WEBHOOK)), "Where alerts are posted."),
         key("storage", Kind::Section(&STORAGE), "Where events and alerts are kept."),
         key("admin", Kind::Section(&ADMIN), "The HTTP address: metrics, health, status, reload."),
@@ -559,6 +569,51 @@ static CLEAR: Section = Section {
         key("when", Kind::Condition, "What their varbinds must say.").example(r#"{"ifOperStatus": "up"}"#),
         key("key", Kind::Map(&Kind::Varbind), "Names of the key that are called differently there.")
             .example(r#"{"ifIndex": "otherIfIndex"}"#),
+    ],
+};
+
+static STORM: Section = Section {
+    path: "storm",
+    keys: &[
+        key(
+            "alerts",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            "More alerts of one source than this that begin within `per` are a storm.",
+        )
+        .default("100"),
+        key("per", Kind::Duration { min: SECOND, max: HOUR }, "The time in which they are counted.")
+            .default("\"1m\""),
+        key(
+            "hold",
+            Kind::Duration { min: SECOND, max: DAY },
+            "Over once the source has stayed below for so long.",
+        )
+        .default("\"5m\""),
+        key("alert", Kind::Text, "The name of the alert that says so.").default("\"AlertStorm\""),
+        key("severity", Kind::Choice(SEVERITIES), "Its severity.").default("\"major\""),
+        key("labels", Kind::Map(&Kind::Text), "Labels of it.").example(r#"{"team": "noc"}"#),
+        key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
+            .example(r#"["alertmanager"]"#),
+    ],
+};
+
+static HEARTBEAT: Section = Section {
+    path: "heartbeats[]",
+    keys: &[
+        key("name", Kind::Text, "Its name; the label `heartbeat` of its alerts.")
+            .required()
+            .example("\"ups\""),
+        key("source", Kind::Many(&Kind::Network), "The addresses of the devices, each of which must send.")
+            .required()
+            .example(r#"["10.0.0.1", "10.0.0.2"]"#),
+        key("within", Kind::Duration { min: SECOND, max: YEAR }, "Something at least this often.")
+            .required()
+            .example("\"15m\""),
+        key("alert", Kind::Text, "The name of the alert.").default("\"DeviceSilent\""),
+        key("severity", Kind::Choice(SEVERITIES), "Its severity.").default("\"major\""),
+        key("labels", Kind::Map(&Kind::Text), "Labels of it.").example(r#"{"team": "noc"}"#),
+        key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
+            .example(r#"["alertmanager"]"#),
     ],
 };
 

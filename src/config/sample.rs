@@ -12,7 +12,7 @@ use super::tree::{self, Data, Language, Node};
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
 const ALTERNATIVES: &[&str] = &["webhooks[].url", "access.users[].auth.key", "access.users[].privacy.key"];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "webhooks"];
+const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks"];
 
 /// The commented sample as YAML.
 #[must_use]

@@ -36,6 +36,10 @@ pub struct Settings {
     pub unmatched: Unmatched,
     /// The rules, in their order.
     pub rules: Vec<Arc<RuleSettings>>,
+    /// Storm control, where it is on.
+    pub storm: Option<Arc<StormSettings>>,
+    /// Devices that must send; names are unique.
+    pub heartbeats: Vec<Arc<HeartbeatSettings>>,
     /// The webhooks, by their order in the file; names are unique.
     pub webhooks: Vec<Arc<WebhookSettings>>,
     /// Where events are kept.
@@ -61,6 +65,8 @@ impl Default for Settings {
             lookups: Vec::new(),
             unmatched: Unmatched::Builtin,
             rules: Vec::new(),
+            storm: None,
+            heartbeats: Vec::new(),
             webhooks: Vec::new(),
             storage: Arc::default(),
             admin: Arc::default(),
@@ -372,6 +378,45 @@ pub struct AlertSettings {
     pub labels: BTreeMap<String, String>,
     /// Annotations; values are templates.
     pub annotations: BTreeMap<String, String>,
+    /// Webhooks by name; `None` is every one.
+    pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// When a source raises too many alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StormSettings {
+    /// More alerts than this …
+    pub alerts: u32,
+    /// … that begin within this time are a storm.
+    pub per: Duration,
+    /// It is over once the source has stayed below for so long.
+    pub hold: Duration,
+    /// What is raised then.
+    pub raises: WatchAlert,
+}
+
+/// Devices that must send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The devices, each once.
+    pub sources: Vec<IpAddr>,
+    /// Something at least this often.
+    pub within: Duration,
+    /// What is raised for one that does not.
+    pub raises: WatchAlert,
+}
+
+/// An alert that no rule raises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchAlert {
+    /// Its `alertname`.
+    pub alert: Arc<str>,
+    /// Its severity.
+    pub severity: Severity,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
     /// Webhooks by name; `None` is every one.
     pub notify: Option<Vec<Arc<str>>>,
 }

@@ -24,10 +24,14 @@ pub(super) enum How {
     Operator,
     /// It flapped, and its last word when it came to rest was that it has ended.
     Flapping,
+    /// Its source has calmed down.
+    Quiet,
+    /// Its source was heard again.
+    Heartbeat,
 }
 
 impl How {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Trap,
         Self::Severity,
         Self::Labels,
@@ -36,6 +40,8 @@ impl How {
         Self::Reload,
         Self::Operator,
         Self::Flapping,
+        Self::Quiet,
+        Self::Heartbeat,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -48,6 +54,8 @@ impl How {
             Self::Reload => "reload",
             Self::Operator => "operator",
             Self::Flapping => "flapping",
+            Self::Quiet => "quiet",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }

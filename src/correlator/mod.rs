@@ -15,6 +15,8 @@
 //! | `number` | numbers of events, alerts and changes |
 //! | `operator` | acknowledging and closing |
 //! | `mute` | which mute matches which alert |
+//! | `storm` | sources that begin too many alerts |
+//! | `heartbeat` | sources that must send |
 //! | `flapping` | alerts that come and go, counted and held |
 //! | `route` | who hears of a change |
 //! | `fence` | which generation every receiver has read |
@@ -27,6 +29,7 @@ mod alert;
 mod deduplicate;
 mod fence;
 mod flapping;
+mod heartbeat;
 mod identity;
 mod mute;
 mod number;
@@ -36,6 +39,7 @@ mod reload;
 mod route;
 mod run;
 mod state;
+mod storm;
 mod table;
 
 #[cfg(test)]

@@ -301,6 +301,11 @@ impl Correlator {
         if open.generation >= batch.generation() {
             return;
         }
+        // No rule has raised it, whatever one is called.
+        if !open.record.origin.is_rule() {
+            self.open.get_mut(slot).generation = batch.generation();
+            return;
+        }
         match batch.turn(&self.names, open) {
             Turn::Stays => self.settle(slot, batch),
             Turn::Renamed(rule) => {

@@ -63,6 +63,13 @@ pub fn run(
                     Handed::Generation { receiver, generation } => correlator.mark(receiver, generation),
                     Handed::Left { receiver } => correlator.leave(receiver),
                     Handed::Reloaded(changes) => correlator.reloaded(changes),
+                    Handed::Watch(watch) => {
+                        let mut changes = Vec::new();
+                        correlator.watch(&watch, now, &routes, &mut changes);
+                        if !changes.is_empty() {
+                            out.push(Command::Changes(changes));
+                        }
+                    }
                     Handed::Mutes(mutes) => correlator.mute(mutes, now),
                     Handed::Operator(request) => correlator.operate(*request, now, &routes, &mut out),
                 }

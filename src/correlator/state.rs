@@ -7,11 +7,13 @@ use super::alert::{How, Open};
 use super::deduplicate::{is_quiet, quiet_until};
 use super::fence::Fence;
 use super::flapping::Flaps;
+use super::heartbeat::Heartbeats;
 use super::identity::{LabelNames, Labels};
 use super::mute::Mutes;
 use super::number::Numbers;
 use super::reload::{Cleared, Reloads};
 use super::route::Routes;
+use super::storm::Storms;
 use super::table::{MAX_ALERTS, OpenAlerts, Slot};
 use crate::event::{
     AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ClearedBy, Command, Decided, Effect,
@@ -123,6 +125,8 @@ pub struct Correlator {
     pub(super) reloads: Reloads,
     pub(super) mutes: Mutes,
     pub(super) flaps: Flaps,
+    pub(super) storms: Storms,
+    pub(super) heartbeats: Heartbeats,
 }
 
 /// What an effect needs of its event.
@@ -157,6 +161,11 @@ impl Correlator {
         let mutes = Mutes::new(mutes, records.iter().any(|record| record.muted.is_some()));
         let mut open = OpenAlerts::with_capacity(records.len());
         let mut superseded = Vec::new();
+        let mut storms = Storms::default();
+        records
+            .iter()
+            .filter(|record| record.origin == AlertOrigin::Storm)
+            .for_each(|record| storms.restore(record));
         let mut flaps = Flaps::default();
         flaps.restore(&records, ended);
         for record in records {
@@ -182,6 +191,8 @@ impl Correlator {
             reloads: Reloads::default(),
             mutes,
             flaps,
+            storms,
+            heartbeats: Heartbeats::default(),
         }
     }
 
@@ -193,9 +204,21 @@ impl Correlator {
         let here = Here { event: &event, id, now, routes };
         // An event is left to the counts if all that it does is what need not be stored.
         let mut decision = Decision { row: event.effects.is_empty(), alert: None, changes: Vec::new() };
+        if self.heartbeats.is_on() {
+            decision.alert = self.heard(here, &mut decision.changes);
+        }
         for effect in &event.effects {
             self.catch_up(&effect.key, event.generation, now, routes, &mut decision.changes);
             let alert = match effect.kind {
+                // An alert that would begin: the event is stored, and belongs to the storm.
+                EffectKind::Raise(_)
+                    if self.storms.is_on()
+                        && self.open.find(&effect.key).is_none()
+                        && let Some(storm) = self.held_back(here, &mut decision.changes) =>
+                {
+                    decision.row = true;
+                    Some(storm)
+                }
                 EffectKind::Raise(severity) => {
                     let before = decision.changes.len();
                     let alert = self.raise(effect, severity, here, &mut decision.changes);
@@ -220,7 +243,7 @@ impl Correlator {
     }
 
     /// Applies reloads that are due and mutes that begin or end, ends what has expired, lets go what has flapped and is
-    /// quiet, and, every 30 s, tells the counts of what was repeated silently. The work of one call is bounded; returns
+    /// quiet, ends storms, raises heartbeats that are missing, and, every 30 s, tells the counts of what was repeated silently. The work of one call is bounded; returns
     /// whether more is due now.
     pub fn tick(&mut self, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) -> bool {
         let mut changes = Vec::new();
@@ -238,6 +261,8 @@ impl Correlator {
             }
         }
         self.release_flapping(now, routes, &mut budget, TICK_CHANGES, &mut changes);
+        self.end_storms(now, routes, &mut budget, TICK_CHANGES, &mut changes);
+        self.miss(now, routes, &mut budget, TICK_CHANGES, &mut changes);
         more |= budget == 0 || changes.len() >= TICK_CHANGES;
         if !changes.is_empty() {
             out.push(Command::Changes(changes));
@@ -261,7 +286,14 @@ impl Correlator {
             return Some(Timestamp(i64::MIN));
         }
         let flush = self.flush_at.filter(|_| self.open.uncounted() > 0);
-        let due = [flush, self.open.earliest(), self.mutes.wake_at(), self.flaps.wake_at()];
+        let due = [
+            flush,
+            self.open.earliest(),
+            self.mutes.wake_at(),
+            self.flaps.wake_at(),
+            self.storms.wake_at(),
+            self.heartbeats.wake_at(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -521,7 +553,7 @@ impl Correlator {
     }
 
     /// Ends an alert on an event, which becomes its last.
-    fn end(&mut self, slot: Slot, how: How, here: Here<'_>, changes: &mut Vec<AlertChange>) {
+    pub(super) fn end(&mut self, slot: Slot, how: How, here: Here<'_>, changes: &mut Vec<AlertChange>) {
         let open = self.take_on(slot, here);
         changes.push(self.resolve(open, how, here.event.time, here.now, here.routes));
     }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::alert::Open;
-use crate::event::{AlertId, EventId, Muted, Timestamp};
+use crate::event::{AlertId, AlertRecord, EventId, Muted, Timestamp};
 use crate::severity::Severity;
 
 /// Where an alert lies now. Any removal may move another alert, so that a slot is not kept.
@@ -81,6 +81,12 @@ impl OpenAlerts {
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Open> {
         self.alerts.iter()
+    }
+
+    /// The keys of the alerts that are `wanted`. Costs a walk over all.
+    pub(super) fn keys_of(&self, wanted: impl Fn(&AlertRecord) -> bool) -> Vec<Box<str>> {
+        let wanted = self.alerts.iter().filter(|open| wanted(&open.record));
+        wanted.map(|open| open.record.key.clone()).collect()
     }
 
     pub(super) fn find(&self, key: &str) -> Option<Slot> {

@@ -19,6 +19,7 @@ mod answer;
 mod mute;
 mod operator;
 mod queue;
+mod watch;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +38,7 @@ pub use answer::Answer;
 pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher};
 pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
 pub use queue::{Queue, Weight};
+pub use watch::{Heartbeat, Raises, StormControl, Watch};
 
 use crate::metrics::DropReason;
 use crate::oid::Oid;
@@ -202,6 +204,8 @@ pub enum Handed {
     Reloaded(Arc<RuleChanges>),
     /// An operator asks for something.
     Operator(Box<OperatorRequest>),
+    /// A generation was published that watches something else.
+    Watch(Arc<Watch>),
     /// All mutes that are not over, as they are on the disk now.
     Mutes(Arc<[Mute]>),
     /// This receiver has ended and hands over nothing more.
@@ -219,6 +223,7 @@ impl Weight for Handed {
             | Self::Left { .. }
             | Self::Reloaded(_)
             | Self::Operator(_)
+            | Self::Watch(_)
             | Self::Mutes(_) => size_of::<Self>(),
         }
     }

@@ -6,13 +6,14 @@
 //! (nix#2813). No raw pointer outlives the call.
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, sendmsg with IP_PKTINFO, SO_RCVBUFFORCE, SO_MEMINFO, classic BPF, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
+    reason = "recvmmsg, sendmsg with IP_PKTINFO, SO_RCVBUFFORCE, SO_MEMINFO, classic BPF, adopted descriptors, mallopt and malloc_trim have no safe wrapper; each block says why it is sound"
 )]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -311,17 +312,54 @@ pub(super) fn bind(address: SocketAddr, receive_buffer: u64, tick: Duration) -> 
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_read_timeout(Some(tick))?;
-    set_buffer(&socket, receive_buffer)?;
-    // Each datagram says when it came, and which of our addresses it was sent to.
-    let on: libc::c_int = 1;
-    set_option(&socket, libc::SO_TIMESTAMPNS, &on)?;
-    match address {
-        SocketAddr::V4(_) => set_option_at(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on)?,
-        SocketAddr::V6(_) => set_option_at(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on)?,
-    }
+    equip(&socket, address, receive_buffer, tick)?;
     socket.bind(&address.into())?;
     Ok(UdpSocket::from(socket))
+}
+
+/// Makes one of our sockets of one that was bound by another program.
+///
+/// # Errors
+/// The system's.
+pub(super) fn adopt(
+    socket: OwnedFd,
+    address: SocketAddr,
+    receive_buffer: u64,
+    tick: Duration,
+) -> io::Result<UdpSocket> {
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(false)?;
+    // The run before may have left one. Without any it is an error.
+    let _ = set_option(&socket, libc::SO_DETACH_FILTER, &0);
+    equip(&socket, address, receive_buffer, tick)?;
+    Ok(UdpSocket::from(socket))
+}
+
+/// The sockets that whoever started the program has bound for it (`LISTEN_FDS` of systemd). None at the second call.
+///
+/// # Errors
+/// Variables that make no sense, or a descriptor that is not open.
+pub(super) fn inherited() -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    let descriptors = sd_notify::listen_fds()?;
+    // SAFETY: LISTEN_PID says that these descriptors were passed to this very process, so that nothing of it opened
+    // them, and `listen_fds` has found each open. They are taken once.
+    Ok(descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect())
+}
+
+fn equip(socket: &Socket, address: SocketAddr, receive_buffer: u64, tick: Duration) -> io::Result<()> {
+    socket.set_read_timeout(Some(tick))?;
+    set_buffer(socket, receive_buffer)?;
+    // Each datagram says when it came, and which of our addresses it was sent to.
+    let on: libc::c_int = 1;
+    set_option(socket, libc::SO_TIMESTAMPNS, &on)?;
+    match address {
+        SocketAddr::V4(_) => set_option_at(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &on),
+        SocketAddr::V6(_) => set_option_at(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &on),
+    }
 }
 
 /// Lets the source address alone choose among the `sockets` of a `SO_REUSEPORT` group, so that what one device sends

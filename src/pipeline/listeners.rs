@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::batch;
 use super::hold::{self, Held};
+use super::inherited::Inherited;
 use super::intake::Counters;
 use super::receiver::Receiver;
 use super::refused::Refusals;
@@ -55,6 +56,7 @@ pub struct Wiring {
 pub struct Listeners {
     groups: Mutex<Vec<Group>>,
     wiring: OnceLock<Wiring>,
+    inherited: Inherited,
     next_receiver: AtomicU32,
     /// Drops that were counted on sockets which are closed since.
     reloads: ReloadCounter,
@@ -90,6 +92,7 @@ struct Entrance {
 struct Socket {
     socket: Arc<UdpSocket>,
     receiver: u32,
+    inherited: bool,
     /// The kernel's drop counter as it was last read.
     drops: Mutex<u32>,
 }
@@ -139,7 +142,16 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be had; the others are closed again.
     pub fn bind(listeners: &[Listener]) -> Result<Self, BindError> {
+        Self::bind_with(listeners, Inherited::default())
+    }
+
+    /// As [`Listeners::bind`], but what is bound already is taken from `inherited`.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub fn bind_with(listeners: &[Listener], inherited: Inherited) -> Result<Self, BindError> {
         let new = Self {
+            inherited,
             groups: Mutex::default(),
             wiring: OnceLock::new(),
             next_receiver: AtomicU32::new(0),
@@ -147,6 +159,13 @@ impl Listeners {
         };
         let groups = listeners.iter().map(|listener| new.open(listener)).collect::<Result<_, _>>()?;
         *new.groups.lock() = groups;
+        for address in new.inherited.rest() {
+            tracing::warn!(
+                component = "listener",
+                address,
+                "A socket was passed to this program whose address is in no listener: nobody reads it"
+            );
+        }
         Ok(new)
     }
 
@@ -183,7 +202,11 @@ impl Listeners {
 
     fn open_tcp(&self, listener: &Listener) -> Result<Group, BindError> {
         let failed = |error| BindError { address: listener.address, error };
-        let entrance = tcp::bind(listener.address.address).map_err(failed)?;
+        let entrance = match self.inherited.take_those(listener.address).pop() {
+            Some(socket) => tcp::adopt(socket),
+            None => tcp::bind(listener.address.address),
+        };
+        let entrance = entrance.map_err(failed)?;
         let local = entrance.local_addr().map_err(failed)?;
         Ok(Group {
             address: listener.address,
@@ -203,17 +226,20 @@ impl Listeners {
     fn open_udp(&self, listener: &Listener) -> Result<Group, BindError> {
         let mut address = listener.address.address;
         let failed = |error| BindError { address: listener.address, error };
-        // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
-        // each would get half of the traps.
-        batch::refuse_taken(address).map_err(failed)?;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut sockets = Vec::new();
-        for _ in 0..listener.receivers.map_or(cores, usize::from).max(1) {
-            let socket = batch::bind(address, listener.receive_buffer, TICK).map_err(failed)?;
-            // With port 0 the first socket chooses, and the others join its group.
-            address = socket.local_addr().map_err(failed)?;
-            let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
-            sockets.push(Socket { socket: Arc::new(socket), receiver, drops: Mutex::new(0) });
+        for inherited in self.inherited.take_those(listener.address) {
+            let socket = batch::adopt(inherited, address, listener.receive_buffer, TICK).map_err(failed)?;
+            sockets.push(self.socket(socket, true));
+        }
+        if sockets.is_empty() {
+            self.bind_udp(listener, &mut address, &mut sockets).map_err(failed)?;
+        } else if let Some(wanted) = listener.receivers
+            && usize::from(wanted) != sockets.len()
+        {
+            tracing::warn!(
+                component = "listener", listener = %listener.address, receivers = sockets.len(), wanted,
+                "There is a receiver for each socket that was passed to this program"
+            );
         }
         if sockets.len() > 1
             && let Err(error) = batch::steer_by_source(&sockets[0].socket, address, sockets.len())
@@ -233,6 +259,31 @@ impl Listeners {
             holding: Vec::new(),
             stop: Arc::default(),
         })
+    }
+
+    /// The sockets of an address that nobody has bound yet; a port 0 gets its number.
+    fn bind_udp(
+        &self,
+        listener: &Listener,
+        address: &mut SocketAddr,
+        sockets: &mut Vec<Socket>,
+    ) -> io::Result<()> {
+        // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
+        // each would get half of the traps.
+        batch::refuse_taken(*address)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..listener.receivers.map_or(cores, usize::from).max(1) {
+            let socket = batch::bind(*address, listener.receive_buffer, TICK)?;
+            // With port 0 the first socket chooses, and the others join its group.
+            *address = socket.local_addr()?;
+            sockets.push(self.socket(socket, false));
+        }
+        Ok(())
+    }
+
+    fn socket(&self, socket: UdpSocket, inherited: bool) -> Socket {
+        let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
+        Socket { socket: Arc::new(socket), receiver, inherited, drops: Mutex::new(0) }
     }
 
     /// The addresses that are listened on, as the system gave them (a port 0 has its number).
@@ -300,7 +351,7 @@ impl Listeners {
     pub fn stop(&self) {
         let mut groups = std::mem::take(&mut *self.groups.lock());
         for group in &groups {
-            group.close_entrance();
+            group.close_entrance(true);
             group.stop.store(true, Ordering::Release);
         }
         groups.iter_mut().for_each(Group::join);
@@ -347,6 +398,7 @@ impl Group {
             refusals: Arc::clone(&wiring.refusals),
             counters: Counters::new(&wiring.metrics),
             stop: Arc::clone(&self.stop),
+            inherited: socket.inherited,
         }
     }
 
@@ -376,8 +428,9 @@ impl Group {
     }
 
     /// From here on the sockets only hold what had arrived, so that their receivers find an end.
-    fn close_entrance(&self) {
-        for socket in &self.sockets {
+    /// At a stop a socket that another program keeps open goes on taking what comes, for the next run.
+    fn close_entrance(&self, stop: bool) {
+        for socket in self.sockets.iter().filter(|socket| !(stop && socket.inherited)) {
             // Without the filter the receivers end all the same, once a bounded drain is over.
             if let Err(error) = batch::let_nothing_in(&socket.socket) {
                 tracing::warn!(component = "listener", listener = %self.local, error = %error, "An address that ends cannot be filtered");
@@ -493,7 +546,7 @@ impl Prepared for PreparedListeners {
         let mut groups = self.listeners.groups.lock();
         open_all(self.gates);
         for group in groups.extract_if(.., |group| self.removed.contains(&group.address)) {
-            group.close_entrance();
+            group.close_entrance(false);
             // The threads end by themselves and close the sockets: nobody waits for them here.
             drop(group);
         }

@@ -5,8 +5,10 @@
 //! thread a socket run [`process`] on what comes in. Sockets and threads outlive generations.
 
 mod batch;
+mod explain;
 mod hold;
 mod inform;
+mod inherited;
 mod intake;
 mod listeners;
 mod process;
@@ -18,6 +20,8 @@ mod tcp;
 mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
+pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_event};
+pub use inherited::Inherited;
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
 pub use refused::{Claimed, Refusal, Refusals};

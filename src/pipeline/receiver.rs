@@ -36,6 +36,8 @@ pub(super) struct Receiver {
     pub(super) refusals: Arc<Refusals>,
     pub(super) counters: Counters,
     pub(super) stop: Arc<AtomicBool>,
+    /// Whether another program keeps the socket open: what it still holds at a stop waits for the next run.
+    pub(super) inherited: bool,
 }
 
 impl Receiver {
@@ -51,6 +53,9 @@ impl Receiver {
         let mut end_by = None;
         let mut turn = 0usize;
         loop {
+            if self.inherited && self.stop.load(Ordering::Acquire) && held.len() == 0 {
+                break;
+            }
             // What waits in the socket is taken before the end.
             let gone = working.as_ref().is_some_and(|(snapshot, _)| snapshot.generation() != newest);
             let ending = gone || self.stop.load(Ordering::Acquire);

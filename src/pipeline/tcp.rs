@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -53,6 +54,16 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1024)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Makes one of our listening sockets of one that was bound by another program.
+///
+/// # Errors
+/// The system's.
+pub(super) fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// The writing half of a connection: Responses leave it from the writer's thread.

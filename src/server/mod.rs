@@ -8,6 +8,7 @@ mod components;
 mod logging;
 mod memory;
 mod refused;
+mod service;
 mod source;
 
 use std::net::SocketAddr;
@@ -29,8 +30,10 @@ use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Engines, EnginesWriter, Listeners, LocalEngine, Refusals, Samples, Usm};
-use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager, ReloadType};
+use crate::pipeline::{
+    self, Engines, EnginesWriter, Inherited, Listeners, LocalEngine, Refusals, Samples, Usm,
+};
+use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager};
 use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
 use components::{CorrelatorRules, Logging, MibLoader, Notifier, Storage};
@@ -90,6 +93,15 @@ impl Signals {
         drop(inside);
         Ok(Self { runtime, terminate, interrupt, hangup })
     }
+}
+
+/// What a program that is a service of its own has beside its settings.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Sockets that were bound for it.
+    pub inherited: Inherited,
+    /// Called once every address is bound, before the first thread starts: to give up what only the binding needed.
+    pub bound: Option<Box<dyn FnOnce()>>,
 }
 
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
@@ -202,12 +214,29 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(origin: Option<(PathBuf, Vec<Input>)>, settings: Settings) -> Result<Self, StartError> {
+        Self::start_in(Surroundings::default(), origin, settings)
+    }
+
+    /// As [`Server::start`], for a program that is a service of its own.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_in(
+        surroundings: Surroundings,
+        origin: Option<(PathBuf, Vec<Input>)>,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
         let started = Instant::now();
         logging::switch(logging::open(&settings.logging).map_err(environment)?);
         let metrics = Arc::new(Metrics::new());
-        let listeners = Arc::new(Listeners::bind(&settings.listeners).map_err(environment)?);
-        listeners.hold(&metrics).map_err(environment)?;
+        let listeners = Listeners::bind_with(&settings.listeners, surroundings.inherited);
+        let listeners = Arc::new(listeners.map_err(environment)?);
         let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
+        // Before there is any other thread: what a thread may do it passes on to those that it starts.
+        if let Some(bound) = surroundings.bound {
+            bound();
+        }
+        listeners.hold(&metrics).map_err(environment)?;
         let admin_address = admin_listener.local_addr().map_err(environment)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -261,6 +290,9 @@ impl Server {
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
+        let watch = components::watch_of(snapshot.current().settings());
+        // The first message, before any event: its outcome is journaled like any other.
+        let _ = handoff.push_control(Handed::Watch(watch));
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;
@@ -366,9 +398,11 @@ impl Server {
         self.reloads.snapshot().current().generation()
     }
 
-    /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything.
+    /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything. The service manager
+    /// hears of each (`NOTIFY_SOCKET`).
     pub fn run_until_signal(self, signals: Signals) {
         let Signals { runtime, mut terminate, mut interrupt, mut hangup } = signals;
+        service::ready(&format!("generation {}", self.generation()));
         runtime.block_on(async {
             loop {
                 tokio::select! {
@@ -380,11 +414,12 @@ impl Server {
                         if let Err(error) = logging::reopen() {
                             tracing::error!(component = "logging", %error, "The log file cannot be opened anew");
                         }
-                        self.reloads.request_reload(ReloadType::All, "SIGHUP");
+                        service::reload(&self.reloads);
                     }
                 }
             }
         });
+        service::stopping();
         self.stop();
     }
 

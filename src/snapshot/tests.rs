@@ -373,4 +373,5 @@ fn annotations_read_well_and_an_absent_name_loses_nothing() {
     assert_eq!(rendered.annotations[0].1, "10.0.0.7 Gi0/3 down major IF-MIB::linkDown");
 }
 
+mod explain;
 mod lookups;

@@ -263,7 +263,7 @@ mod tests {
         assert!(book.all().is_empty());
         let mut heard = Vec::new();
         let first = book.add(new("A", 0, 100), Timestamp(10), |open| heard = open.to_vec()).unwrap();
-        assert_eq!(heard, [first.clone()]);
+        assert_eq!(heard, std::slice::from_ref(&first));
         let second = book.add(new("B", 50, 100), Timestamp(5), |_| {}).unwrap();
         assert!(second.id > first.id, "numbers rise whatever the clock does");
         let ended = book.end(first.id, "bob".into(), Timestamp(20), |open| heard = open.to_vec()).unwrap();

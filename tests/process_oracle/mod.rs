@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use nereus::config;
-use nereus::event::{EffectKind, Event, EventId, EventRecord, Timestamp, Verdict, Weight};
+use nereus::config::settings::RuleActionSettings;
+use nereus::event::{ClearedBy, EffectKind, Event, EventId, EventRecord, Timestamp, Verdict, Weight};
 use nereus::metrics::{DropReason, Metrics};
 use nereus::mib::Mib;
-use nereus::pipeline::{Datagram, LocalEngine, Reply, ReplyKind, Scratch, Usm, process, settle};
-use nereus::snapshot::{self, Publisher, Snapshot, view};
+use nereus::pipeline::{
+    Datagram, LocalEngine, Reply, ReplyKind, Scratch, Usm, explain_datagram, process, settle,
+};
+use nereus::snapshot::{self, ExplainedRule, Publisher, Snapshot, view};
 use nereus::wire::{self, Kind, Message, ScopedData, V3Header, Version};
 
 const CONFIGURATIONS: [&str; 6] = [
@@ -138,6 +141,10 @@ pub(crate) fn check(octets: &[u8]) -> usize {
         let again = process(snapshot, &datagram, &mut scratch);
         let again = settle(again, Timestamp(1), &mut scratch);
         assert_eq!(format!("{verdict:?}"), format!("{again:?}"), "the same twice");
+        // What is in an SNMPv3 message is its user's: an explanation has neither the keys' table nor the engines'.
+        if !matches!(decoded, Ok(Message::V3(_))) {
+            explained(snapshot, octets, peer, &verdict);
+        }
     }
     accepted
 }
@@ -163,6 +170,45 @@ fn usm() -> &'static Arc<Usm> {
         let engine = "8000000005010203".parse().expect("an engine ID");
         Arc::new(Usm::new(LocalEngine::new(engine, 7, Timestamp(0)), Arc::default(), &Metrics::new()))
     })
+}
+
+/// The explanation says what was decided, and names the very rules that did.
+fn explained(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr, verdict: &Verdict) {
+    let explained = explain_datagram(snapshot, octets, peer);
+    let event = match verdict {
+        Verdict::Dropped(reason) => return assert_eq!(explained.verdict, reason.as_str()),
+        Verdict::Accepted(event) => event,
+    };
+    assert_eq!(explained.verdict, "accepted");
+    let rules = explained.rules.expect("an accepted one came to the rules");
+    let of = |kinds: &dyn Fn(&EffectKind) -> bool| -> Vec<String> {
+        let effects = event.effects.iter().filter(|effect| kinds(&effect.kind));
+        effects.map(|effect| effect.rule.rule.to_string()).collect()
+    };
+    let by_trap = |kind: &EffectKind| *kind == EffectKind::Clear(ClearedBy::Trap);
+    let matched = |list: &[ExplainedRule], dropping: bool| -> Vec<String> {
+        let drops = |name: &str| {
+            snapshot
+                .settings()
+                .rules
+                .iter()
+                .any(|rule| *rule.name == *name && rule.action == RuleActionSettings::Drop)
+        };
+        let matched =
+            list.iter().filter(|rule| rule.outcome == "matched" && (dropping || !drops(&rule.rule)));
+        matched.map(|rule| rule.rule.clone()).collect()
+    };
+    // Of clears with one key the first counts.
+    let clears = matched(&rules.clears, true);
+    assert!(
+        of(&by_trap).iter().all(|rule| clears.contains(rule)) && of(&by_trap).is_empty() == clears.is_empty()
+    );
+    assert_eq!(matched(&rules.rules, false), of(&|kind| !by_trap(kind)));
+    let places: Vec<_> = rules.rules.iter().map(|rule| rule.place).collect();
+    assert!(places.is_sorted(), "in the order of the rules");
+    for rule in rules.rules.iter().chain(&rules.clears) {
+        assert_eq!(rule.why.is_none(), rule.outcome == "matched", "{rule:?}");
+    }
 }
 
 /// An event is bounded by its datagram, shows its community nowhere, and can be read again from what is stored.

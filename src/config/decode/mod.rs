@@ -12,6 +12,7 @@ mod scalars;
 mod secret;
 mod sections;
 mod units;
+mod watch;
 
 pub(super) use scalars::pick;
 

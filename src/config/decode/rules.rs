@@ -24,7 +24,7 @@ const EXPIRE: Duration = Duration::from_secs(3_600);
 /// The most parts of a key.
 const MAX_KEY: usize = 16;
 /// Labels that Nereus sets.
-const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
+pub(super) const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
 /// Keys that speak of the alert.
 const ALERT_KEYS: [&str; 11] = [
     "alert",

@@ -14,7 +14,7 @@ use super::super::settings::{
 use super::super::tree::{Data, Node};
 use super::access::access;
 use super::rules::{Names, rules};
-use super::{Context, Fields};
+use super::{Context, Fields, watch};
 
 /// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
 const MAX_NAMED: usize = 1_000;
@@ -61,6 +61,14 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     }
     if let Some((node, kind)) = fields.get(cx, "rules") {
         settings.rules = rules(cx, node, kind, &Names { webhooks: &names, communities: &communities });
+    }
+    if let Some(fields) = open(cx, &fields, "storm") {
+        settings.storm = Some(Arc::new(watch::storm(cx, &fields, &names)));
+    }
+    if let Some((node, kind)) = fields.get(cx, "heartbeats")
+        && let Some(section) = watch::list_of(kind)
+    {
+        settings.heartbeats = watch::heartbeats(cx, node, section, &names);
     }
     if let Some(fields) = open(cx, &fields, "storage") {
         settings.storage = Arc::new(storage(cx, &fields));

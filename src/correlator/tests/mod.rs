@@ -6,6 +6,7 @@ mod model;
 mod mute;
 mod reload;
 mod thread;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

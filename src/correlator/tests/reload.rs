@@ -349,7 +349,7 @@ fn what_goes_on_keeps_what_is_known_of_the_problem() {
     let told = world.reload(&changes(3, &vec![Some(new)], &vec![Some(shorter)]));
     assert_eq!(told, "2 by expire", "the new rule would have ended it");
     let tally = world.correlator.take_tally();
-    assert_eq!((tally.fired, tally.resolved), (2, [0, 0, 0, 1, 0, 1, 0, 0]));
+    assert_eq!((tally.fired, tally.resolved), (2, [0, 0, 0, 1, 0, 1, 0, 0, 0, 0]));
 }
 
 /// The reason for the fence: an event of the old generation that comes after the change opens the alert again

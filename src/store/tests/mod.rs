@@ -1,8 +1,9 @@
 //! The room as a whole. Here: what its tests share, and restarts; beside: crashes and damage, a full
-//! disk and a kill, reading.
+//! disk and a kill, reading, files of earlier versions.
 
 mod crash;
 mod disk;
+mod old;
 mod reading;
 
 use std::fs;
@@ -22,8 +23,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::event::{
-    AlertChange, AlertState, AlertText, Answer, Command, Decided, Delivered, Effect, EffectKind, Event,
-    Generation, Queue, Rendered, RuleAction, Version,
+    AlertChange, AlertOrigin, AlertState, AlertText, Answer, Command, Decided, Delivered, Effect, EffectKind,
+    Event, Generation, Queue, Rendered, RuleAction, Version,
 };
 use crate::severity::Severity;
 
@@ -122,7 +123,7 @@ fn record(alert: u64, change: u64, state: AlertState, count: u64, number: u64) -
         by_hand: None,
         muted: None,
         flap: None,
-        origin: crate::event::AlertOrigin::Rule,
+        origin: AlertOrigin::Rule,
     }
 }
 
