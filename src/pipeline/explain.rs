@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::process::{Datagram, Scratch, process};
+use super::usm::Security;
 use crate::event::{EventRecord, Generation, Timestamp, Verdict};
 use crate::oid::{OidArray, OidRef};
+use crate::security::{EngineId, SecurityLevel};
 use crate::snapshot::{Explanation, Snapshot, Subject, explain};
 use crate::version::Version;
 use crate::wire::{self, Message};
@@ -56,27 +58,31 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
         steps.push(format!("`listener[0].allow` does not have {}", peer.ip()));
         return explained;
     }
-    let message = match wire::decode(octets) {
-        Ok(Message::Community(message)) => message,
-        Ok(Message::V3(_)) => {
-            steps.push("an SNMPv3 message: what is in it is decided on with its user's keys".to_owned());
-            return explained;
+    let mut plain = Vec::new();
+    let (version, alias, notification) = match wire::decode(octets) {
+        Ok(Message::Community(message)) => {
+            let notification = message.notification;
+            steps.push(format!("SNMP{}, {:?}", message.version, notification.kind).to_ascii_lowercase());
+            let Ok(alias) = snapshot.users().community(message.community) else {
+                steps.push("its community is none of `access.communities`".to_owned());
+                return explained;
+            };
+            steps.push(match alias {
+                Some(alias) => format!("its community is `{alias}`"),
+                None => "its community is accepted".to_owned(),
+            });
+            (message.version, alias, notification)
         }
+        Ok(Message::V3(message)) => match open(snapshot, &datagram, &message, &mut plain, steps) {
+            Some(notification) => (Version::V3, None, notification),
+            None => return explained,
+        },
         Err(error) => {
             steps.push(format!("refused at octet {}: {error}", error.offset));
             return explained;
         }
     };
-    steps.push(format!("SNMP{}, {:?}", message.version, message.notification.kind).to_ascii_lowercase());
-    let Ok(alias) = snapshot.users().community(message.community) else {
-        steps.push("its community is none of `access.communities`".to_owned());
-        return explained;
-    };
-    steps.push(match alias {
-        Some(alias) => format!("its community is `{alias}`"),
-        None => "its community is accepted".to_owned(),
-    });
-    let notification = &message.notification;
+    let notification = &notification;
     let mut trap_oid = OidArray::default();
     notification.trap_oid.decode_into(&mut trap_oid);
     let source = snapshot.device(peer.ip(), notification.trap_address, notification.agent_addr);
@@ -89,11 +95,44 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
         trap_oid: trap_oid.arcs(),
         source,
         peer,
-        version: message.version,
+        version,
         community: alias.map(|alias| &**alias),
     };
     explained.rules = Some(explain(snapshot, &subject));
     explained
+}
+
+/// What an SNMPv3 message holds, if its sender is known. Whether it is a replay is not asked: that is nothing that a
+/// Snapshot knows.
+fn open<'a>(
+    snapshot: &Snapshot,
+    datagram: &Datagram<'_>,
+    message: &wire::V3Header<'a>,
+    plain: &'a mut Vec<u8>,
+    steps: &mut Vec<String>,
+) -> Option<wire::Notification<'a>> {
+    let security = &message.security;
+    let engine = EngineId::new(security.engine_id).map_or("no engine".to_owned(), |id| id.to_string());
+    let user = security.user.escape_ascii();
+    let level = message.flags.level();
+    steps.push(format!(
+        "snmpv3, {level}: user `{user}` at engine {engine}, boots {}, time {}",
+        security.boots, security.time
+    ));
+    let (peer, received) = (datagram.peer.ip(), datagram.received);
+    match Security::default().accept(snapshot.users(), peer, received, message, plain) {
+        Ok(accepted) => {
+            if level > SecurityLevel::NoAuthNoPriv {
+                steps.push("its digest is that of the user".to_owned());
+            }
+            match wire::decode_pdu(Version::V3, accepted.scoped.pdu) {
+                Ok(notification) => return Some(notification),
+                Err(error) => steps.push(format!("its PDU is refused at octet {}: {error}", error.offset)),
+            }
+        }
+        Err(reason) => steps.push(format!("refused: {}", reason.as_str())),
+    }
+    None
 }
 
 fn device_step(
