@@ -293,6 +293,7 @@ fn what_was_held_or_found_no_room_or_was_stopped_is_not_answered() {
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
             usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         })
         .unwrap();
     let mut taken = Vec::new();

@@ -47,6 +47,7 @@ fn a_stop_takes_what_had_arrived_and_ends_though_senders_never_pause() {
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
             usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         })
         .unwrap();
     let flood = Arc::new(AtomicBool::new(true));

@@ -110,6 +110,7 @@ impl Bed {
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
             usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         };
         listeners.start(wiring).unwrap();
         Self { _alone: alone, listeners, handoff, metrics, _publisher: publisher, to }

@@ -45,6 +45,7 @@ impl Bed {
             metrics: Arc::clone(&self.metrics),
             samples: Arc::new(Samples::default()),
             usm: Arc::new(Usm::unkept(&self.metrics)),
+            refusals: Arc::default(),
         };
         self.listeners.start(wiring).unwrap();
     }

@@ -157,6 +157,74 @@ fn net_snmp_is_understood_over_every_protocol_that_it_speaks() {
     assert!(nereus.stop().success());
 }
 
+/// `nereus send` against Nereus: traps and informs at every level, and what a wrong passphrase is told.
+#[test]
+fn send_speaks_v3() {
+    let work = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(work.path(), &settings());
+    let to = nereus.traps.to_string();
+    let secret = work.path().join("secret");
+    fs::write(&secret, format!("{PRIV}\n")).unwrap();
+    let send = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nereus"));
+        let arguments = ["send", "--to", &to, "--v3", "--timeout", "5s", "coldStart"];
+        let inform = more.contains(&"--inform");
+        let arguments = arguments.iter().filter(|word| inform || !["--timeout", "5s"].contains(*word));
+        command.args(arguments).args(more).env("NEREUS_AUTH_PASSPHRASE", AUTH);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let secret = secret.display().to_string();
+    let private =
+        ["--user", "sha512-aes256", "--auth", "sha512", "--privacy", "aes256", "--privacy-passphrase-file"];
+    let private = [&private[..], &[&secret]].concat();
+    let mut number = 0;
+    for user in [&["--user", "plain"][..], &["--user", "md5-none", "--auth", "md5"], &private] {
+        for kind in [&[][..], &["--inform"], &["--rate", "1000", "--count", "20"]] {
+            let (code, said) = send(&[user, kind].concat());
+            assert_eq!(code, Some(0), "{user:?} {kind:?}: {said}");
+            assert_eq!(said.contains("answered after"), kind == ["--inform"], "{said}");
+            number += if kind.len() > 1 { 20 } else { 1 };
+        }
+    }
+    let engine = ["--engine-id", "0x8000000001020304", "--level", "auth_no_priv"];
+    let (code, said) = send(&[&["--user", "md5-none", "--auth", "md5"][..], &engine].concat());
+    assert_eq!(code, Some(0), "{said}");
+    accepted(&nereus, number + 1);
+    assert_eq!(nereus.metric("nereus_usm_engines") as u64, 2);
+
+    let (code, said) = send(&["--inform", "--user", "sha1-none", "--auth", "md5"]);
+    assert!(code == Some(3) && said.contains("usmStatsWrongDigests"), "{code:?} {said}");
+    let (code, said) = send(&["--inform", "--user", "nobody", "--auth", "md5"]);
+    assert!(code == Some(3) && said.contains("usmStatsUnknownUserNames"), "{code:?} {said}");
+    let (code, said) = send(&["--user", "md5-none", "--level", "auth_priv", "--auth", "md5"]);
+    assert!(code == Some(2) && said.contains("--privacy"), "{code:?} {said}");
+    let (code, said) = send(&["--user", "a", "--auth", "md5", "--privacy", "des"]);
+    assert!(code == Some(2) && said.contains("NEREUS_PRIVACY_PASSPHRASE"), "{code:?} {said}");
+
+    // Both are told who and why.
+    let mut nereus = nereus;
+    let line = nereus.wait_for_log("Messages were refused; the last one is shown");
+    assert_eq!(line["component"], "listener");
+    let refused = Command::new(env!("CARGO_BIN_EXE_nereus"))
+        .args(["events", "--refused", "--json", "--admin", &format!("http://{}", nereus.admin)])
+        .output()
+        .unwrap();
+    let refused = String::from_utf8(refused.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        refused.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        lines.iter().map(|one| (one["reason"].as_str().unwrap(), one["user"].as_str().unwrap())).collect();
+    assert_eq!(told, [("unknown_user_names", "nobody"), ("wrong_digests", "sha1-none")]);
+    assert_eq!(lines[0]["engine_id"], nereus.json("/api/v1/status")["engine_id"]);
+    let (_, by_reason) = nereus.get("/api/v1/refused?reason=wrong_digests");
+    assert!(by_reason.contains("sha1-none") && !by_reason.contains("nobody"));
+    nereus.read_log();
+    assert!(!nereus.log.join("").contains("Pl4nted") && !refused.contains("Pl4nted"));
+    assert!(nereus.stop().success());
+}
+
 struct Device {
     socket: UdpSocket,
     sender: v3::Sender,

@@ -8,6 +8,7 @@ mod auth;
 mod explain;
 mod mutes;
 mod operate;
+mod refused;
 mod reload;
 mod routes;
 
@@ -28,7 +29,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::settings::AdminSettings;
 use crate::event::Operators;
 use crate::metrics::Metrics;
-use crate::pipeline::ListenerStatus;
+use crate::pipeline::{ListenerStatus, Refusals, Usm};
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
 use crate::store::{MuteBook, Reader};
@@ -52,6 +53,10 @@ pub struct Admin {
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
     /// The listeners as they are at the moment.
     pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
+    /// A sample of what was refused.
+    pub refusals: Arc<Refusals>,
+    /// The own SNMPv3 engine, and the others that were heard.
+    pub engine: Arc<Usm>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.

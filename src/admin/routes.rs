@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, explain, mutes, operate, reload};
+use super::{Admin, api, explain, mutes, operate, refused, reload};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -22,6 +22,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/refused", get(refused::refused))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
         .route("/api/v1/alerts/{id}/close", post(operate::close))

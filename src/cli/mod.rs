@@ -30,6 +30,7 @@ mod output;
 mod privileges;
 mod progress;
 mod query;
+mod refused;
 mod reload;
 mod run;
 mod send;

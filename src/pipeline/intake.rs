@@ -7,6 +7,7 @@ use prometheus::IntCounter;
 
 use super::inform::{Informs, Met};
 use super::process::{Datagram, Scratch, process};
+use super::refused::{Refusals, Sampler};
 use super::reply::{ReplyKind, WayBack};
 use super::usm::{Usm, settle};
 use crate::event::{Handed, Queue, Verdict};
@@ -91,16 +92,20 @@ pub(super) struct Intake {
     events: Vec<Handed>,
     informs: Informs,
     tally: Tally,
+    refusals: Arc<Refusals>,
+    sampler: Sampler,
 }
 
 impl Intake {
-    pub(super) fn new(counters: Counters, usm: Arc<Usm>) -> Self {
+    pub(super) fn new(counters: Counters, usm: Arc<Usm>, refusals: Arc<Refusals>) -> Self {
         Self {
             informs: Informs::new(&counters.metrics),
             counters,
             scratch: Scratch::with(usm),
             events: Vec::new(),
             tally: Tally::default(),
+            refusals,
+            sampler: Sampler::default(),
         }
     }
 
@@ -136,7 +141,13 @@ impl Intake {
                     self.events.push(Handed::Event(event));
                 }
             }
-            Verdict::Dropped(reason) => self.tally.drop(reason, 1),
+            Verdict::Dropped(reason) => {
+                self.tally.drop(reason, 1);
+                let Datagram { octets, peer, received, .. } = *datagram;
+                if let Some(listener) = snapshot.settings().listeners.get(datagram.listener) {
+                    self.sampler.meet(&self.refusals, listener.address, peer, received, reason, octets);
+                }
+            }
         }
     }
 

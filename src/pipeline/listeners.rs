@@ -20,6 +20,7 @@ use super::hold::{self, Held};
 use super::inherited::Inherited;
 use super::intake::Counters;
 use super::receiver::Receiver;
+use super::refused::Refusals;
 use super::samples::Samples;
 use super::tcp::{self, TcpReceiver};
 use super::usm::Usm;
@@ -46,6 +47,8 @@ pub struct Wiring {
     pub samples: Arc<Samples>,
     /// The own SNMPv3 engine, and the table of the others.
     pub usm: Arc<Usm>,
+    /// Where they leave a sample of what they refuse.
+    pub refusals: Arc<Refusals>,
 }
 
 /// All listeners of the program.
@@ -392,6 +395,7 @@ impl Group {
             handoff: Arc::clone(&wiring.handoff),
             samples: Arc::clone(&wiring.samples),
             usm: Arc::clone(&wiring.usm),
+            refusals: Arc::clone(&wiring.refusals),
             counters: Counters::new(&wiring.metrics),
             stop: Arc::clone(&self.stop),
             inherited: socket.inherited,

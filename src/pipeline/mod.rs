@@ -13,6 +13,7 @@ mod intake;
 mod listeners;
 mod process;
 mod receiver;
+mod refused;
 mod reply;
 mod samples;
 mod tcp;
@@ -23,6 +24,7 @@ pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_e
 pub use inherited::Inherited;
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
+pub use refused::{Claimed, Refusal, Refusals};
 pub use reply::{Reply, ReplyKind};
 pub use samples::{Sample, Samples};
 pub use usm::{Engines, EnginesWriter, LocalEngine, MAX_ENGINES, Stat, Usm, settle};

@@ -7,6 +7,7 @@
 mod components;
 mod logging;
 mod memory;
+mod refused;
 mod service;
 mod source;
 
@@ -29,7 +30,9 @@ use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Engines, EnginesWriter, Inherited, Listeners, LocalEngine, Samples, Usm};
+use crate::pipeline::{
+    self, Engines, EnginesWriter, Inherited, Listeners, LocalEngine, Refusals, Samples, Usm,
+};
 use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager};
 use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
@@ -249,6 +252,8 @@ impl Server {
             tracing::warn!(component = "storage", "{note}");
         }
         let (usm, engines_writer) = usm(&settings, &metrics).map_err(environment)?;
+        let refusals: Arc<Refusals> = Arc::default();
+        refused::watch(&runtime, Arc::clone(&refusals), Arc::clone(&metrics));
         let (origin, inputs) = origin.unzip();
         let patience = settings.reload.reload_timeout;
         let (first, mib_problems) =
@@ -310,6 +315,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             samples,
             usm: Arc::clone(&usm),
+            refusals: Arc::clone(&refusals),
         };
         listeners.start(wiring).map_err(environment)?;
         reloads.register_component("mib_loader", Arc::new(MibLoader::default()));
@@ -334,6 +340,8 @@ impl Server {
                     Box::new(move || listeners.status())
                 },
                 ready: Arc::clone(&ready),
+                refusals,
+                engine: Arc::clone(&usm),
                 started,
                 reloads: reloads.clone(),
                 operators: Operators::new(Arc::clone(&handoff)),

@@ -26,7 +26,7 @@ pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encod
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use message::{CommunityMessage, Message, decode};
 pub use pdu::{Kind, Notification, TrapOid, decode_pdu};
-pub use response::{Response, decode_response};
+pub use response::{ReplyPdu, Response, decode_reply_pdu, decode_response};
 pub use usm::{ScopedData, ScopedPdu, UsmParameters, V3Flags, V3Header, encode_v3};
 pub use varbind::{Iter, Varbind, Varbinds, names};
 

@@ -143,16 +143,13 @@ fn user(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<UserSettings> {
 }
 
 /// `auth` or `privacy`: a protocol with a passphrase or a key.
-fn credential<P: std::str::FromStr>(
+fn credential<P: std::str::FromStr + Copy>(
     cx: &mut Context<'_>,
     fields: &Fields<'_>,
     name: &str,
     engines: Option<&[EngineId]>,
     key_octets: fn(P) -> usize,
-) -> Option<Credential<P>>
-where
-    P: Copy,
-{
+) -> Option<Credential<P>> {
     let own = open(cx, fields, name)?;
     let protocol: Option<P> = own.choice(cx, "protocol").and_then(|word| word.parse().ok());
     let passphrase = own.get(cx, "passphrase").map(|(node, _)| (node, cx.secret(node)));

@@ -270,7 +270,7 @@ impl Engines {
     pub(super) fn wait_for_unwritten(&self) -> (Vec<Arc<Engine>>, bool) {
         let mut unwritten = self.unwritten.lock();
         let mut gathering = false;
-        while !unwritten.stopping && !(gathering && !unwritten.engines.is_empty()) {
+        while !unwritten.stopping && (!gathering || unwritten.engines.is_empty()) {
             if self.urgent.load(Ordering::Acquire) && !unwritten.engines.is_empty() {
                 break;
             }
