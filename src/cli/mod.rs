@@ -27,6 +27,7 @@ mod privileges;
 mod progress;
 mod query;
 mod reload;
+mod replay;
 mod run;
 mod send;
 mod tail;
@@ -65,6 +66,8 @@ enum Command {
     },
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
+    /// Show what becomes of the notifications in a capture, under one configuration or two
+    Replay(replay::ReplayArgs),
     /// Ask the MIBs
     Mib {
         #[command(subcommand)]
@@ -143,6 +146,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Check(args) => run::check(&args, out)?,
         Command::Config { command } => config::config(&command, out)?,
         Command::Send(args) => send::send(&args, out)?,
+        Command::Replay(args) => replay::replay(&args, out)?,
         Command::Mib { command } => match command {
             MibCommand::Lookup(args) => lookup::lookup(&args, out)?,
             MibCommand::Tree(args) => mib::tree(&args, out)?,
