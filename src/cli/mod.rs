@@ -32,6 +32,7 @@ mod progress;
 mod query;
 mod refused;
 mod reload;
+mod replay;
 mod run;
 mod send;
 mod tail;
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
+    /// Show what becomes of the notifications in a capture, under one configuration or two
+    Replay(replay::ReplayArgs),
     /// Ask the MIBs
     Mib {
         #[command(subcommand)]
@@ -152,6 +155,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Check(args) => run::check(&args, out)?,
         Command::Config { command } => config::config(&command, out)?,
         Command::Send(args) => send::send(&args, out)?,
+        Command::Replay(args) => replay::replay(&args, out)?,
         Command::Mib { command } => match command {
             MibCommand::Lookup(args) => lookup::lookup(&args, out)?,
             MibCommand::Tree(args) => mib::tree(&args, out)?,
