@@ -49,6 +49,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "listeners": listeners,
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
+            "webhooks_failing": admin.deliveries.failing(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
             "alerts_open": counts.open_alerts.iter().sum::<u64>(),
             "outbox": counts.outbox,
@@ -240,15 +241,15 @@ fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -
     }
 }
 
-fn bad(problem: &dyn Display) -> Response {
+pub(super) fn bad(problem: &dyn Display) -> Response {
     answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
 }
 
-fn unavailable(error: &StoreError) -> Response {
+pub(super) fn unavailable(error: &StoreError) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error.to_string()}))
 }
 
-fn broken() -> Response {
+pub(super) fn broken() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "the question failed; the log says why"}))
 }
 

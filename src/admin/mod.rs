@@ -8,6 +8,7 @@ mod auth;
 mod operate;
 mod reload;
 mod routes;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +25,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::config::settings::AdminSettings;
-use crate::event::Operators;
+use crate::delivery::Deliveries;
+use crate::event::{Command, Operators, Queue};
 use crate::metrics::Metrics;
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
@@ -55,6 +57,10 @@ pub struct Admin {
     pub started: Instant,
     /// Reloads.
     pub reloads: ReloadManager,
+    /// The webhooks' workers.
+    pub deliveries: Arc<Deliveries>,
+    /// The way to the writer.
+    pub commands: Arc<Queue<Command>>,
     /// What operators ask of the correlator.
     pub operators: Operators,
 }

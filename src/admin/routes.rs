@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, operate, reload};
+use super::{Admin, api, operate, reload, webhooks};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -25,6 +25,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
         .route("/api/v1/alerts/{id}/close", post(operate::close))
+        .route("/api/v1/webhooks", get(webhooks::list))
+        .route("/api/v1/dead-letters", get(webhooks::dead_letters))
+        .route("/api/v1/dead-letters/{id}", get(webhooks::dead_letter))
+        .route("/api/v1/dead-letters/resend", post(webhooks::resend))
+        .route("/api/v1/dead-letters/purge", post(webhooks::purge))
         .route("/reload", post(reload::all))
         .route("/debug/reload/trigger", post(reload::trigger))
         .route("/debug/reload/rollback", post(reload::rollback))

@@ -30,6 +30,7 @@ mod run;
 mod send;
 mod tail;
 mod time;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,10 @@ enum Command {
     Tail(tail::TailArgs),
     /// List alerts of a running Nereus, acknowledge or close them
     Alerts(query::AlertsArgs),
+    /// List the webhooks of a running Nereus, their queues and their endpoints
+    Webhooks(webhooks::WebhooksArgs),
+    /// List what webhooks refused for good; send it again, or forget it
+    DeadLetters(webhooks::DeadLettersArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),
     /// Have a running Nereus reload, and show what came of it
@@ -152,6 +157,8 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Events(args) => query::events(&args, out)?,
         Command::Tail(args) => tail::tail(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
+        Command::Webhooks(args) => webhooks::webhooks(&args, out)?,
+        Command::DeadLetters(args) => webhooks::dead_letters(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
         Command::Reload(args) => return reload::reload(&args, out),
         Command::Rollback(args) => return reload::rollback(&args, out),

@@ -28,7 +28,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-pub use alert::{AlertChange, AlertId, AlertRecord, AlertState, ByHand, Command, Decided, Delivered};
+pub use alert::{
+    AlertChange, AlertId, AlertRecord, AlertState, ByHand, Command, DeadLetterDeed, DeadLetterRequest,
+    Decided, Delivered,
+};
 pub use answer::Answer;
 pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
 pub use queue::{Queue, Weight};

@@ -21,7 +21,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::config::settings::WebhookFormat;
 use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
@@ -300,6 +299,8 @@ impl Server {
                 ready: Arc::clone(&ready),
                 started,
                 reloads: reloads.clone(),
+                deliveries: Arc::clone(&deliveries),
+                commands: Arc::clone(&commands),
                 operators: Operators::new(Arc::clone(&handoff)),
             },
         );
@@ -436,10 +437,7 @@ fn spawn_correlator(
 fn routes(snapshot: &snapshot::Snapshot) -> Routes {
     Routes::new(snapshot.routes().iter().map(|webhook| Route {
         name: Arc::clone(&webhook.name),
-        kind: match webhook.format {
-            WebhookFormat::Alertmanager => RouteKind::State,
-            WebhookFormat::Json => RouteKind::Event,
-        },
+        kind: if webhook.format.is_state() { RouteKind::State } else { RouteKind::Event },
     }))
 }
 

@@ -11,6 +11,7 @@ mod scalars;
 mod secret;
 mod sections;
 mod units;
+mod webhooks;
 
 pub(super) use scalars::pick;
 
