@@ -138,6 +138,8 @@ pub struct Metrics {
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
+    pub webhook_rate_limited: IntCounterVec,
+    pub webhook_breaker_state: IntGaugeVec,
     pub webhook_queue_length: IntGaugeVec,
     pub webhook_oldest_seconds: GaugeVec,
     pub webhook_delivery_duration: HistogramVec,
@@ -273,6 +275,18 @@ impl Metrics {
                 &r,
                 "webhook_retries_total",
                 "Posts that were tried again.",
+                &["webhook"],
+            ),
+            webhook_rate_limited: counters(
+                &r,
+                "webhook_rate_limited_total",
+                "Posts that had to wait for the rate limit.",
+                &["webhook"],
+            ),
+            webhook_breaker_state: int_gauges(
+                &r,
+                "webhook_breaker_state",
+                "The worst of the webhook's endpoints: 0 closed, 1 half-open, 2 open.",
                 &["webhook"],
             ),
             webhook_queue_length: int_gauges(

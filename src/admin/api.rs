@@ -61,6 +61,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "engines": admin.engine.engines().len(),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
+            "webhooks_failing": admin.deliveries.failing(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
             "alerts_open": counts.open_alerts.iter().sum::<u64>(),
             "outbox": counts.outbox,
@@ -256,11 +257,11 @@ pub(super) fn bad(problem: &dyn Display) -> Response {
     answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
 }
 
-fn unavailable(error: &StoreError) -> Response {
+pub(super) fn unavailable(error: &StoreError) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error.to_string()}))
 }
 
-fn broken() -> Response {
+pub(super) fn broken() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "the question failed; the log says why"}))
 }
 

@@ -11,6 +11,7 @@ mod operate;
 mod refused;
 mod reload;
 mod routes;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +28,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::config::settings::AdminSettings;
-use crate::event::Operators;
+use crate::delivery::Deliveries;
+use crate::event::{Command, Operators, Queue};
 use crate::metrics::Metrics;
 use crate::pipeline::{ListenerStatus, Refusals, Usm};
 use crate::reload::ReloadManager;
@@ -63,6 +65,10 @@ pub struct Admin {
     pub started: Instant,
     /// Reloads.
     pub reloads: ReloadManager,
+    /// The webhooks' workers.
+    pub deliveries: Arc<Deliveries>,
+    /// The way to the writer.
+    pub commands: Arc<Queue<Command>>,
     /// What operators ask of the correlator.
     pub operators: Operators,
     /// What operators have muted.

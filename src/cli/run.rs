@@ -17,6 +17,7 @@ use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
 use crate::pipeline::Inherited;
 use crate::reload::FirstPlan;
 use crate::server::{Server, Signals, StartError, Surroundings};
+use crate::snapshot::Candidate;
 
 /// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
 /// [`crate::server`].
@@ -117,6 +118,21 @@ pub(super) fn settings(path: &Path) -> Result<Settings, Failure> {
         tell(&problems.diagnostics);
         Failure::Undone
     })
+}
+
+/// What a Nereus with this file would publish first; without one, the embedded default. Warnings are not told.
+///
+/// # Errors
+/// [`Failure::Undone`], with every problem told.
+pub(super) fn candidate(path: Option<&Path>) -> Result<Candidate, Failure> {
+    let Some(path) = path else { return Ok(Candidate::embedded_default()) };
+    let told = |problems: &[Diagnostic]| {
+        tell(problems);
+        Failure::Undone
+    };
+    let loaded = config::load(path).map_err(|problems| told(&problems.diagnostics))?;
+    let (built, _) = FirstPlan::make(Some(path.to_owned()), loaded.inputs, loaded.settings);
+    built.map(FirstPlan::into_candidate).map_err(|problems| told(&problems))
 }
 
 /// Where a running Nereus of this file is asked. A file that was broken since it was started does for that, as

@@ -4,20 +4,18 @@
 //! Schema and the sample are made from it. Tests prove that none of them knows a key that the others do not.
 
 mod access;
+mod webhook;
 
 use access::ACCESS;
+use webhook::WEBHOOK;
 
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
-pub(super) const NOT_YET: &[&str] = &["listener[].realm", "webhooks[].rate_limit", "webhooks[].addresses"];
+pub(super) const NOT_YET: &[&str] = &["listener[].realm"];
 
 /// Values of choices that this version does not know yet, by the path of their key.
-pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
-    ("webhooks[].format", "prometheus"),
-    ("webhooks[].format", "cloudevents"),
-    ("webhooks[].format", "template"),
-];
+pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[];
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
 pub(super) const RESTART_ONLY: &[&str] =
@@ -80,8 +78,6 @@ pub(super) enum Kind {
     Section(&'static Section),
     /// Anything at all; never shown, since nobody knows what is secret in it.
     Any,
-    /// What a later version reads.
-    Later,
 }
 
 /// A section of the file.
@@ -526,53 +522,6 @@ static HEARTBEAT: Section = Section {
     ],
 };
 
-static WEBHOOK: Section = Section {
-    path: "webhooks[]",
-    keys: &[
-        key("name", Kind::Text, "Its name; what is queued belongs to it, so that a new name is a new queue.")
-            .required()
-            .example("\"alertmanager\""),
-        key("url", Kind::Url, "Where to post.").example("\"https://noc.example.com/hook\""),
-        key("urls", Kind::List(&Kind::Url), "In place of `url`: every member of a cluster gets each post.")
-            .example(r#"["http://127.0.0.1:9093/api/v2/alerts"]"#),
-        key(
-            "format",
-            Kind::Choice(&["alertmanager", "json", "prometheus", "cloudevents", "template"]),
-            "What is posted: Alertmanager's API v2, or Nereus' own JSON.",
-        )
-        .required()
-        .example("\"alertmanager\""),
-        key("timeout", Kind::Duration { min: 100, max: 10 * MINUTE }, "For one whole request.")
-            .default("\"10s\""),
-        key("retry", Kind::Section(&RETRY), "What follows a failure."),
-        key("batch", Kind::Section(&BATCH), "How alerts are put together."),
-        key("headers", Kind::Map(&Kind::Secret), "Headers of every post.")
-            .example(r#"{"Authorization": {"file": "/run/secrets/token"}}"#),
-        key("rate_limit", Kind::Later, "The most posts in a time."),
-        key("addresses", Kind::Later, "Restricts what the host may resolve to."),
-    ],
-};
-
-static RETRY: Section = Section {
-    path: "webhooks[].retry",
-    keys: &[
-        key("attempts", Kind::Integer { min: 1, max: 1_000 }, "How often a post is tried in all.")
-            .default("10"),
-        key("initial", Kind::Duration { min: 10, max: HOUR }, "The first pause; it doubles.")
-            .default("\"500ms\""),
-        key("max", Kind::Duration { min: 10, max: DAY }, "The longest pause.").default("\"1m\""),
-    ],
-};
-
-static BATCH: Section = Section {
-    path: "webhooks[].batch",
-    keys: &[
-        key("max", Kind::Integer { min: 1, max: 10_000 }, "The most alerts of a post.").default("100"),
-        key("wait", Kind::Duration { min: 0, max: MINUTE }, "How long it waits for more.")
-            .default("\"200ms\""),
-    ],
-};
-
 static STORAGE: Section = Section {
     path: "storage",
     keys: &[
@@ -731,7 +680,6 @@ mod tests {
     fn what_cannot_be_decoded_is_not_yet() {
         fn later(section: &Section) {
             for key in section.known() {
-                assert!(!matches!(key.kind, Kind::Later), "{}", section.path_of(key.name));
                 let shown = key.default.is_some() || key.example.is_some();
                 let nested = matches!(key.kind, Kind::Section(_) | Kind::List(_) | Kind::Many(_));
                 assert!(shown || nested, "{} has nothing for the sample", section.path_of(key.name));

@@ -10,7 +10,17 @@ use super::keys::{self, Key, Kind, Section};
 use super::tree::{self, Data, Language, Node};
 
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
-const ALTERNATIVES: &[&str] = &["webhooks[].url", "access.users[].auth.key", "access.users[].privacy.key"];
+/// Also those that need files which are not there.
+const ALTERNATIVES: &[&str] = &[
+    "access.users[].auth.key",
+    "access.users[].privacy.key",
+    "webhooks[].url",
+    "webhooks[].auth",
+    "webhooks[].signing",
+    "webhooks[].tls",
+    "webhooks[].template",
+    "webhooks[].content_type",
+];
 /// Sections whose defaults are an example and no default.
 const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks"];
 
@@ -199,7 +209,11 @@ fn scalar(data: &Data) -> String {
 fn toml_section(out: &mut String, section: &'static Section, path: &str, example: bool) {
     let indent = Indent { mark: "", blanks: 0 };
     let is_table = |key: &Key| {
-        matches!(key.kind, Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_)))
+        !ALTERNATIVES.contains(&&*section.path_of(key.name))
+            && matches!(
+                key.kind,
+                Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_))
+            )
     };
     for key in section.known().filter(|key| !is_table(key)) {
         explain(out, section, key, indent, example, toml_inline);

@@ -3,6 +3,8 @@
 //! [`Settings`] holds its parts as `Arc`s wherever a later generation may share them: a part that is
 //! equal to its predecessor is taken over as the very same `Arc` (see `snapshot::build`).
 
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{AddrParseError, IpAddr, SocketAddr};
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use webhook::*;
 
 use super::lookup::LookupTable;
 use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
@@ -517,88 +521,6 @@ pub enum Scalar {
     Number(i64),
     /// A text: an enum label where the syntax has it, else the value's rendered text.
     Text(String),
-}
-
-/// One webhook.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookSettings {
-    /// Unique among the webhooks; it outlives generations.
-    pub name: Arc<str>,
-    /// Where to post: each gets every post. `http` or `https`, checked.
-    pub urls: Vec<WebhookUrl>,
-    /// What is posted.
-    pub format: WebhookFormat,
-    /// For one whole request.
-    pub timeout: Duration,
-    /// What follows a failure.
-    pub retry: RetrySettings,
-    /// How alerts are put together.
-    pub batch: BatchSettings,
-    /// Headers added to each post; values may be secrets.
-    pub headers: Vec<(Arc<str>, Secret)>,
-}
-
-/// A webhook's address. It may carry credentials, so that it prints without them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct WebhookUrl(pub Arc<str>);
-
-impl fmt::Debug for WebhookUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for WebhookUrl {
-    /// Scheme, host and port; user information, path and query are left out, since tokens live there.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str("(invalid URL)");
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        write!(f, "{scheme}://{host}")
-    }
-}
-
-/// What a webhook posts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookFormat {
-    /// Alertmanager's API v2: the state of each alert.
-    Alertmanager,
-    /// Nereus' own JSON: each change of an alert, as a queued event.
-    Json,
-}
-
-/// What follows a failed post.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetrySettings {
-    /// How often a post is tried in all, at least once.
-    pub attempts: u32,
-    /// The first pause.
-    pub initial: Duration,
-    /// The longest pause.
-    pub max: Duration,
-}
-
-impl Default for RetrySettings {
-    fn default() -> Self {
-        Self { attempts: 10, initial: Duration::from_millis(500), max: Duration::from_secs(60) }
-    }
-}
-
-/// How many alerts a post holds, and how long it waits for more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchSettings {
-    /// At most so many.
-    pub max: usize,
-    /// At most so long.
-    pub wait: Duration,
-}
-
-impl Default for BatchSettings {
-    fn default() -> Self {
-        Self { max: 100, wait: Duration::from_millis(200) }
-    }
 }
 
 /// Where events are kept.

@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use alert::{
-    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ByHand, Command, Decided, Delivered, Flap,
-    Held,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ByHand, Command, DeadLetterDeed,
+    DeadLetterRequest, Decided, Delivered, Flap, Held,
 };
 pub use answer::Answer;
 pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher};

@@ -158,7 +158,7 @@ impl Plan {
         mibs: Mibs,
     ) -> (Result<(Candidate, Self), Vec<Diagnostic>>, Arc<[Diagnostic]>) {
         let problems = mibs.problems();
-        let built = snapshot::build(settings, Arc::clone(&mibs.mib), None);
+        let built = build(settings, Arc::clone(&mibs.mib), None);
         let located = |mut problems: Vec<Diagnostic>| {
             if let Some(origin) = &origin {
                 config::locate(origin, &mut problems);
@@ -301,7 +301,7 @@ impl Plan {
         }
         let started = std::time::Instant::now();
         let changes = changes.into_iter().map(|change| change.key).collect();
-        let candidate = snapshot::build(settings, mib, Some(current)).map_err(|mut problems| {
+        let candidate = build(settings, mib, Some(current)).map_err(|mut problems| {
             if let Some(origin) = &self.origin {
                 config::locate(origin, &mut problems);
             }
@@ -390,6 +390,23 @@ fn validation_failed(problems: &[Diagnostic]) -> String {
         more => format!(" (and {more} more)"),
     };
     format!("Configuration validation failed: {}{}{more}", place.unwrap_or_default(), first.message)
+}
+
+/// Builds a Candidate whose webhook templates have been tried out.
+fn build(
+    settings: Settings,
+    mib: Arc<Mib>,
+    current: Option<&Snapshot>,
+) -> Result<Candidate, Vec<Diagnostic>> {
+    let wrong = crate::delivery::format::rehearse(&settings);
+    match snapshot::build(settings, mib, current) {
+        Ok(candidate) if wrong.is_empty() => Ok(candidate),
+        Ok(_) => Err(wrong),
+        Err(mut problems) => {
+            problems.extend(wrong);
+            Err(problems)
+        }
+    }
 }
 
 /// What differs besides the webhooks.

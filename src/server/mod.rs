@@ -23,7 +23,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::config::settings::WebhookFormat;
 use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
@@ -344,6 +343,8 @@ impl Server {
                 engine: Arc::clone(&usm),
                 started,
                 reloads: reloads.clone(),
+                deliveries: Arc::clone(&deliveries),
+                commands: Arc::clone(&commands),
                 operators: Operators::new(Arc::clone(&handoff)),
                 mutes,
             },
@@ -510,10 +511,7 @@ fn spawn_correlator(
 fn routes(snapshot: &snapshot::Snapshot) -> Routes {
     Routes::new(snapshot.routes().iter().map(|webhook| Route {
         name: Arc::clone(&webhook.name),
-        kind: match webhook.format {
-            WebhookFormat::Alertmanager => RouteKind::State,
-            WebhookFormat::Json => RouteKind::Event,
-        },
+        kind: if webhook.format.is_state() { RouteKind::State } else { RouteKind::Event },
     }))
 }
 

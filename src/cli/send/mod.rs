@@ -167,6 +167,9 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
     if args.sources.is_some() && !matches!(to.ip(), IpAddr::V4(v4) if v4.is_loopback()) {
         return Err(Failure::Usage(format!("--sources sends from 127.0.0.0/8, which {to} does not hear")));
     }
+    if let Some(sources) = args.sources {
+        allow_open_files(sources.into());
+    }
     let unable = |error| Failure::Unable(format!("cannot send to {to}: {error}"));
     let mut sender = Sender::connect(to, args.sources).map_err(|error| unable(error.to_string()))?;
     let envelope = Envelope {
@@ -287,6 +290,18 @@ fn resolve(text: &str) -> Result<SocketAddr, Failure> {
     let unknown = |why: String| Failure::Unable(format!("the host {host} cannot be resolved: {why}"));
     let mut addresses = (host, port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     addresses.next().ok_or_else(|| unknown("it has no address".to_owned()))
+}
+
+/// Asks for room for so many sockets, as far as the system lets a user: each source has one.
+fn allow_open_files(number: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = number + 64;
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |most| wanted.min(most)));
+        // Without it the next socket says what is wrong.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum });
+    }
 }
 
 /// How long the system has been up, in hundredths of a second; 0 where it does not say.

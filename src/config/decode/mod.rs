@@ -13,6 +13,7 @@ mod secret;
 mod sections;
 mod units;
 mod watch;
+mod webhooks;
 
 pub(super) use scalars::pick;
 

@@ -211,7 +211,7 @@ reload: {keep_generations: 3}
     assert_eq!((&alert.key[..], &alert.notify), (&["source".to_owned()][..], &None));
 
     let webhook = &settings.webhooks[0];
-    assert_eq!((webhook.urls.len(), webhook.format), (2, WebhookFormat::Json));
+    assert_eq!((webhook.urls.len(), &webhook.format), (2, &WebhookFormat::Json));
     assert_eq!((webhook.retry.attempts, webhook.batch.max, webhook.headers.len()), (3, 7, 2));
     assert!(webhook.batch.wait.is_zero());
     assert_eq!(settings.admin.token.as_ref().unwrap().expose(), format!("{PLANTED}-file-/t").as_bytes());
@@ -288,7 +288,6 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, match: {when: {b: {matches: '(a{1000}){1000}'}}}}]", "config-regex"),
         ("webhooks: [{name: a, format: json}]", "config-missing-key"),
         ("webhooks: [{name: a, format: json, url: 'http://a', urls: ['http://b']}]", "config-conflict"),
-        ("webhooks: [{name: a, format: cloudevents, url: 'http://a'}]", "config-not-yet"),
         ("webhooks: [{name: a, format: jsno, url: 'http://a'}]", "config-value"),
         ("webhooks: [{name: a, format: json, url: 'ftp://a'}]", "config-url"),
         ("webhooks: [{name: a, format: json, url: 'http://a:x'}]", "config-url"),
@@ -301,7 +300,49 @@ fn each_mistake_has_its_code() {
             "webhooks: [{name: a, format: json, url: 'http://a', retry: {initial: 1h, max: 1s}}]",
             "config-conflict",
         ),
-        ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-not-yet"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-missing-key"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', concurrency: 65}]", "config-range"),
+        ("webhooks: [{name: a, format: alertmanager, url: 'http://a', concurrency: 2}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', timeout: 1s, connect_timeout: 2s}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', template: x}]", "config-conflict"),
+        ("webhooks: [{name: a, format: template, url: 'http://a'}]", "config-missing-key"),
+        ("webhooks: [{name: a, format: template, url: 'http://a', template: '{{ x'}]", "config-template"),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: '{% set x = 1 %}'}]",
+            "config-template",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: 5}]",
+            "config-type",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: text}]",
+            "config-value",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: []}]", "config-value"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: [here]}]", "config-network"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', auth: {user: b}}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {user: 'b:c', password: d}}]",
+            "config-value",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {bearer: b}, headers: {authorization: c}}]",
+            "config-conflict",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', signing: {secret: 'whsec_?'}}]",
+            "config-secret",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', tls: {minimum_version: tls1.2}}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {ca: a.pem}}]", "config-tls"),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {key: a}}]", "config-missing-key"),
         ("webhooks: [{nmae: a, format: json, url: 'http://a'}]", "config-unknown-key"),
         ("reload: {reload_delay: 2h}", "config-range"),
         ("reload: {max_reload_attempts: 0}", "config-range"),
@@ -486,7 +527,9 @@ fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
     // The second text opens the sections that stand beside the sample's way of writing.
     let other =
         "access: {communities: [{name: core, community: a}], users: [{name: b, auth: {}, privacy: {}}]}
-rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]";
+rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]
+webhooks: [{name: a, format: template, template: {file: b}, content_type: text/plain, url: 'https://a', \
+auth: {user: a, password: b, bearer: c}, signing: {secret: d}, tls: {ca: e, certificate: f, key: g, minimum_version: tls1.3}}]";
     for text in [&*text, other] {
         let root = tree::read(tree::Language::Yaml, text).unwrap().root;
         let sources = Sources::new(Source::new("a.yaml", text.into()));
@@ -551,6 +594,9 @@ fn other_ways_to_write_a_key_are_taken() {
                 format!("rules: [{{name: a, alert: b, key: [source, ifIndex], {}: {also}}}]", key.name)
             }
             "rules[].match" => format!("rules: [{{name: a, match: {{{}: {also}}}}}]", key.name),
+            "webhooks[]" => {
+                format!("webhooks: [{{name: a, format: json, url: 'http://a', {}: {also}}}]", key.name)
+            }
             other => panic!("no wrapping for {other}"),
         };
         fine(&text);
@@ -586,6 +632,9 @@ webhooks:
     format: json
     urls: ["https://hooks.example.com/services/Pl4nt3dS3cr3t6", "https://b.example.com/Pl4nt3dS3cr3t7"]
     headers: {Authorization: 'Pl4nt3dS3cr3t8', B: "Pl4nt3dS3cr3t9"}
+    signing: {secret: Pl4nt3dS3cr3tC}
+  - {name: c, format: json, url: 'http://c', auth: {user: me, password: Pl4nt3dS3cr3tD}}
+  - {name: d, format: json, url: 'http://d', auth: {bearer: "Pl4nt3dS3cr3tE"}}
 admin:
   token: Pl4nt3dS3cr3tA
   read_token: "Pl4nt3dS3cr3tB"
