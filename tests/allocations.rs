@@ -117,6 +117,18 @@ fn a_datagram_that_is_refused_before_the_rules_asks_for_no_memory() {
     assert_free(Candidate::embedded_default(), &[0xff; 200], DropReason::UnexpectedTag);
 }
 
+#[test]
+fn a_forged_v3_message_asks_for_no_memory() {
+    for private in [false, true] {
+        let mut forged = traffic::link_down_v3(24, private);
+        *forged.last_mut().unwrap() ^= 1;
+        assert_free(traffic::candidate_with_user(100), &forged, DropReason::WrongDigests);
+        let place = forged.windows(3).position(|window| window == b"ops").unwrap();
+        forged[place] = b'x';
+        assert_free(traffic::candidate_with_user(100), &forged, DropReason::UnknownUserNames);
+    }
+}
+
 /// The event owns its datagram, its trap OID, the trap's name and, for each effect, the alert's key.
 const EVENT: u64 = 4;
 
@@ -132,6 +144,16 @@ fn an_accepted_datagram_asks_for_the_parts_of_its_event() {
             assert_eq!(event.effects.len(), 1);
             assert_eq!(asked, EVENT, "with {rules} rules");
         }
+    }
+}
+
+#[test]
+fn a_v3_trap_asks_for_no_more_than_another() {
+    let publisher = Publisher::new(traffic::candidate_with_user(100), 1).unwrap();
+    for private in [false, true] {
+        let (verdict, asked) = cost(publisher.current(), &traffic::link_down_v3(24, private));
+        assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
+        assert_eq!(asked, EVENT, "encrypted: {private}");
     }
 }
 
