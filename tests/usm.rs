@@ -122,7 +122,7 @@ fn net_snmp_is_understood_over_every_protocol_that_it_speaks() {
         traps += 1;
         spoken.push(pair[1]);
     }
-    assert!(spoken.len() >= 1 + 6 * 3, "{spoken:?}");
+    assert!(spoken.len() > 6 * 3, "{spoken:?}");
     let all = traps + informs;
     nereus.wait("all are stored", |nereus| {
         (nereus.metric("nereus_events_stored_total") as u64 == all).then_some(())
