@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::process::{Datagram, Scratch, process};
-use crate::event::{EventRecord, Generation, Timestamp, Verdict};
+use crate::event::{Event, EventRecord, Generation, Timestamp, Verdict};
 use crate::oid::{OidArray, OidRef};
 use crate::snapshot::{Explanation, Snapshot, Subject, explain};
 use crate::version::Version;
@@ -41,7 +41,8 @@ pub struct ExplainedEvent {
 #[must_use]
 pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) -> ExplainedDatagram {
     let datagram = Datagram { octets, peer, listener: 0, received: Timestamp::now() };
-    let verdict = match process(snapshot, &datagram, &mut Scratch::default()) {
+    let outcome = process(snapshot, &datagram, &mut Scratch::default());
+    let verdict = match &outcome {
         Verdict::Accepted(_) => "accepted".to_owned(),
         Verdict::Dropped(reason) => reason.as_str().to_owned(),
     };
@@ -59,11 +60,14 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
     let message = match wire::decode(octets) {
         Ok(Message::Community(message)) => message,
         Ok(Message::V3(_)) => {
-            steps.push("an SNMPv3 message: what is in it is decided on with its user's keys".to_owned());
+            steps.push("an SNMPv3 message: the keys of its user decide on it".to_owned());
+            if let Verdict::Accepted(event) = &outcome {
+                explained.rules = of_accepted(snapshot, event);
+            }
             return explained;
         }
         Err(error) => {
-            steps.push(format!("refused at octet {}: {error}", error.offset));
+            steps.push(format!("refused: {error}"));
             return explained;
         }
     };
@@ -94,6 +98,20 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
     };
     explained.rules = Some(explain(snapshot, &subject));
     explained
+}
+
+/// What the rules say of an event as the hot path made it.
+fn of_accepted(snapshot: &Snapshot, event: &Event) -> Option<Explanation> {
+    let notification = wire::decode_pdu(event.version, event.pdu()).ok()?;
+    let subject = Subject {
+        notification: &notification,
+        trap_oid: event.trap_oid.arcs(),
+        source: event.source,
+        peer: event.peer,
+        version: event.version,
+        community: event.community.as_deref(),
+    };
+    Some(explain(snapshot, &subject))
 }
 
 fn device_step(
