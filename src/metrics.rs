@@ -67,14 +67,36 @@ reasons! {
     BadSpecificTrap = "bad_specific_trap",
     /// A v1 time-stamp that is negative or no number.
     BadTimestamp = "bad_timestamp",
-    /// An SNMPv3 header that RFC 3412 or RFC 3414 does not allow.
+    /// An SNMPv3 header field outside its range.
     BadV3Header = "bad_v3_header",
+    /// msgFlags that are not one octet, or privacy without authentication (snmpInvalidMsgs).
+    BadV3Flags = "bad_v3_flags",
+    /// A security model other than USM (snmpUnknownSecurityModels).
+    UnsupportedSecurityModel = "unsupported_security_model",
+    /// An engine ID that is neither empty nor of 5 to 32 octets.
+    BadEngineId = "bad_engine_id",
+    /// Negative engine boots or engine time.
+    BadEngineTime = "bad_engine_time",
+    /// A user name over 32 octets.
+    BadUserName = "bad_user_name",
+    /// A question for this collector's engine ID, answered with a Report: how every inform's sender begins.
+    Discovery = "discovery",
+    /// usmStatsUnknownEngineIDs: an inform for another engine, or a message without an engine ID.
+    UnknownEngineIds = "unknown_engine_ids",
+    /// usmStatsUnknownUserNames: no user of that name at that engine from that address.
+    UnknownUserNames = "unknown_user_names",
+    /// usmStatsUnsupportedSecLevels: a level that the user has no protocol for.
+    UnsupportedSecLevels = "unsupported_sec_levels",
+    /// usmStatsWrongDigests: another passphrase or protocol, or a forgery.
+    WrongDigests = "wrong_digests",
+    /// usmStatsNotInTimeWindows: a replay, or an engine that forgot its boots.
+    NotInTimeWindows = "not_in_time_windows",
+    /// usmStatsDecryptionErrors: another privacy passphrase or protocol.
+    DecryptionErrors = "decryption_errors",
+    /// A level below the user's `minimum_level`.
+    BelowMinimumLevel = "below_minimum_level",
     /// A community that is not among `access.communities`.
     BadCommunity = "bad_community",
-    /// An SNMPv3 message, which this version does not take.
-    V3NotSupported = "v3_not_supported",
-    /// An inform, which this version does not take.
-    InformNotSupported = "inform_not_supported",
     /// A rule with `drop: true`.
     Rule = "rule",
     /// No rule matched and `unmatched` is `drop`.
@@ -96,6 +118,12 @@ pub struct Metrics {
     pub traps_dropped: IntCounterVec,
     pub traps_processed: IntCounter,
     pub kernel_drops: IntCounterVec,
+    pub receive_buffer_bytes: IntGaugeVec,
+    pub replies: IntCounterVec,
+    pub usm_lenient_time: IntCounter,
+    pub usm_engines: IntGauge,
+    pub connections: IntGaugeVec,
+    pub connections_refused: IntCounterVec,
     pub trap_processing_duration: Histogram,
     pub unresolved_oids: IntCounter,
     pub events_stored: IntCounter,
@@ -110,6 +138,8 @@ pub struct Metrics {
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
+    pub webhook_rate_limited: IntCounterVec,
+    pub webhook_breaker_state: IntGaugeVec,
     pub webhook_queue_length: IntGaugeVec,
     pub webhook_oldest_seconds: GaugeVec,
     pub webhook_delivery_duration: HistogramVec,
@@ -167,6 +197,35 @@ impl Metrics {
                 "Datagrams that the kernel dropped since a socket's buffer was full, by listener.",
                 &["listener"],
             ),
+            receive_buffer_bytes: int_gauges(
+                &r,
+                "receive_buffer_bytes",
+                "The receive buffer that the kernel granted to each socket, by listener.",
+                &["listener"],
+            ),
+            connections: int_gauges(&r, "connections", "Open connections of a TCP listener.", &["listener"]),
+            connections_refused: counters(
+                &r,
+                "connections_refused_total",
+                "Connections that a TCP listener closed at once: their peer may not send, or there were too many.",
+                &["listener"],
+            ),
+            replies: counters(
+                &r,
+                "replies_total",
+                "What was sent back: Responses to informs, Reports. One that failed is not tried again; its sender does that.",
+                &["pdu", "result"],
+            ),
+            usm_lenient_time: counter(
+                &r,
+                "usm_lenient_time_total",
+                "SNMPv3 messages outside of the time window that were taken since their user has lenient_time.",
+            ),
+            usm_engines: int_gauge(
+                &r,
+                "usm_engines",
+                "SNMPv3 engines whose boots and time are remembered; at most 131072.",
+            ),
             trap_processing_duration: histogram(
                 &r,
                 "trap_processing_duration_seconds",
@@ -216,6 +275,18 @@ impl Metrics {
                 &r,
                 "webhook_retries_total",
                 "Posts that were tried again.",
+                &["webhook"],
+            ),
+            webhook_rate_limited: counters(
+                &r,
+                "webhook_rate_limited_total",
+                "Posts that had to wait for the rate limit.",
+                &["webhook"],
+            ),
+            webhook_breaker_state: int_gauges(
+                &r,
+                "webhook_breaker_state",
+                "The worst of the webhook's endpoints: 0 closed, 1 half-open, 2 open.",
                 &["webhook"],
             ),
             webhook_queue_length: int_gauges(
@@ -303,6 +374,11 @@ impl Metrics {
         };
         for version in ["v1", "v2c", "v3", "unknown"] {
             metrics.traps_received.with_label_values(&[version]);
+        }
+        for (pdu, result) in
+            [("response", "sent"), ("response", "failed"), ("report", "sent"), ("report", "failed")]
+        {
+            metrics.replies.with_label_values(&[pdu, result]);
         }
         for reason in DropReason::ALL {
             metrics.traps_dropped.with_label_values(&[reason.as_str()]);

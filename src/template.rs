@@ -8,6 +8,10 @@
 //! device left out must not lose an alert. `{{ device.name or source }}` and `default("…")` say what stands
 //! in its place.
 
+mod body;
+
+pub use body::{BodyTemplate, MAX_BODY};
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;

@@ -6,7 +6,7 @@
 use crate::oid::EncodedOid;
 
 /// One SMI value (RFC 2578 section 7.1, RFC 1155 section 3.2), borrowing the datagram. Copy: 24 octets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Value<'a> {
     /// INTEGER, Integer32, enumerations.
     Integer(i32),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nereus::config::settings::{BatchSettings, RetrySettings, WebhookFormat, WebhookSettings, WebhookUrl};
+use nereus::config::settings::{BatchSettings, WebhookFormat, WebhookSettings, WebhookUrl};
 use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
 use nereus::event::{AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp};
 use nereus::metrics::Metrics;
@@ -124,10 +124,8 @@ fn alertmanager_takes_opens_and_ends_alerts() {
         name: "alertmanager".into(),
         urls: vec![WebhookUrl(alertmanager.url().into())],
         format: WebhookFormat::Alertmanager,
-        timeout: Duration::from_secs(10),
-        retry: RetrySettings::default(),
         batch: BatchSettings { max: 100, wait: Duration::from_millis(20) },
-        headers: Vec::new(),
+        ..WebhookSettings::default()
     })]);
     let commit = |records: Vec<AlertRecord>| {
         store.0.lock().extend(records.into_iter().map(|record| (record.id, record)));

@@ -83,8 +83,17 @@ fn exit_codes_tell_wrong_usage_from_a_bad_answer() {
         let (out, err) = check(&run(wrong), 2);
         assert!(out.is_empty() && !err.is_empty(), "{wrong:?}: {out}{err}");
     }
-    let (_, err) = check(&run(&["send", "--to", "127.0.0.1:1", "--inform", "linkDown"]), 2);
-    assert!(err.contains("not in this version"), "{err}");
+    for wrong in [
+        &["send", "--to", "127.0.0.1:1", "--inform", "--v1", "linkDown"][..],
+        &["send", "--to", "127.0.0.1:1", "--inform", "--rate", "1", "--count", "1", "linkDown"],
+        &["send", "--to", "127.0.0.1:1", "--retries", "1", "linkDown"],
+    ] {
+        check(&run(wrong), 2);
+    }
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let inform = ["send", "--to", &closed, "--inform", "--timeout", "50ms", "--retries", "1", "coldStart"];
+    let (_, err) = check(&run(&inform), 3);
+    assert!(err.contains("did not answer") && err.contains("tries: 2"), "{err}");
 }
 
 #[test]

@@ -5,7 +5,9 @@
 #[path = "common/nereus.rs"]
 mod program;
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use program::{Nereus, metric_sum};
 use serde_json::Value;
@@ -43,8 +45,12 @@ impl Account {
 
 /// Sends with the project's own generator; gives what it says the kernel has accepted.
 fn send(nereus: &Nereus, arguments: &[&str]) -> u64 {
+    send_to(nereus.traps, arguments)
+}
+
+fn send_to(to: SocketAddr, arguments: &[&str]) -> u64 {
     let output = Command::new(env!("CARGO_BIN_EXE_nereus"))
-        .args(["send", "--to", &nereus.traps.to_string(), "--json"])
+        .args(["send", "--to", &to.to_string(), "--json"])
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -93,6 +99,62 @@ fn every_trap_of_a_burst_is_accounted_for() {
     let alerts = nereus.json("/api/v1/alerts?limit=10000")["alerts"].as_array().unwrap().clone();
     let counted: u64 = alerts.iter().map(|alert| alert["count"].as_u64().unwrap()).sum();
     assert_eq!(counted, account.received, "the alerts count every notification, across a stop");
+}
+
+/// What a Nereus holds resident, in KiB, and what it held at most.
+fn resident(nereus: &Nereus) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", nereus.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+/// A storm from thousands of addresses. `NEREUS_STORM="RATE DURATION SOURCES"` makes it another one, which then has to keep
+/// its promise about time as well: docs/performance-load.md has the command.
+#[test]
+fn a_storm_leaves_memory_bounded_and_every_trap_accounted_for() {
+    let long = std::env::var("NEREUS_STORM").ok();
+    let storm = long.as_deref().unwrap_or("40000 2s 2000");
+    let [rate, duration, sources] = storm.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("NEREUS_STORM is RATE DURATION SOURCES")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), "");
+    let load = ["--rate", rate, "--duration", duration, "--sources", sources, "--vary", "ifIndex=1..4"];
+    let varbinds = ["linkDown", "ifIndex.1=1", "ifAdminStatus.1=up", "ifOperStatus.1=down"];
+    let arguments = &*[&load[..], &varbinds[..]].concat();
+    let (sent, slowest, asked) = std::thread::scope(|scope| {
+        let to = nereus.traps;
+        let sending = scope.spawn(move || send_to(to, arguments));
+        let (mut slowest, mut asked) = (Duration::ZERO, 0);
+        while !sending.is_finished() {
+            let begun = Instant::now();
+            assert_eq!(nereus.get("/api/v1/status").0, 200);
+            slowest = slowest.max(begun.elapsed());
+            asked += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (sending.join().unwrap(), slowest, asked)
+    });
+    let account = nereus.wait("every datagram is accounted for", |nereus| {
+        let account = Account::read(nereus);
+        assert!(account.sum() <= sent, "more than was sent ({sent}): {account:?}");
+        (account.sum() == sent).then_some(account)
+    });
+    let (now, most) = resident(&nereus);
+    eprintln!(
+        "sent {sent}: {account:?}; resident {now} KiB, at most {most} KiB; the slowest of {asked} answers took {slowest:?}"
+    );
+    assert_eq!(account.received + account.kernel, sent);
+    assert!(asked > 5);
+    // The queues' 96 MiB, what the allocator keeps beside them, 2 x 4 alerts an address and the program itself.
+    assert!(most < 400 << 10, "{most} KiB");
+    if long.is_some() {
+        assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+    }
+    assert!(nereus.stop().success());
 }
 
 #[test]

@@ -11,12 +11,13 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::routes::answer;
 use crate::delivery::format::alert_json;
 use crate::event::{EventId, Timestamp};
+use crate::pipeline::ListenerStatus;
 use crate::snapshot::view::{VarbindFilter, event_json};
 use crate::store::{AlertQuery, EventQuery, StoreError};
 
@@ -37,7 +38,12 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
         Err(_) => return broken(),
     };
     let snapshot = admin.snapshot.current();
-    let listeners: Vec<String> = (admin.listeners)().iter().map(ToString::to_string).collect();
+    let listeners = (admin.listeners)();
+    let each = |value: fn(&ListenerStatus) -> Option<u64>| -> Map<String, Value> {
+        let known = |listener| Some((listener, value(listener)?));
+        let known = listeners.iter().filter_map(known);
+        known.map(|(listener, value)| (listener.address.to_string(), value.into())).collect()
+    };
     answer(
         StatusCode::OK,
         &json!({
@@ -46,9 +52,16 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "phase": admin.phase(),
             "uptime_seconds": admin.started.elapsed().as_secs(),
             "generation": snapshot.generation(),
-            "listeners": listeners,
+            "listeners": listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
+            "receive_buffer": each(|listener| listener.receive_buffer),
+            "kernel_drops": each(|listener| listener.kernel_drops),
+            "connections": each(|listener| listener.connections),
+            "engine_id": admin.engine.local().id().to_string(),
+            "engine_boots": admin.engine.local().boots(),
+            "engines": admin.engine.engines().len(),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
+            "webhooks_failing": admin.deliveries.failing(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
             "alerts_open": counts.open_alerts.iter().sum::<u64>(),
             "outbox": counts.outbox,
@@ -244,11 +257,11 @@ pub(super) fn bad(problem: &dyn Display) -> Response {
     answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
 }
 
-fn unavailable(error: &StoreError) -> Response {
+pub(super) fn unavailable(error: &StoreError) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error.to_string()}))
 }
 
-fn broken() -> Response {
+pub(super) fn broken() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "the question failed; the log says why"}))
 }
 

@@ -8,8 +8,10 @@ mod auth;
 mod explain;
 mod mutes;
 mod operate;
+mod refused;
 mod reload;
 mod routes;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,8 +28,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::config::settings::AdminSettings;
-use crate::event::Operators;
+use crate::delivery::Deliveries;
+use crate::event::{Command, Operators, Queue};
 use crate::metrics::Metrics;
+use crate::pipeline::{ListenerStatus, Refusals, Usm};
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
 use crate::store::{MuteBook, Reader};
@@ -49,14 +53,22 @@ pub struct Admin {
     pub reader: Reader,
     /// Brings gauges up to date that are only known by asking: kernel drops, sizes.
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
-    /// The listeners' addresses as the system gave them.
-    pub listeners: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    /// The listeners as they are at the moment.
+    pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
+    /// A sample of what was refused.
+    pub refusals: Arc<Refusals>,
+    /// The own SNMPv3 engine, and the others that were heard.
+    pub engine: Arc<Usm>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.
     pub started: Instant,
     /// Reloads.
     pub reloads: ReloadManager,
+    /// The webhooks' workers.
+    pub deliveries: Arc<Deliveries>,
+    /// The way to the writer.
+    pub commands: Arc<Queue<Command>>,
     /// What operators ask of the correlator.
     pub operators: Operators,
     /// What operators have muted.

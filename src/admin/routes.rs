@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, explain, mutes, operate, reload};
+use super::{Admin, api, explain, mutes, operate, refused, reload, webhooks};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -22,6 +22,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/refused", get(refused::refused))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
         .route("/api/v1/alerts/{id}/close", post(operate::close))
@@ -29,6 +30,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/explain", get(explain::datagram))
         .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
         .route("/api/v1/mutes/{id}/end", post(mutes::end))
+        .route("/api/v1/webhooks", get(webhooks::list))
+        .route("/api/v1/dead-letters", get(webhooks::dead_letters))
+        .route("/api/v1/dead-letters/{id}", get(webhooks::dead_letter))
+        .route("/api/v1/dead-letters/resend", post(webhooks::resend))
+        .route("/api/v1/dead-letters/purge", post(webhooks::purge))
         .route("/reload", post(reload::all))
         .route("/debug/reload/trigger", post(reload::trigger))
         .route("/debug/reload/rollback", post(reload::rollback))

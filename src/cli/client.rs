@@ -271,6 +271,12 @@ impl Client {
             StatusCode::FORBIDDEN => {
                 self.unable(&format!("it refused ({said}); see admin.hosts and admin.token"))
             }
+            // About what was asked for, not about the path.
+            StatusCode::NOT_FOUND
+                if serde_json::from_slice::<Value>(body).is_ok_and(|body| body.get("id").is_some()) =>
+            {
+                Failure::Unable(said)
+            }
             StatusCode::NOT_FOUND => {
                 self.unable(&format!("it does not know {path}; is this a Nereus, and of this version?"))
             }

@@ -102,7 +102,7 @@ fn offline(path: &Path, octets: &[u8], peer: IpAddr) -> Result<Value, Failure> {
         super::run::tell(&problems);
         Failure::Undone
     })?;
-    let publisher = Publisher::new(first.candidate().clone(), 1)
+    let publisher = Publisher::new(first.into_candidate(), 1)
         .map_err(|error| Failure::Unable(format!("no thread: {error}")))?;
     let mut explained = explain_datagram(publisher.current(), octets, SocketAddr::new(peer, 162));
     if let Some(rules) = &mut explained.rules {

@@ -27,13 +27,17 @@ mod mib;
 mod mutes;
 mod names;
 mod output;
+mod privileges;
 mod progress;
 mod query;
+mod refused;
 mod reload;
+mod replay;
 mod run;
 mod send;
 mod tail;
 mod time;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +72,8 @@ enum Command {
     },
     /// Send a notification by its MIB name, or many at a rate
     Send(send::SendArgs),
+    /// Show what becomes of the notifications in a capture, under one configuration or two
+    Replay(replay::ReplayArgs),
     /// Ask the MIBs
     Mib {
         #[command(subcommand)]
@@ -83,6 +89,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List what a running Nereus keeps quiet, mute alerts, or end that
     Mutes(mutes::MutesArgs),
+    /// List the webhooks of a running Nereus, their queues and their endpoints
+    Webhooks(webhooks::WebhooksArgs),
+    /// List what webhooks refused for good; send it again, or forget it
+    DeadLetters(webhooks::DeadLettersArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),
     /// Have a running Nereus reload, and show what came of it
@@ -150,6 +160,7 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Check(args) => run::check(&args, out)?,
         Command::Config { command } => config::config(&command, out)?,
         Command::Send(args) => send::send(&args, out)?,
+        Command::Replay(args) => replay::replay(&args, out)?,
         Command::Mib { command } => match command {
             MibCommand::Lookup(args) => lookup::lookup(&args, out)?,
             MibCommand::Tree(args) => mib::tree(&args, out)?,
@@ -162,6 +173,8 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Alerts(args) => query::alerts(&args, out)?,
         Command::Explain(args) => explain::explain(&args, out)?,
         Command::Mutes(args) => mutes::mutes(&args, out)?,
+        Command::Webhooks(args) => webhooks::webhooks(&args, out)?,
+        Command::DeadLetters(args) => webhooks::dead_letters(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
         Command::Reload(args) => return reload::reload(&args, out),
         Command::Rollback(args) => return reload::rollback(&args, out),

@@ -39,6 +39,9 @@ pub(super) struct EventsArgs {
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// In place of events: what was refused and why. A sample of the newest; the counters know how many there were
+    #[arg(long, conflicts_with_all = ["since", "until", "source", "trap", "severity", "rule", "conditions", "all", "csv"])]
+    refused: bool,
     /// Every one; with --json or --csv, which print as they read
     #[arg(long, conflicts_with = "limit", requires = "lines")]
     all: bool,
@@ -112,6 +115,9 @@ pub(super) fn severity(text: &str) -> Result<Severity, String> {
 /// # Errors
 /// What the client says.
 pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
+    if args.refused {
+        return super::refused::refused(args.limit, args.json, &args.admin.client()?, out);
+    }
     let filters = [
         ("since", args.since.clone()),
         ("until", args.until.clone()),

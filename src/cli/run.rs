@@ -10,11 +10,14 @@ use serde_json::json;
 
 use super::failure::{Failure, note};
 use super::output::Out;
+use super::privileges;
 use crate::config::settings::AdminSettings;
 use crate::config::{self, Problems, Settings};
 use crate::diagnostic::{Diagnostic, Level, render, render_coloured, summary};
+use crate::pipeline::Inherited;
 use crate::reload::FirstPlan;
-use crate::server::{Server, Signals, StartError};
+use crate::server::{Server, Signals, StartError, Surroundings};
+use crate::snapshot::Candidate;
 
 /// Collects until it is told to stop: SIGTERM or SIGINT. The one place where the command line meets
 /// [`crate::server`].
@@ -34,7 +37,10 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, limit);
     let signals = Signals::take().map_err(|error| Failure::Unable(error.to_string()))?;
-    match Server::start(origin, settings) {
+    let inherited = Inherited::take()
+        .map_err(|error| Failure::Unable(format!("the sockets of LISTEN_FDS cannot be taken: {error}")))?;
+    let surroundings = Surroundings { inherited, bound: Some(Box::new(privileges::give_up)) };
+    match Server::start_in(surroundings, origin, settings) {
         Ok(server) => {
             server.run_until_signal(signals);
             Ok(ExitCode::SUCCESS)
@@ -112,6 +118,21 @@ pub(super) fn settings(path: &Path) -> Result<Settings, Failure> {
         tell(&problems.diagnostics);
         Failure::Undone
     })
+}
+
+/// What a Nereus with this file would publish first; without one, the embedded default. Warnings are not told.
+///
+/// # Errors
+/// [`Failure::Undone`], with every problem told.
+pub(super) fn candidate(path: Option<&Path>) -> Result<Candidate, Failure> {
+    let Some(path) = path else { return Ok(Candidate::embedded_default()) };
+    let told = |problems: &[Diagnostic]| {
+        tell(problems);
+        Failure::Undone
+    };
+    let loaded = config::load(path).map_err(|problems| told(&problems.diagnostics))?;
+    let (built, _) = FirstPlan::make(Some(path.to_owned()), loaded.inputs, loaded.settings);
+    built.map(FirstPlan::into_candidate).map_err(|problems| told(&problems))
 }
 
 /// Where a running Nereus of this file is asked. A file that was broken since it was started does for that, as

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
 
 use super::keys::RESTART_ONLY;
-use super::settings::{Listener, Settings};
+use super::settings::{Endpoint, Listener, Settings};
 
 /// The sections of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -72,7 +71,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut changes = Changes(Vec::new());
     listeners(&old.listeners, &new.listeners, &mut changes);
     changes.section(Section::Source, old.source == new.source);
-    changes.section(Section::Access, old.access == new.access);
+    let (was, is) = (&*old.access, &*new.access);
+    changes.key(Section::Access, "access.engine_id", was.engine_id == is.engine_id);
+    changes.section(Section::Access, (&was.communities, &was.users) == (&is.communities, &is.users));
     changes.section(Section::Mib, old.mib.directories == new.mib.directories);
     changes.key(Section::Mib, "mib.cache", old.mib.cache == new.mib.cache);
     for (name, component) in &new.components {
@@ -152,7 +153,7 @@ impl Changes {
 
 fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
     let by_address = |list: &[Listener]| {
-        list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<SocketAddr, _>>()
+        list.iter().map(|listener| (listener.address, listener.clone())).collect::<BTreeMap<Endpoint, _>>()
     };
     let (before, after) = (by_address(old), by_address(new));
     for (address, is) in &after {
@@ -168,6 +169,8 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
                 key("receivers", was.receivers == is.receivers);
                 key("receive_buffer", was.receive_buffer == is.receive_buffer);
                 key("allow", was.allow == is.allow);
+                key("max_connections", was.max_connections == is.max_connections);
+                key("idle_timeout", was.idle_timeout == is.idle_timeout);
             }
         }
     }
@@ -229,12 +232,18 @@ mod tests {
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
         let new = settings(
-            "{storage: {path: /elsewhere}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+            "{storage: {path: /elsewhere}, access: {engine_id: 0x8000000001}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
         );
         let changes = diff(&old, &new);
         assert_eq!(
             restart_needed(&changes),
-            ["listener[].receivers of 0.0.0.0:1162", "mib.cache", "storage.path", "admin.address"]
+            [
+                "listener[].receivers of 0.0.0.0:1162",
+                "access.engine_id",
+                "mib.cache",
+                "storage.path",
+                "admin.address"
+            ]
         );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
         for path in RESTART_ONLY {

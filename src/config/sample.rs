@@ -10,9 +10,19 @@ use super::keys::{self, Key, Kind, Section};
 use super::tree::{self, Data, Language, Node};
 
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
-const ALTERNATIVES: &[&str] = &["webhooks[].url"];
+/// Also those that need files which are not there.
+const ALTERNATIVES: &[&str] = &[
+    "access.users[].auth.key",
+    "access.users[].privacy.key",
+    "webhooks[].url",
+    "webhooks[].auth",
+    "webhooks[].signing",
+    "webhooks[].tls",
+    "webhooks[].template",
+    "webhooks[].content_type",
+];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["lookups", "rules", "storm", "heartbeats", "webhooks"];
+const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks"];
 
 /// The commented sample as YAML.
 #[must_use]
@@ -20,7 +30,7 @@ pub fn sample_yaml() -> String {
     let mut out = head("yaml");
     for key in keys::ROOT.known() {
         out.push('\n');
-        yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, EXAMPLES.contains(&key.name));
+        yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, false);
     }
     out
 }
@@ -110,6 +120,7 @@ fn explain(
 }
 
 fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, indent: Indent, example: bool) {
+    let example = example || EXAMPLES.contains(&&*section.path_of(key.name));
     explain(out, section, key, indent, example, yaml_flow);
     if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
         let value = json(key.example.unwrap_or_default());
@@ -198,7 +209,11 @@ fn scalar(data: &Data) -> String {
 fn toml_section(out: &mut String, section: &'static Section, path: &str, example: bool) {
     let indent = Indent { mark: "", blanks: 0 };
     let is_table = |key: &Key| {
-        matches!(key.kind, Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_)))
+        !ALTERNATIVES.contains(&&*section.path_of(key.name))
+            && matches!(
+                key.kind,
+                Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_))
+            )
     };
     for key in section.known().filter(|key| !is_table(key)) {
         explain(out, section, key, indent, example, toml_inline);
@@ -211,7 +226,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
         }
     }
     for key in section.known().filter(|key| is_table(key)) {
-        let example = example || (path.is_empty() && EXAMPLES.contains(&key.name));
+        let example = example || EXAMPLES.contains(&&*section.path_of(key.name));
         let mark = if example { "#" } else { "" };
         let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         out.push('\n');

@@ -88,8 +88,10 @@ fn of(kind: &Kind, path: &str) -> Value {
             let known = words.iter().filter(|word| !NOT_YET_VALUES.contains(&(path, **word)));
             json!({"enum": known.collect::<Vec<_>>()})
         }
+        Kind::Endpoint => text("^(tcp://)?(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
+        Kind::EngineId => text("^(0[xX])?[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){4,31}$"),
         Kind::Url => text("^https?://[^@\\s#]+$"),
         Kind::Trap | Kind::Varbind => text(
             "^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*\\.[A-Za-z_][A-Za-z0-9_]*)$",
@@ -107,7 +109,6 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Section(inner) => section(inner),
         Kind::Any => json!({}),
         // Never among the known keys.
-        Kind::Later => json!(false),
     }
 }
 

@@ -3,16 +3,22 @@
 //! [`Settings`] holds its parts as `Arc`s wherever a later generation may share them: a part that is
 //! equal to its predecessor is taken over as the very same `Arc` (see `snapshot::build`).
 
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use webhook::*;
+
 use super::lookup::LookupTable;
+use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
 /// Everything that a configuration file says, checked, with its defaults filled in.
@@ -74,26 +80,81 @@ impl Default for Settings {
     }
 }
 
-/// One UDP address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
+/// How notifications come to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// A datagram each (RFC 3417).
+    Udp,
+    /// One after the other on a connection (RFC 3430).
+    Tcp,
+}
+
+/// A transport's address. Reads and prints as `0.0.0.0:1162`, or `tcp://0.0.0.0:1162`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// How it is reached.
+    pub transport: Transport,
     /// Address and port; port 0 lets the system choose (tests).
     pub address: SocketAddr,
-    /// How many `SO_REUSEPORT` sockets and threads; `None` is `auto`: one a core. Restart-only.
+}
+
+impl Endpoint {
+    /// What stands before an address of TCP.
+    pub const TCP: &str = "tcp://";
+
+    /// UDP at `address`.
+    #[must_use]
+    pub const fn udp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, address }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.transport == Transport::Tcp {
+            f.write_str(Self::TCP)?;
+        }
+        self.address.fmt(f)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.strip_prefix(Self::TCP) {
+            Some(address) => Self { transport: Transport::Tcp, address: address.parse()? },
+            None => Self::udp(text.parse()?),
+        })
+    }
+}
+
+/// One address at which notifications are received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: Endpoint,
+    /// UDP: how many `SO_REUSEPORT` sockets and threads; `None` is `auto`: one a core. Restart-only.
     pub receivers: Option<u16>,
-    /// The receive buffer asked for, in octets.
+    /// UDP: the receive buffer asked for, in octets.
     pub receive_buffer: u64,
     /// Peers that may send; `None` is everyone.
     pub allow: Option<Arc<[IpNet]>>,
+    /// TCP: how many connections there may be at a time.
+    pub max_connections: u32,
+    /// TCP: a connection ends after so long without a whole message.
+    pub idle_timeout: Duration,
 }
 
 impl Default for Listener {
     fn default() -> Self {
         Self {
-            address: SocketAddr::from(([0, 0, 0, 0], 1162)),
+            address: Endpoint::udp(SocketAddr::from(([0, 0, 0, 0], 1162))),
             receivers: None,
             receive_buffer: 32 << 20,
             allow: None,
+            max_connections: 256,
+            idle_timeout: Duration::from_secs(600),
         }
     }
 }
@@ -147,11 +208,65 @@ impl Default for SourceSettings {
     }
 }
 
-/// Who may send. (SNMPv3 users come with a later version.)
+/// Who may send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
-    /// The communities that are accepted; `None` is any.
+    /// This collector's engine ID; `None` is `auto`: one of its own making, kept in the data directory.
+    /// Restart-only.
+    pub engine_id: Option<EngineId>,
+    /// The communities that are accepted; `None` is any, but only while there are no users, and then none.
     pub communities: Option<Vec<Community>>,
+    /// SNMPv3 users, in their order.
+    pub users: Vec<Arc<UserSettings>>,
+}
+
+/// An SNMPv3 user. The same name may stand more than once, for other engines or other sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSettings {
+    /// msgUserName, at most 32 octets.
+    pub name: Arc<str>,
+    /// How it authenticates; `None` is not at all.
+    pub auth: Option<Credential<AuthProtocol>>,
+    /// How it encrypts; only with `auth`.
+    pub privacy: Option<Credential<PrivacyProtocol>>,
+    /// The authoritative engines that it is known at; `None` is any.
+    pub engines: Option<Vec<EngineId>>,
+    /// Networks that it sends from; empty is every one.
+    pub sources: Vec<IpNet>,
+    /// What is below is refused.
+    pub minimum_level: SecurityLevel,
+    /// Whether messages outside of the time window are taken all the same, and counted.
+    pub lenient_time: bool,
+}
+
+impl UserSettings {
+    /// The strongest level that its credentials serve.
+    #[must_use]
+    pub fn level(&self) -> SecurityLevel {
+        match (&self.auth, &self.privacy) {
+            (None, _) => SecurityLevel::NoAuthNoPriv,
+            (Some(_), None) => SecurityLevel::AuthNoPriv,
+            (Some(_), Some(_)) => SecurityLevel::AuthPriv,
+        }
+    }
+}
+
+/// A protocol and what its keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential<P> {
+    /// The protocol.
+    pub protocol: P,
+    /// Where keys come from.
+    pub secret: KeySource,
+}
+
+/// Where a user's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A passphrase of at least eight octets, from which each engine's key follows.
+    Passphrase(Secret),
+    /// The octets of a key that was localised to the user's only engine; of the protocol's length.
+    Localized(Secret),
 }
 
 /// One accepted community, with the alias that rules see in its place.
@@ -406,88 +521,6 @@ pub enum Scalar {
     Number(i64),
     /// A text: an enum label where the syntax has it, else the value's rendered text.
     Text(String),
-}
-
-/// One webhook.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookSettings {
-    /// Unique among the webhooks; it outlives generations.
-    pub name: Arc<str>,
-    /// Where to post: each gets every post. `http` or `https`, checked.
-    pub urls: Vec<WebhookUrl>,
-    /// What is posted.
-    pub format: WebhookFormat,
-    /// For one whole request.
-    pub timeout: Duration,
-    /// What follows a failure.
-    pub retry: RetrySettings,
-    /// How alerts are put together.
-    pub batch: BatchSettings,
-    /// Headers added to each post; values may be secrets.
-    pub headers: Vec<(Arc<str>, Secret)>,
-}
-
-/// A webhook's address. It may carry credentials, so that it prints without them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct WebhookUrl(pub Arc<str>);
-
-impl fmt::Debug for WebhookUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for WebhookUrl {
-    /// Scheme, host and port; user information, path and query are left out, since tokens live there.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str("(invalid URL)");
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        write!(f, "{scheme}://{host}")
-    }
-}
-
-/// What a webhook posts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookFormat {
-    /// Alertmanager's API v2: the state of each alert.
-    Alertmanager,
-    /// Nereus' own JSON: each change of an alert, as a queued event.
-    Json,
-}
-
-/// What follows a failed post.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetrySettings {
-    /// How often a post is tried in all, at least once.
-    pub attempts: u32,
-    /// The first pause.
-    pub initial: Duration,
-    /// The longest pause.
-    pub max: Duration,
-}
-
-impl Default for RetrySettings {
-    fn default() -> Self {
-        Self { attempts: 10, initial: Duration::from_millis(500), max: Duration::from_secs(60) }
-    }
-}
-
-/// How many alerts a post holds, and how long it waits for more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchSettings {
-    /// At most so many.
-    pub max: usize,
-    /// At most so long.
-    pub wait: Duration,
-}
-
-impl Default for BatchSettings {
-    fn default() -> Self {
-        Self { max: 100, wait: Duration::from_millis(200) }
-    }
 }
 
 /// Where events are kept.

@@ -1,6 +1,6 @@
 //! How far the lanes of a webhook are, and what they have to tell the writer of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,6 +23,10 @@ pub(super) struct Refusals {
 impl Refusals {
     pub(super) fn contains(&self, record: &AlertRecord) -> bool {
         self.known.get(&record.id) == Some(&record.change)
+    }
+
+    pub(super) fn any(&self) -> bool {
+        !self.known.is_empty()
     }
 
     /// Whether it is news.
@@ -62,18 +66,39 @@ pub(super) struct Board {
 
 #[derive(Debug)]
 struct Positions {
-    lanes: Vec<(WebhookUrl, u64)>,
-    /// What the writer knows.
+    lanes: Vec<Progress>,
+    /// What the writer knows: of a state.
     told: u64,
     /// Rows that some lane has passed and the writer does not know of.
     rows: BTreeMap<u64, Option<Lost>>,
+    /// Rows that every lane has passed, to be told next.
+    settled: Vec<(u64, Option<Lost>)>,
     reported: Refusals,
+}
+
+/// What a lane has passed: all up to its position, and some rows beyond.
+#[derive(Debug)]
+struct Progress {
+    url: WebhookUrl,
+    position: u64,
+    beyond: BTreeSet<u64>,
+}
+
+impl Progress {
+    fn has(&self, row: u64) -> bool {
+        row <= self.position || self.beyond.contains(&row)
+    }
 }
 
 impl Board {
     pub(super) fn new(state: bool, told: u64) -> Self {
-        let inner =
-            Positions { lanes: Vec::new(), told, rows: BTreeMap::new(), reported: Refusals::default() };
+        let inner = Positions {
+            lanes: Vec::new(),
+            told,
+            rows: BTreeMap::new(),
+            settled: Vec::new(),
+            reported: Refusals::default(),
+        };
         Self { state, inner: Mutex::new(inner) }
     }
 
@@ -85,37 +110,51 @@ impl Board {
     pub(super) fn set_lanes(&self, urls: &[WebhookUrl]) {
         let mut inner = self.inner.lock();
         let start = inner.slowest();
-        inner.lanes.retain(|(url, _)| urls.contains(url));
+        inner.lanes.retain(|lane| urls.contains(&lane.url));
         for url in urls {
-            if !inner.lanes.iter().any(|(known, _)| known == url) {
-                inner.lanes.push((url.clone(), start));
+            if !inner.lanes.iter().any(|lane| lane.url == *url) {
+                let lane = Progress { url: url.clone(), position: start, beyond: BTreeSet::new() };
+                inner.lanes.push(lane);
             }
         }
+        // One that is gone may have been the last that some rows waited for.
+        let passed = inner.rows.keys().copied().filter(|row| inner.lanes.iter().all(|lane| lane.has(*row)));
+        let passed: Vec<_> = passed.collect();
+        inner.settle(passed);
     }
 
     pub(super) fn position(&self, url: &WebhookUrl) -> u64 {
         let inner = self.inner.lock();
-        inner.lanes.iter().find(|(known, _)| known == url).map_or(inner.told, |(_, position)| *position)
+        inner.lanes.iter().find(|lane| lane.url == *url).map_or(inner.told, |lane| lane.position)
     }
 
-    /// The lane of `url` has passed everything up to `position`, among it these `rows`.
+    /// Whether the lane of `url` has passed `row`.
+    pub(super) fn has_passed(&self, url: &WebhookUrl, row: u64) -> bool {
+        self.inner.lock().lanes.iter().any(|lane| lane.url == *url && lane.has(row))
+    }
+
+    /// The lane of `url` has passed everything up to `position`, and these `rows`.
     pub(super) fn passed(&self, url: &WebhookUrl, position: u64, rows: Vec<(u64, Option<Lost>)>) {
         let mut inner = self.inner.lock();
-        let Some(at) = inner.lanes.iter().position(|(known, _)| known == url) else { return };
-        inner.lanes[at].1 = inner.lanes[at].1.max(position);
-        let told = inner.told;
-        for (row, lost) in rows.into_iter().filter(|(row, _)| *row > told) {
-            let known = inner.rows.entry(row).or_default();
+        let Some(at) = inner.lanes.iter().position(|lane| lane.url == *url) else { return };
+        let lane = &mut inner.lanes[at];
+        let (new, lost): (Vec<_>, Vec<_>) = rows.into_iter().filter(|(row, _)| !lane.has(*row)).unzip();
+        lane.beyond.extend(&new);
+        lane.position = lane.position.max(position);
+        lane.beyond = lane.beyond.split_off(&(lane.position + 1));
+        for (row, lost) in new.iter().zip(lost) {
+            let known = inner.rows.entry(*row).or_default();
             if known.is_none() {
                 *known = lost;
             }
         }
+        inner.settle(new);
     }
 
     /// Whether a lane is so far ahead of another that it has to wait.
     pub(super) fn is_full(&self, url: &WebhookUrl) -> bool {
         let inner = self.inner.lock();
-        let ahead = inner.lanes.iter().any(|(known, at)| known == url && *at > inner.slowest());
+        let ahead = inner.lanes.iter().any(|lane| lane.url == *url && lane.position > inner.slowest());
         ahead && inner.rows.len() >= AHEAD
     }
 
@@ -126,17 +165,16 @@ impl Board {
 
     pub(super) fn settled(&self, webhook: &Arc<str>) -> Vec<Delivered> {
         let mut inner = self.inner.lock();
-        let slowest = inner.slowest();
-        if slowest <= inner.told {
-            return Vec::new();
-        }
-        inner.told = slowest;
         if self.state {
+            let slowest = inner.slowest();
+            if slowest <= inner.told {
+                return Vec::new();
+            }
+            inner.told = slowest;
             return vec![Delivered::UpTo { webhook: Arc::clone(webhook), change: slowest }];
         }
-        let later = inner.rows.split_off(&(slowest + 1));
         let (mut done, mut news) = (Vec::new(), Vec::new());
-        for (row, lost) in std::mem::replace(&mut inner.rows, later) {
+        for (row, lost) in std::mem::take(&mut inner.settled) {
             match lost {
                 None => done.push(row),
                 Some(Lost { record, reason }) => {
@@ -158,7 +196,18 @@ impl Board {
 
 impl Positions {
     fn slowest(&self) -> u64 {
-        self.lanes.iter().map(|(_, position)| *position).min().unwrap_or(self.told)
+        self.lanes.iter().map(|lane| lane.position).min().unwrap_or(self.told)
+    }
+
+    /// Moves those of `rows` that every lane has passed to what is told next.
+    fn settle(&mut self, rows: Vec<u64>) {
+        for row in rows {
+            if self.lanes.iter().all(|lane| lane.has(row))
+                && let Some(lost) = self.rows.remove(&row)
+            {
+                self.settled.push((row, lost));
+            }
+        }
     }
 }
 
@@ -209,6 +258,22 @@ mod tests {
         board.passed(&url("a"), 2, vec![(2, None)]);
         assert_eq!(board.settled(&hook), []);
         assert_eq!(board.inner.lock().rows.len(), 0);
+    }
+
+    #[test]
+    fn rows_settle_in_any_order_and_once() {
+        let hook = Arc::from("hook");
+        let board = Board::new(false, 0);
+        board.set_lanes(&[url("a"), url("b")]);
+        board.passed(&url("a"), 0, vec![(3, None), (5, None)]);
+        board.passed(&url("b"), 0, vec![(5, None)]);
+        assert_eq!(board.settled(&hook), [Delivered::Rows(vec![5])], "a slow row holds no other up");
+        assert!(board.has_passed(&url("a"), 3) && !board.has_passed(&url("a"), 4));
+        board.passed(&url("a"), 5, vec![(1, None), (2, None), (3, None), (4, None), (5, None)]);
+        board.passed(&url("b"), 5, vec![(1, None), (2, None), (3, None), (4, None)]);
+        assert_eq!(board.settled(&hook), [Delivered::Rows(vec![1, 2, 3, 4])]);
+        let inner = board.inner.lock();
+        assert!(inner.rows.is_empty() && inner.lanes.iter().all(|lane| lane.beyond.is_empty()));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! How a webhook's connection is made: names are resolved here, addresses that no webhook has a business
-//! with are refused here, TLS is set up here.
+//! with are refused here, proxies are taken here, TLS is set up here.
 //!
 //! The filter stands behind the resolver, on the address that is then connected to: a name that
 //! resolves to a cloud's metadata service is refused just as the literal address is, and nothing can
-//! change between check and use.
+//! change between check and use. Behind a proxy the proxy resolves: the filter then judges the proxy's
+//! address, and of the webhook's own host what can be seen of it, a literal address.
 
 use std::future::Future;
 use std::io;
@@ -14,15 +15,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::Uri;
-use hyper::body::Bytes;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
+
+use super::tls;
+use crate::config::settings::WebhookSettings;
 
 /// Bound on an answer's head, in octets.
 const HEAD_LIMIT: usize = 64 << 10;
@@ -93,10 +103,29 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     patience: Duration,
+    /// Restricts the addresses further.
+    only: Option<Arc<[IpNet]>>,
+    /// The other side is a proxy that takes whole URLs.
+    forwards: bool,
+}
+
+impl Connector {
+    pub(super) fn new(patience: Duration, only: Option<Arc<[IpNet]>>) -> Self {
+        Self { patience, only, forwards: false }
+    }
+
+    /// A TCP connection to `host`, a name or an address.
+    ///
+    /// # Errors
+    /// No such name, an address that is refused, or nobody who answers.
+    pub(super) async fn stream(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+        connect(&allowed(found, self.only.as_deref())?, self.patience).await
+    }
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -105,24 +134,81 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let patience = self.patience;
+        let this = self.clone();
         Box::pin(async move {
             let host = uri.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
             let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-            let port = uri.port_u16().unwrap_or(usual);
-            let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-            connect(&allowed(found)?, patience).await.map(TokioIo::new)
+            let stream = this.stream(bare(host), uri.port_u16().unwrap_or(usual)).await?;
+            Ok(Stream { io: TokioIo::new(stream), forwards: this.forwards })
         })
     }
 }
 
-/// Those of `addresses` that may be connected to.
-fn allowed(addresses: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+/// An IPv6 address without its brackets.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// A TCP connection that knows whether a proxy is at its other end.
+#[derive(Debug)]
+pub(super) struct Stream {
+    io: TokioIo<TcpStream>,
+    forwards: bool,
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.forwards)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
+
+/// Those of `addresses` that may be connected to: of `only`, if it restricts them.
+fn allowed(addresses: Vec<SocketAddr>, only: Option<&[IpNet]>) -> io::Result<Vec<SocketAddr>> {
+    let outside = |address: IpAddr| {
+        let address = address.to_canonical();
+        only.filter(|only| !only.iter().any(|network| network.contains(&address)))
+            .map(|_| "outside of `addresses`")
+    };
     let mut refused = None;
     let allowed: Vec<_> = addresses
         .into_iter()
-        .filter(|address| match refusal(address.ip()) {
+        .filter(|address| match refusal(address.ip()).or_else(|| outside(address.ip())) {
             None => true,
             Some(why) => {
                 refused = Some((address.ip(), why));
@@ -156,66 +242,168 @@ async fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<Tcp
     Err(failure)
 }
 
-/// What TLS connections trust: the system's certificate store (`SSL_CERT_FILE` and `SSL_CERT_DIR` are
-/// honoured), read when the first `https` webhook posts. Without one, nothing of it is in memory.
-#[derive(Debug, Default)]
-pub(super) struct Tls(Mutex<Option<ClientConfig>>);
+/// What all webhooks share of the network.
+#[derive(Debug)]
+pub(super) struct Network {
+    /// TLS with the system's certificates, read when the first `https` webhook posts.
+    system: Mutex<Option<Arc<ClientConfig>>>,
+    proxies: Matcher,
+}
 
-impl Tls {
-    /// The shared configuration. Reads files the first time: not for an async thread.
-    ///
-    /// # Errors
-    /// When the system has no usable certificate; the next call looks again.
-    fn config(&self) -> io::Result<ClientConfig> {
-        let mut known = self.0.lock();
-        if let Some(config) = &*known {
-            return Ok(config.clone());
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_native_roots()?
-            .with_no_client_auth();
-        Ok(known.insert(config).clone())
+impl Default for Network {
+    /// Without proxies.
+    fn default() -> Self {
+        Self::with_proxies(Matcher::builder().build())
     }
 }
 
-/// An HTTP client with a pool of its own. Follows no redirect, uses no proxy.
+impl Network {
+    /// With the proxies that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name (or their lower-case
+    /// forms), read once.
+    pub(super) fn from_environment() -> Self {
+        Self::with_proxies(Matcher::from_env())
+    }
+
+    pub(super) fn with_proxies(proxies: Matcher) -> Self {
+        Self { system: Mutex::new(None), proxies }
+    }
+
+    /// TLS as `settings` want it. Reads files: not for an async thread.
+    pub(super) fn tls(&self, settings: &WebhookSettings) -> io::Result<Arc<ClientConfig>> {
+        if let Some(own) = &settings.tls {
+            return tls::client(Some(own)).map(Arc::new);
+        }
+        let mut known = self.system.lock();
+        if let Some(config) = &*known {
+            return Ok(Arc::clone(config));
+        }
+        Ok(Arc::clone(known.insert(Arc::new(tls::client(None)?))))
+    }
+}
+
+/// An HTTP client with a pool of its own: HTTP/1.1, or HTTP/2 where a TLS server offers it. Follows no redirect.
 #[derive(Debug, Clone)]
-pub(super) enum Client {
-    /// For `http` alone: no TLS state at all.
-    Plain(legacy::Client<Connector, Full<Bytes>>),
-    /// For `https`; HTTP/2 where the server offers it.
-    Tls(legacy::Client<HttpsConnector<Connector>, Full<Bytes>>),
+pub(super) struct Client {
+    client: legacy::Client<Way, Full<Bytes>>,
+    forward_authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// A client for addresses of `uri`'s scheme. `patience` is for connecting.
+    /// A client for `uri`.
     ///
     /// # Errors
-    /// For `https`, when the system has no usable certificate.
-    pub(super) async fn new(uri: &Uri, patience: Duration, tls: &Arc<Tls>) -> io::Result<Self> {
-        let connector = Connector { patience };
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        builder
+    /// For `https`, when there is no usable certificate; a proxy of a kind that is not spoken.
+    pub(super) async fn new(
+        uri: &Uri,
+        settings: &WebhookSettings,
+        network: &Arc<Network>,
+    ) -> io::Result<Self> {
+        let secure = uri.scheme_str() == Some("https");
+        let mut connector = Connector::new(settings.connect_timeout, settings.addresses.clone());
+        let proxy = network.proxies.intercept(uri);
+        if let Some(proxy) = &proxy {
+            if proxy.uri().scheme_str() != Some("http") {
+                return Err(io::Error::other(
+                    "the proxy of the environment is not an http:// one, and no other is spoken",
+                ));
+            }
+            // The proxy is the environment's choice, and is what is connected to; of the host behind it a literal
+            // address can be judged.
+            if let Some(address) = uri.host().and_then(|host| bare(host).parse::<IpAddr>().ok()) {
+                allowed(vec![SocketAddr::new(address, 0)], settings.addresses.as_deref())?;
+            }
+            connector.only = None;
+            connector.forwards = !secure;
+        }
+        let authorization = proxy.as_ref().and_then(Intercept::basic_auth).cloned();
+        let tls = if secure {
+            let (network, settings) = (Arc::clone(network), settings.clone());
+            let made = tokio::task::spawn_blocking(move || network.tls(&settings)).await;
+            Some(
+                made.map_err(io::Error::other)?
+                    .map_err(|error| io::Error::other(format!("no TLS client: {error}")))?,
+            )
+        } else {
+            None
+        };
+        let forward_authorization = if secure { None } else { authorization.clone() };
+        let way = Way { connector, proxy, authorization, tls, patience: settings.connect_timeout };
+        let client = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(2)
+            .pool_max_idle_per_host(settings.concurrency.max(2))
             .http1_max_buf_size(HEAD_LIMIT)
-            .http2_max_header_list_size(HEAD_LIMIT as u32);
-        if uri.scheme_str() != Some("https") {
-            return Ok(Self::Plain(builder.build(connector)));
+            .http2_max_header_list_size(HEAD_LIMIT as u32)
+            .build(way);
+        Ok(Self { client, forward_authorization })
+    }
+
+    /// What a proxy that takes whole URLs wants to see in each request.
+    pub(super) fn forward_authorization(&self) -> Option<HeaderValue> {
+        self.forward_authorization.clone()
+    }
+
+    pub(super) async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        self.client.request(request).await
+    }
+}
+
+/// The way to an endpoint: directly or by a proxy, with or without TLS, within the time for connecting.
+#[derive(Debug, Clone)]
+struct Way {
+    connector: Connector,
+    proxy: Option<Intercept>,
+    authorization: Option<HeaderValue>,
+    tls: Option<Arc<ClientConfig>>,
+    patience: Duration,
+}
+
+impl Service<Uri> for Way {
+    type Response = MaybeHttpsStream<Stream>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let mut way = self.clone();
+        Box::pin(async move {
+            let patience = way.patience;
+            let connected = tokio::time::timeout(patience, way.connect(uri)).await;
+            connected.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into())
+            })
+        })
+    }
+}
+
+impl Way {
+    async fn connect(
+        &mut self,
+        uri: Uri,
+    ) -> Result<MaybeHttpsStream<Stream>, Box<dyn std::error::Error + Send + Sync>> {
+        match (&self.tls, &self.proxy) {
+            (None, proxy) => {
+                let to = proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone());
+                Ok(MaybeHttpsStream::Http(self.connector.call(to).await?))
+            }
+            (Some(tls), None) => {
+                HttpsConnector::from((self.connector.clone(), Arc::clone(tls))).call(uri).await
+            }
+            (Some(tls), Some(proxy)) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), self.connector.clone());
+                if let Some(authorization) = &self.authorization {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                HttpsConnector::from((tunnel, Arc::clone(tls))).call(uri).await
+            }
         }
-        let tls = Arc::clone(tls);
-        let config = tokio::task::spawn_blocking(move || tls.config()).await.map_err(io::Error::other)??;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(connector);
-        Ok(Self::Tls(builder.build(connector)))
     }
 }
 
@@ -271,14 +459,24 @@ mod tests {
     fn a_name_with_a_good_address_keeps_only_that_one() {
         let good: SocketAddr = "127.0.0.1:80".parse().unwrap();
         let bad: SocketAddr = "169.254.169.254:80".parse().unwrap();
-        assert_eq!(allowed(vec![bad, good]).unwrap(), [good]);
-        let error = allowed(vec![bad]).unwrap_err().to_string();
+        assert_eq!(allowed(vec![bad, good], None).unwrap(), [good]);
+        let error = allowed(vec![bad], None).unwrap_err().to_string();
         assert_eq!(error, "the address 169.254.169.254 (link-local) is refused");
+    }
+
+    #[test]
+    fn addresses_restrict_and_allow_nothing_more() {
+        let only: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "169.254.0.0/16".parse().unwrap()];
+        let of = |address: &str| allowed(vec![SocketAddr::new(address.parse().unwrap(), 80)], Some(&only));
+        assert!(of("10.1.2.3").is_ok() && of("::ffff:10.1.2.3").is_ok());
+        let error = of("192.168.1.1").unwrap_err().to_string();
+        assert_eq!(error, "the address 192.168.1.1 (outside of `addresses`) is refused");
+        assert!(of("169.254.169.254").is_err(), "what never is connected to is not to be allowed");
     }
 
     #[tokio::test]
     async fn literal_addresses_pass_the_filter_too() {
-        let mut connector = Connector { patience: Duration::from_secs(1) };
+        let mut connector = Connector::new(Duration::from_secs(1), None);
         for url in ["http://169.254.169.254/latest", "http://[fe80::1]:80/", "http://0.0.0.0:9/"] {
             let error = connector.call(url.parse().unwrap()).await.err().unwrap().to_string();
             assert!(error.ends_with("is refused"), "{url}: {error}");

@@ -22,6 +22,10 @@
 //! After a crash or a lost answer a change may come again, with the same `id` and `change`. New
 //! members may be added under version 1; none changes its meaning.
 
+mod cloudevents;
+mod prometheus;
+mod rehearsal;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +35,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+pub use rehearsal::rehearse;
+
+use super::webhook::Message;
+use crate::config::settings::{WebhookFormat, WebhookSettings};
 use crate::event::{AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
+use crate::template::BodyTemplate;
 
 /// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
 /// before a leading digit or stands for an empty name. Legal names stay as they are.
@@ -170,14 +179,76 @@ pub(super) fn json<'a>(
     webhook: &str,
     alerts: impl Iterator<Item = (&'a AlertRecord, Option<Value>)>,
 ) -> Vec<u8> {
-    let alerts: Vec<_> = alerts
-        .map(|(record, event)| {
-            let mut members = alert_json(record);
-            members.insert("event".to_owned(), event.unwrap_or(Value::Null));
-            members
-        })
-        .collect();
+    let alerts: Vec<_> = alerts.map(|(record, event)| with_event(record, event.as_ref())).collect();
     encoded(&json!({ "version": 1, "webhook": webhook, "alerts": alerts }))
+}
+
+/// What a queued webhook posts of these alerts, each with its last event.
+///
+/// # Errors
+/// A template that fails: why.
+pub(super) fn queued(
+    settings: &WebhookSettings,
+    alerts: &[(&AlertRecord, Option<Value>)],
+) -> Result<Message, String> {
+    const JSON: &str = "application/json";
+    let id = post_id(&settings.name, 0, alerts.iter().map(|(record, _)| *record));
+    let webhook = &*settings.name;
+    let (content_type, body) = match &settings.format {
+        WebhookFormat::Alertmanager | WebhookFormat::Json => {
+            let alerts = alerts.iter().map(|(record, event)| (*record, event.clone()));
+            (JSON.into(), json(webhook, alerts))
+        }
+        WebhookFormat::Prometheus => (JSON.into(), encoded(&prometheus::body(webhook, alerts))),
+        WebhookFormat::CloudEvents => match alerts {
+            [(record, event)] if settings.batch.max <= 1 => (
+                cloudevents::STRUCTURED.into(),
+                encoded(&cloudevents::event(webhook, record, event.as_ref())),
+            ),
+            _ => {
+                let events: Vec<_> = alerts
+                    .iter()
+                    .map(|(record, event)| cloudevents::event(webhook, record, event.as_ref()))
+                    .collect();
+                (cloudevents::BATCHED.into(), encoded(&events))
+            }
+        },
+        WebhookFormat::Template { body, content_type } => {
+            let text = templated(webhook, body, alerts)?;
+            if content_type.contains("json")
+                && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
+            {
+                return Err(format!("the template renders to what is no JSON: {error}"));
+            }
+            (Cow::Owned(content_type.to_string()), text.into_bytes())
+        }
+    };
+    Ok(Message { id, content_type, body: body.into() })
+}
+
+/// The template's names: `webhook`; `alerts`, each as the format `json` has it; `alert`, the last of them; `status`,
+/// `firing` if any of them is open, else `resolved`.
+fn templated(
+    webhook: &str,
+    body: &BodyTemplate,
+    alerts: &[(&AlertRecord, Option<Value>)],
+) -> Result<String, String> {
+    let open = alerts.iter().any(|(record, _)| ended(record).is_none());
+    let list: Vec<_> = alerts.iter().map(|(record, event)| with_event(record, event.as_ref())).collect();
+    let context = json!({
+        "webhook": webhook,
+        "status": if open { "firing" } else { "resolved" },
+        "alert": list.last(),
+        "alerts": list,
+    });
+    body.render(&context, alerts.len()).map_err(|error| format!("the template fails: {error}"))
+}
+
+/// An alert as Nereus' JSON shows it, with its last event.
+fn with_event(record: &AlertRecord, event: Option<&Value>) -> Map<String, Value> {
+    let mut members = alert_json(record);
+    members.insert("event".to_owned(), event.cloned().unwrap_or(Value::Null));
+    members
 }
 
 fn encoded(body: &impl Serialize) -> Vec<u8> {

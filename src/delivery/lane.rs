@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::board::Board;
+use super::breaker::{Breaker, BreakerState};
+use super::limit::Gcra;
 use super::retry::{self, Jitter};
-use super::webhook::{Endpoint, Outcome};
+use super::status::EndpointStatus;
+use super::webhook::{Endpoint, Message, Outcome};
 use super::worker::{Context, Duty, Order};
 use crate::config::settings::{WebhookSettings, WebhookUrl};
-use crate::event::AlertRecord;
+use crate::event::{AlertRecord, Timestamp};
 
 /// While an endpoint fails, the log says so again after so long.
 const REMINDER: Duration = Duration::from_secs(600);
@@ -36,16 +40,52 @@ pub(super) struct Lane {
     pub(super) url: WebhookUrl,
     pub(super) settings: Arc<WebhookSettings>,
     pub(super) position: u64,
-    /// Failed posts since the last that was answered well.
-    pub(super) failures: u32,
+    breaker: Breaker,
+    limiter: Option<Gcra>,
+    again: u64,
     orders: watch::Receiver<Order>,
     applied: watch::Receiver<u64>,
     /// Whether `applied` still has a sender.
     signals: bool,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<Arc<Endpoint>>,
     jitter: Jitter,
     failing: Option<Failing>,
     dead_letters: DeadLetters,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// What others may see of a lane.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    breaker: Breaker,
+    /// It waits for its rate limit until then.
+    limited: Option<Instant>,
+    in_flight: usize,
+    success: Option<Timestamp>,
+    failure: Option<(Timestamp, String)>,
+}
+
+impl Shown {
+    pub(super) fn breaker(&self, settings: &WebhookSettings) -> BreakerState {
+        self.breaker.state(&settings.breaker, Instant::now())
+    }
+
+    pub(super) fn status(&self, url: &WebhookUrl, settings: &WebhookSettings) -> EndpointStatus {
+        let now = Instant::now();
+        let limited = self.limited.filter(|until| *until > now);
+        let next = self.breaker.resumes(now).max(limited);
+        EndpointStatus {
+            url: url.to_string(),
+            breaker: self.breaker(settings).as_str(),
+            failures: self.breaker.failures(),
+            next_attempt: next.map(|at| Timestamp::now().after(at - now)),
+            rate_limited: limited.is_some(),
+            in_flight: self.in_flight,
+            last_success: self.success,
+            last_failure: self.failure.as_ref().map(|(time, _)| *time),
+            last_error: self.failure.as_ref().map(|(_, reason)| reason.clone()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +101,15 @@ struct DeadLetters {
     unsaid: u64,
 }
 
+/// A post on its way: counted while it lives.
+pub(super) struct InFlight(Arc<Mutex<Shown>>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
+    }
+}
+
 impl Lane {
     pub(super) fn new(
         context: &Arc<Context>,
@@ -69,13 +118,16 @@ impl Lane {
         orders: &watch::Receiver<Order>,
         applied: &watch::Receiver<u64>,
     ) -> Self {
+        let settings = Arc::clone(&orders.borrow().settings);
         Self {
             context: Arc::clone(context),
             board: Arc::clone(board),
             url: url.clone(),
-            settings: Arc::clone(&orders.borrow().settings),
             position: board.position(url),
-            failures: 0,
+            breaker: Breaker::default(),
+            limiter: settings.rate_limit.clone().map(Gcra::new),
+            settings,
+            again: orders.borrow().again,
             orders: orders.clone(),
             applied: applied.clone(),
             signals: true,
@@ -83,6 +135,7 @@ impl Lane {
             jitter: Jitter::seeded(),
             failing: None,
             dead_letters: DeadLetters::default(),
+            shown: context.show(url),
         }
     }
 
@@ -92,20 +145,34 @@ impl Lane {
         if self.orders.has_changed().is_err() || self.is_over() {
             return Fresh::Over;
         }
-        let settings = Arc::clone(&self.orders.borrow_and_update().settings);
-        if Arc::ptr_eq(&settings, &self.settings) {
+        let (settings, again) = {
+            let order = self.orders.borrow_and_update();
+            (Arc::clone(&order.settings), order.again)
+        };
+        if Arc::ptr_eq(&settings, &self.settings) && again == self.again {
             return Fresh::Same;
         }
-        self.settings = settings;
+        (self.settings, self.again) = (settings, again);
         self.endpoint = None;
-        self.failures = 0;
+        self.breaker = Breaker::default();
+        if self.limiter.as_ref().map(Gcra::settings) != self.settings.rate_limit.as_ref() {
+            self.limiter = self.settings.rate_limit.clone().map(Gcra::new);
+        }
+        let mut shown = self.shown.lock();
+        *shown = Shown { in_flight: shown.in_flight, ..Shown::default() };
+        drop(shown);
         Fresh::Changed
     }
 
     /// Whether the newest order ends this lane.
     pub(super) fn is_over(&self) -> bool {
         let order = self.orders.borrow();
-        order.duty != Duty::Run || !order.settings.urls.contains(&self.url)
+        !matches!(order.duty, Duty::Run | Duty::Drain) || !order.settings.urls.contains(&self.url)
+    }
+
+    /// Whether it ends once nothing is left to deliver.
+    pub(super) fn drains(&self) -> bool {
+        self.orders.borrow().duty == Duty::Drain
     }
 
     /// Waits for a commit, an order, or `until`.
@@ -119,52 +186,131 @@ impl Lane {
 
     /// Waits for an order or for `span`, whatever is committed.
     pub(super) async fn rest(&mut self, span: Duration) {
+        self.rest_until(Instant::now() + span).await;
+    }
+
+    /// Waits for an order or until `until`, whatever is committed.
+    pub(super) async fn rest_until(&mut self, until: Instant) {
         tokio::select! {
             _ = self.orders.changed() => {}
-            () = tokio::time::sleep(span) => {}
+            () = sleep_until(until) => {}
         }
     }
 
-    /// The pause that is due now.
-    pub(super) fn pause(&mut self, asked: Option<Duration>) -> Duration {
-        retry::pause(&self.settings.retry, self.failures, asked, &mut self.jitter)
+    /// Goes on after a restart.
+    pub(super) fn resume(&mut self, failures: u32, pause: Duration) {
+        let resume = (!pause.is_zero()).then(|| Instant::now() + pause);
+        self.breaker = Breaker::resumed(failures, resume);
+        self.shown.lock().breaker = self.breaker.clone();
     }
 
-    /// Posts `body`, counts, and says in the log when the endpoint's health changes.
-    pub(super) async fn post(&mut self, body: Vec<u8>, id: &str, alerts: usize) -> Outcome {
-        let counters = &self.context.counters;
-        if self.failures > 0 {
-            counters.retries.inc();
+    /// Whether the endpoint fails: one post at a time goes out then.
+    pub(super) fn fails(&self) -> bool {
+        self.breaker.failures() > 0
+    }
+
+    /// When the next post may go out if the breaker and the backoff say so; `None` is now.
+    pub(super) fn resumes(&self) -> Option<Instant> {
+        self.breaker.resumes(Instant::now())
+    }
+
+    /// Takes a turn of the rate limit.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn turn(&mut self) -> Result<(), Instant> {
+        let now = Instant::now();
+        let Some(limiter) = &mut self.limiter else { return Ok(()) };
+        let taken = limiter.take(now);
+        let mut shown = self.shown.lock();
+        if taken.is_err() && shown.limited.is_none_or(|until| until <= now) {
+            self.context.counters.rate_limited.inc();
         }
-        let started = Instant::now();
-        let endpoint = match self.endpoint.take() {
-            Some(endpoint) => Ok(endpoint),
-            None => Endpoint::new(&self.settings, &self.url, &self.context.tls).await,
-        };
-        let outcome = match endpoint {
-            Ok(endpoint) => self.endpoint.insert(endpoint).post(body.into(), id).await,
-            Err(reason) => Outcome::Again { reason, after: None },
-        };
-        self.context.counters.duration.observe(started.elapsed().as_secs_f64());
-        match &outcome {
-            Outcome::Taken => {
-                self.context.counters.delivered.inc_by(alerts as u64);
-                self.failures = 0;
-                self.well();
-            }
-            // An endpoint that reads what it is sent works.
-            Outcome::Content { .. } => {
-                self.context.counters.failed.inc();
-                self.failures = 0;
-            }
-            Outcome::Again { reason, .. } | Outcome::Refused { reason } => {
-                self.context.counters.failed.inc();
-                self.failures = self.failures.saturating_add(1);
-                let reason = reason.clone();
-                self.ill(&reason);
-            }
+        shown.limited = taken.err();
+        taken
+    }
+
+    /// The endpoint, made when it is first needed.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(super) async fn endpoint(&mut self) -> Result<Arc<Endpoint>, String> {
+        if let Some(endpoint) = &self.endpoint {
+            return Ok(Arc::clone(endpoint));
         }
+        let endpoint = Arc::new(Endpoint::new(&self.settings, &self.url, &self.context.network).await?);
+        Ok(Arc::clone(self.endpoint.insert(endpoint)))
+    }
+
+    /// Says that a post begins.
+    pub(super) fn begins(&self) -> InFlight {
+        if self.fails() {
+            self.context.counters.retries.inc();
+        }
+        self.shown.lock().in_flight += 1;
+        InFlight(Arc::clone(&self.shown))
+    }
+
+    /// Posts `message`, counts, and says in the log when the endpoint's health changes.
+    pub(super) async fn post(&mut self, message: Message, alerts: usize) -> Outcome {
+        let began = Instant::now();
+        let flight = self.begins();
+        let outcome = match self.endpoint().await {
+            Ok(endpoint) => endpoint.post(message).await,
+            Err(reason) => Outcome::unreached(reason),
+        };
+        drop(flight);
+        self.judge(&outcome, began, alerts);
         outcome
+    }
+
+    /// Counts what became of a post that began at `began`, and says in the log when the endpoint's health changes.
+    pub(super) fn judge(&mut self, outcome: &Outcome, began: Instant, alerts: usize) {
+        let counters = &self.context.counters;
+        counters.duration.observe(began.elapsed().as_secs_f64());
+        if *outcome == Outcome::Taken {
+            counters.delivered.inc_by(alerts as u64);
+        } else {
+            counters.failed.inc();
+        }
+        let reason = match outcome {
+            Outcome::Taken => None,
+            Outcome::Again { reason, .. } | Outcome::Content { reason } | Outcome::Refused { reason } => {
+                Some(reason)
+            }
+        };
+        let well = match outcome {
+            // An endpoint that reads what it is sent works; so does one that has spoken its last word on it.
+            Outcome::Taken | Outcome::Content { .. } => true,
+            Outcome::Refused { .. } => !self.board.state,
+            Outcome::Again { .. } => false,
+        };
+        if well {
+            self.breaker.succeeded();
+        } else {
+            let asked = match outcome {
+                Outcome::Again { after, .. } => *after,
+                _ => None,
+            };
+            let (settings, jitter) = (&self.settings, &mut self.jitter);
+            self.breaker.failed(&settings.breaker, began, Instant::now(), asked, |failures| {
+                retry::pause(&settings.retry, failures, asked, jitter)
+            });
+        }
+        {
+            let mut shown = self.shown.lock();
+            shown.breaker = self.breaker.clone();
+            match reason {
+                None => shown.success = Some(Timestamp::now()),
+                Some(reason) => shown.failure = Some((Timestamp::now(), reason.clone())),
+            }
+        }
+        self.context.show_breakers(&self.settings);
+        match (outcome, reason) {
+            (Outcome::Taken, _) => self.well(),
+            (Outcome::Again { .. } | Outcome::Refused { .. }, Some(reason)) => self.ill(reason),
+            _ => {}
+        }
     }
 
     fn well(&mut self) {
@@ -184,9 +330,10 @@ impl Lane {
         failing.posts += 1;
         if first || now - failing.said >= REMINDER {
             failing.said = now;
+            let breaker = self.breaker.state(&self.settings.breaker, now).as_str();
             warn!(
                 component = "notifier", webhook = %self.context.name, endpoint = %self.url, error = reason,
-                failed_posts = failing.posts, "Webhook delivery fails",
+                failed_posts = failing.posts, breaker, "Webhook delivery fails",
             );
         }
     }
@@ -205,5 +352,11 @@ impl Lane {
             alert_id = record.id.0, error = reason, others = std::mem::take(&mut lines.unsaid),
             "Alert refused for good; it is among the dead letters",
         );
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.context.hide(&self.url, &self.shown);
     }
 }

@@ -8,8 +8,8 @@
 //! - **state** (`alertmanager`): a lane posts what each alert is now. It follows the alerts' change
 //!   numbers, and sends open alerts again and again. It is never given up: what an endpoint fails to take is
 //!   sent when it works again. One bad alert is found by bisection and set aside until it changes.
-//! - **queued events** (`json`): a lane posts every change of every alert, in the order of the outbox,
-//!   a bounded number of times; what is refused goes to the dead letters.
+//! - **queued events** (every other format): a lane posts every change of every alert, those of one alert in
+//!   their order, a bounded number of times; what is refused goes to the dead letters.
 //!
 //! | file | lives there |
 //! |---|---|
@@ -17,18 +17,23 @@
 //! | `lane.rs` | what both kinds of lane have in common |
 //! | `state.rs`, `queue.rs` | the two kinds of lane |
 //! | `format.rs` | what is posted (pure) |
-//! | `webhook.rs`, `connect.rs` | one HTTP post; its connection, with the address filter and TLS |
-//! | `retry.rs` | backoff with jitter, `Retry-After` |
+//! | `webhook.rs`, `connect.rs`, `tls.rs` | one HTTP post; its connection, with the address filter, proxies and TLS |
+//! | `retry.rs`, `breaker.rs`, `limit.rs` | backoff with jitter, `Retry-After`; the circuit breaker; the rate limit |
+//! | `status.rs` | what people may see of it |
 
 mod board;
+mod breaker;
 mod connect;
 pub mod format;
 mod lane;
+mod limit;
 mod queue;
 mod retry;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod webhook;
 mod worker;
 
@@ -42,9 +47,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::settings::{WebhookFormat, WebhookSettings};
+use crate::config::settings::{WebhookFormat, WebhookSettings, WhenRemoved};
 use crate::event::{AlertId, AlertRecord, Command, EventId, Queue, Timestamp};
 use crate::metrics::Metrics;
+pub use status::{EndpointStatus, WebhookStatus};
 use worker::{Context, Counters, Duty, Order};
 
 /// Why a [`Source`] could not answer; it is logged and asked again.
@@ -172,6 +178,8 @@ pub struct Deliveries {
 #[derive(Debug, Default)]
 struct Workers {
     running: BTreeMap<Arc<str>, Worker>,
+    /// Removed, and still delivering what was queued.
+    draining: BTreeMap<Arc<str>, Worker>,
     /// Removed, and still waiting for the answer to their last post.
     leaving: BTreeMap<Arc<str>, JoinHandle<()>>,
 }
@@ -182,7 +190,7 @@ struct Parts {
     writer: Arc<Queue<Command>>,
     applied: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
-    tls: Arc<connect::Tls>,
+    network: Arc<connect::Network>,
     timing: Timing,
 }
 
@@ -192,11 +200,17 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-#[derive(Debug)]
 struct Worker {
     orders: watch::Sender<Order>,
-    format: WebhookFormat,
+    state: bool,
+    context: Arc<Context>,
     task: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("orders", &self.orders).finish_non_exhaustive()
+    }
 }
 
 impl Deliveries {
@@ -210,7 +224,8 @@ impl Deliveries {
         applied: watch::Receiver<u64>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self::with_timing(handle, source, writer, applied, metrics, Timing::default())
+        let network = connect::Network::from_environment();
+        Self::with_timing(handle, source, writer, applied, metrics, (network, Timing::default()))
     }
 
     fn with_timing(
@@ -219,28 +234,42 @@ impl Deliveries {
         writer: Arc<Queue<Command>>,
         applied: watch::Receiver<u64>,
         metrics: Arc<Metrics>,
-        timing: Timing,
+        (network, timing): (connect::Network, Timing),
     ) -> Self {
-        let parts = Parts { source, writer, applied, metrics, tls: Arc::default(), timing };
+        let network = Arc::new(network);
+        let parts = Parts { source, writer, applied, metrics, network, timing };
         Self { handle, parts, workers: Mutex::default() }
     }
 
     /// Makes `webhooks` the running ones: starts the new, gives the changed their settings (they post
     /// with them from the next post on, at once if they were waiting to retry), and stops the removed
-    /// once their post in flight has ended. A removed webhook's outbox stays in the store until a
-    /// webhook of that name comes back. Never blocks, cannot fail.
+    /// once their posts in flight have ended, or once their queue is empty if they are to drain it. What a removed
+    /// webhook leaves in its outbox stays in the store until a webhook of that name comes back. Never blocks,
+    /// cannot fail.
     pub fn apply(&self, webhooks: &[Arc<WebhookSettings>]) {
         let mut workers = self.workers.lock();
-        let Workers { running, leaving } = &mut *workers;
+        let Workers { running, draining, leaving } = &mut *workers;
         leaving.retain(|_, task| !task.is_finished());
-        let removed = running.extract_if(.., |name, worker| {
-            !webhooks
-                .iter()
-                .any(|webhook| webhook.name == *name && is_state(webhook.format) == is_state(worker.format))
-        });
-        for (name, worker) in removed {
+        draining.retain(|_, worker| !worker.task.is_finished());
+        let stays = |name: &Arc<str>, state: bool| {
+            webhooks.iter().any(|webhook| webhook.name == *name && is_state(&webhook.format) == state)
+        };
+        for (name, worker) in running.extract_if(.., |name, worker| !stays(name, worker.state)) {
+            let taken = webhooks.iter().any(|webhook| webhook.name == name);
+            let drains = !taken && worker.orders.borrow().settings.when_removed == WhenRemoved::Drain;
+            worker.orders.send_modify(|order| order.duty = if drains { Duty::Drain } else { Duty::Removed });
+            if drains {
+                draining.insert(name, worker);
+            } else {
+                Counters::remove(&self.parts.metrics, &name);
+                leaving.insert(name, worker.task);
+            }
+        }
+        // One that comes back while it drains goes on under its new settings.
+        for (name, worker) in
+            draining.extract_if(.., |name, _| webhooks.iter().any(|webhook| webhook.name == *name))
+        {
             worker.orders.send_modify(|order| order.duty = Duty::Removed);
-            Counters::remove(&self.parts.metrics, &name);
             leaving.insert(name, worker.task);
         }
         for settings in webhooks {
@@ -261,18 +290,61 @@ impl Deliveries {
     }
 
     fn worker(&self, settings: &Arc<WebhookSettings>, predecessor: Option<JoinHandle<()>>) -> Worker {
-        let (orders, receiver) = watch::channel(Order { settings: Arc::clone(settings), duty: Duty::Run });
+        let (orders, receiver) =
+            watch::channel(Order { settings: Arc::clone(settings), duty: Duty::Run, again: 0 });
         let context = Context::new(Arc::clone(&settings.name), &self.parts);
         let applied = self.parts.applied.clone();
-        let task = self.handle.spawn(worker::run(context, receiver, applied, predecessor));
-        Worker { orders, format: settings.format, task }
+        let task = self.handle.spawn(worker::run(Arc::clone(&context), receiver, applied, predecessor));
+        Worker { orders, state: is_state(&settings.format), context, task }
+    }
+
+    /// The webhooks of state.
+    #[must_use]
+    pub fn states(&self) -> Vec<Arc<str>> {
+        let workers = self.workers.lock();
+        workers.running.iter().filter(|(_, worker)| worker.state).map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Has these webhooks of state forget what was refused, and tells them of all open alerts at once.
+    pub fn tell_again(&self, webhooks: &[Arc<str>]) {
+        let workers = self.workers.lock();
+        for worker in webhooks.iter().filter_map(|name| workers.running.get(name)) {
+            worker.orders.send_modify(|order| order.again += 1);
+        }
+    }
+
+    /// The webhooks of which an endpoint is left alone by its breaker, or only tried.
+    #[must_use]
+    pub fn failing(&self) -> Vec<Arc<str>> {
+        let workers = self.workers.lock();
+        let all = workers.running.iter().chain(&workers.draining);
+        all.filter(|(_, worker)| worker.context.is_failing(&worker.orders.borrow().settings))
+            .map(|(name, _)| Arc::clone(name))
+            .collect()
+    }
+
+    /// How each webhook is, by name; those that drain last. Asks the store about each.
+    pub async fn status(&self) -> Vec<WebhookStatus> {
+        let asked: Vec<_> = {
+            let workers = self.workers.lock();
+            let all = workers.running.values().chain(workers.draining.values());
+            all.filter(|worker| !worker.task.is_finished())
+                .map(|worker| (Arc::clone(&worker.context), worker.orders.borrow().clone()))
+                .collect()
+        };
+        let mut all = Vec::with_capacity(asked.len());
+        for (context, order) in asked {
+            all.push(context.status(&order).await);
+        }
+        all
     }
 
     /// Ends all workers: idle and waiting ones at once, the others once their post in flight has been
     /// answered and reported, but within `patience`. What was not delivered is in the store.
     pub async fn stop(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        let Workers { running, leaving } = std::mem::take(&mut *self.workers.lock());
+        let Workers { mut running, draining, leaving } = std::mem::take(&mut *self.workers.lock());
+        running.extend(draining);
         for worker in running.values() {
             worker.orders.send_modify(|order| order.duty = Duty::Shutdown);
         }
@@ -290,9 +362,6 @@ impl Deliveries {
 }
 
 /// Whether alerts are delivered as state, not as queued events.
-fn is_state(format: WebhookFormat) -> bool {
-    match format {
-        WebhookFormat::Alertmanager => true,
-        WebhookFormat::Json => false,
-    }
+fn is_state(format: &WebhookFormat) -> bool {
+    format.is_state()
 }

@@ -21,7 +21,7 @@ use super::SourceError;
 use super::board::Refusals;
 use super::format;
 use super::lane::{Fresh, Lane};
-use super::webhook::Outcome;
+use super::webhook::{Message, Outcome};
 use crate::event::{AlertId, AlertRecord, Delivered, Timestamp};
 
 /// A lane that delivers state.
@@ -50,14 +50,14 @@ struct Round {
 enum Step {
     Posted,
     Nothing,
-    /// To be tried again, not before what the endpoint asked for.
-    Failed(Option<Duration>),
+    /// To be tried again once the lane says so.
+    Failed,
 }
 
 /// How far a list was posted, and whether it stopped there.
 struct Sent {
     done: usize,
-    failed: Option<Option<Duration>>,
+    failed: bool,
 }
 
 impl StateLane {
@@ -70,7 +70,13 @@ impl StateLane {
         loop {
             match self.lane.refresh() {
                 Fresh::Over => return,
-                Fresh::Changed => self.refused.clear(),
+                Fresh::Changed => {
+                    if self.refused.any() {
+                        self.round = None;
+                        self.next_round = Instant::now();
+                    }
+                    self.refused.clear();
+                }
                 Fresh::Same => {}
             }
             let step = match self.post_dirty().await {
@@ -79,13 +85,15 @@ impl StateLane {
             };
             match step {
                 Ok(Step::Posted) => {}
+                Ok(Step::Nothing) if self.lane.drains() => return,
                 Ok(Step::Nothing) => {
                     let poll = Instant::now() + self.lane.context.timing.poll;
                     self.lane.wait(self.next_round.min(poll)).await;
                 }
-                Ok(Step::Failed(asked)) => {
-                    let pause = self.lane.pause(asked);
-                    self.lane.rest(pause).await;
+                Ok(Step::Failed) => {
+                    if let Some(resume) = self.lane.resumes() {
+                        self.lane.rest_until(resume).await;
+                    }
                 }
                 Err(error) => {
                     self.lane.context.source_failed(&error);
@@ -125,15 +133,15 @@ impl StateLane {
         }
         let Sent { done, failed } = self.send(&list, 0).await;
         let position = match failed {
-            None => Some(last),
-            Some(_) => done.checked_sub(1).map(|index| list[index].change),
+            false => Some(last),
+            true => done.checked_sub(1).map(|index| list[index].change),
         };
         if let Some(position) = position {
             self.lane.position = position;
             self.lane.board.passed(&self.lane.url, position, Vec::new());
             self.lane.context.settle(&self.lane.board).await;
         }
-        Ok(failed.map_or(Step::Posted, Step::Failed))
+        Ok(if failed { Step::Failed } else { Step::Posted })
     }
 
     async fn changes(&self, most: usize) -> Result<Vec<AlertRecord>, SourceError> {
@@ -200,13 +208,13 @@ impl StateLane {
             .collect();
         let Sent { done, failed } = self.send(&list, number).await;
         let reached = match failed {
-            None => Some(last),
-            Some(_) => done.checked_sub(1).map(|index| list[index].id),
+            false => Some(last),
+            true => done.checked_sub(1).map(|index| list[index].id),
         };
         if let (Some(round), Some(reached)) = (&mut self.round, reached) {
             round.after = reached;
         }
-        Ok(failed.map_or(Step::Posted, Step::Failed))
+        Ok(if failed { Step::Failed } else { Step::Posted })
     }
 
     /// Whether this lane posts `record`: it is for this webhook, no mute has kept it back from the beginning, and it was
@@ -226,13 +234,20 @@ impl StateLane {
             parts.push(0..list.len());
         }
         while let Some(part) = parts.pop() {
+            while let Err(turn) = self.lane.turn() {
+                self.lane.rest_until(turn).await;
+                if self.lane.is_over() {
+                    break;
+                }
+            }
             if self.lane.is_over() {
-                return Sent { done, failed: Some(None) };
+                return Sent { done, failed: true };
             }
             let batch = &list[part.clone()];
             let body = format::alertmanager(batch, Timestamp::now(), self.lane.context.timing.hold);
             let id = format::post_id(&self.lane.context.name, round, batch.iter().map(|record| &**record));
-            match self.lane.post(body, &id, batch.len()).await {
+            let message = Message { id, content_type: "application/json".into(), body: body.into() };
+            match self.lane.post(message, batch.len()).await {
                 Outcome::Taken => done = part.end,
                 Outcome::Content { reason } => {
                     if let [record] = batch {
@@ -244,11 +259,10 @@ impl StateLane {
                         parts.push(part.start..middle);
                     }
                 }
-                Outcome::Again { after, .. } => return Sent { done, failed: Some(after) },
-                Outcome::Refused { .. } => return Sent { done, failed: Some(None) },
+                Outcome::Again { .. } | Outcome::Refused { .. } => return Sent { done, failed: true },
             }
         }
-        Sent { done, failed: None }
+        Sent { done, failed: false }
     }
 
     /// Sets `record` aside. Its dead letter is one, however many members of a cluster refuse it.

@@ -3,25 +3,30 @@
 //! Bounds: the whole request, connecting included, within the webhook's `timeout`; of the answer a head of
 //! 64 KiB and a body of 64 KiB are read, of which a short excerpt is kept; redirects are not followed.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING, USER_AGENT,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+    RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use sha2::Sha256;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::connect::{Client, Tls};
+use super::connect::{Client, Network};
 use super::retry;
-use crate::config::settings::{WebhookSettings, WebhookUrl};
+use crate::config::settings::{Secret, WebhookSettings, WebhookUrl};
 use crate::event::Timestamp;
 
 /// How much of an answer's body is read, in octets.
@@ -31,17 +36,38 @@ const EXCERPT: usize = 256;
 /// How long the body of a 2xx is waited for: it decides nothing, reading it only keeps the connection.
 const SUCCESS_BODY: Duration = Duration::from_secs(1);
 
+/// What is posted.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    /// The `webhook-id`: the same contents have the same one, in this run and the next.
+    pub(super) id: String,
+    pub(super) content_type: Cow<'static, str>,
+    pub(super) body: Bytes,
+}
+
 /// What became of a post. Reasons are short and carry neither path, query, user information nor headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// 2xx.
     Taken,
     /// 408, 425, 429, 5xx, or no answer: the same post may pass later, not before `after` if the endpoint said so.
-    Again { reason: String, after: Option<Duration> },
+    Again {
+        reason: String,
+        after: Option<Duration>,
+        /// Whether there was a connection. Without one nobody has seen the post.
+        reached: bool,
+    },
     /// 400, 413, 422: something in the body is refused; a smaller one may pass.
     Content { reason: String },
     /// Any other answer, redirects among them: the endpoint does not take posts like this.
     Refused { reason: String },
+}
+
+impl Outcome {
+    /// There was no connection.
+    pub(super) fn unreached(reason: String) -> Self {
+        Self::Again { reason, after: None, reached: false }
+    }
 }
 
 /// One URL of a webhook, ready to be posted to. It holds secrets, and so has no `Debug`.
@@ -50,6 +76,8 @@ pub(super) struct Endpoint {
     uri: Uri,
     headers: HeaderMap,
     timeout: Duration,
+    headers_timeout: Duration,
+    signing: Option<Secret>,
     /// What no reason may repeat.
     secrets: Vec<Zeroizing<String>>,
 }
@@ -59,11 +87,12 @@ impl Endpoint {
     /// becomes a Basic authorization, unless the headers have one.
     ///
     /// # Errors
-    /// A URL or header that HTTP cannot carry, or no certificates for `https`; said without the URL's secrets.
+    /// A URL or header that HTTP cannot carry, a proxy that cannot be used, or no certificates for `https`; said
+    /// without the URL's secrets.
     pub(super) async fn new(
         settings: &WebhookSettings,
         url: &WebhookUrl,
-        tls: &Arc<Tls>,
+        network: &Arc<Network>,
     ) -> Result<Self, String> {
         let (bare, user_information) = without_user_information(&url.0);
         // A fragment is never sent (RFC 9110 section 4.2.5), and `Uri` drops it.
@@ -72,11 +101,11 @@ impl Endpoint {
             return Err("the URL is neither http nor https".to_owned());
         }
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("nereus/", env!("CARGO_PKG_VERSION"))));
         let mut secrets = Vec::new();
         if let Some(user_information) = user_information {
-            let value = Zeroizing::new(format!("Basic {}", *base64(&percent_decoded(user_information))));
+            let encoded = Zeroizing::new(BASE64.encode(&*percent_decoded(user_information)));
+            let value = Zeroizing::new(format!("Basic {}", *encoded));
             headers.insert(AUTHORIZATION, sensitive(value.as_bytes()).ok_or("the URL's user is not legal")?);
             secrets.push(value);
             secrets.push(Zeroizing::new(user_information.to_owned()));
@@ -91,33 +120,61 @@ impl Endpoint {
             secrets.push(Zeroizing::new(String::from_utf8_lossy(value.expose()).into_owned()));
         }
         secrets.extend(uri.path_and_query().map(|rest| Zeroizing::new(rest.as_str().to_owned())));
-        let client = Client::new(&uri, settings.timeout, tls)
-            .await
-            .map_err(|error| clipped(&format!("no TLS client: {error}")))?;
-        Ok(Self { client, uri, headers, timeout: settings.timeout, secrets: parts(secrets) })
+        secrets.extend(
+            settings
+                .passwords
+                .iter()
+                .map(|secret| Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned())),
+        );
+        let client =
+            Client::new(&uri, settings, network).await.map_err(|error| clipped(&error.to_string()))?;
+        if let Some(authorization) = client.forward_authorization() {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
+        Ok(Self {
+            client,
+            uri,
+            headers,
+            timeout: settings.timeout,
+            headers_timeout: settings.headers_timeout,
+            signing: settings.signing.clone(),
+            secrets: parts(secrets),
+        })
     }
 
-    /// Posts `body` once under `id`. Never longer than the timeout.
-    pub(super) async fn post(&self, body: Bytes, id: &str) -> Outcome {
-        let until = Instant::now() + self.timeout;
-        let mut request = Request::new(Full::new(body));
+    /// Posts `message` once. Never longer than the timeout.
+    pub(super) async fn post(&self, message: Message) -> Outcome {
+        let began = Instant::now();
+        let until = began + self.timeout;
+        let now = Timestamp::now();
+        let mut headers = self.headers.clone();
+        // Checked when the settings were read.
+        if let Ok(content_type) = HeaderValue::from_str(&message.content_type) {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        let seconds = now.0 / 1_000_000;
+        if let Some(signature) =
+            self.signing.as_ref().and_then(|key| signature(key, &message.id, seconds, &message.body))
+        {
+            headers.insert("webhook-signature", signature);
+        }
+        if let Ok(id) = HeaderValue::from_str(&message.id) {
+            headers.insert("webhook-id", id);
+        }
+        headers.insert("webhook-timestamp", HeaderValue::from(seconds));
+        let mut request = Request::new(Full::new(message.body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        let now = Timestamp::now();
-        if let Ok(id) = HeaderValue::from_str(id) {
-            request.headers_mut().insert("webhook-id", id);
-        }
-        request.headers_mut().insert("webhook-timestamp", HeaderValue::from(now.0 / 1_000_000));
-        let answer = match &self.client {
-            Client::Plain(client) => timeout_at(until, client.request(request)).await,
-            Client::Tls(client) => timeout_at(until, client.request(request)).await,
-        };
-        match answer {
+        *request.headers_mut() = headers;
+        let patience = self.timeout.min(self.headers_timeout);
+        match timeout_at(began + patience, self.client.request(request)).await {
             Err(_) => {
-                Outcome::Again { reason: format!("no answer within {}", seconds(self.timeout)), after: None }
+                let reason = format!("no answer within {}", self::seconds(patience));
+                Outcome::Again { reason, after: None, reached: true }
             }
-            Ok(Err(error)) => Outcome::Again { reason: chain(&error), after: None },
+            Ok(Err(error)) => {
+                Outcome::Again { reason: chain(&error), after: None, reached: !error.is_connect() }
+            }
             Ok(Ok(answer)) => self.judge(answer, until, now).await,
         }
     }
@@ -177,7 +234,7 @@ fn outcome(status: StatusCode, after: Option<Duration>, said: String) -> Outcome
         let _ = write!(reason, ": {said}");
     }
     match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => Outcome::Again { reason, after },
+        408 | 425 | 429 | 500..=599 => Outcome::Again { reason, after, reached: true },
         400 | 413 | 422 => Outcome::Content { reason },
         _ => Outcome::Refused { reason },
     }
@@ -258,22 +315,19 @@ fn percent_decoded(text: &str) -> Zeroizing<Vec<u8>> {
     decoded
 }
 
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(octets: &[u8]) -> Zeroizing<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = Zeroizing::new(String::with_capacity(octets.len().div_ceil(3) * 4));
-    for group in octets.chunks(3) {
-        let bits =
-            group.iter().enumerate().fold(0, |sum, (n, octet)| sum | u32::from(*octet) << (16 - 8 * n));
-        for n in 0..4 {
-            text.push(if n <= group.len() {
-                char::from(ALPHABET[(bits >> (18 - 6 * n)) as usize & 63])
-            } else {
-                '='
-            });
-        }
-    }
-    text
+/// `v1,BASE64` over `id.timestamp.body` (Standard Webhooks). A key that begins with `whsec_` is the base64 of the
+/// octets that are hashed with; any other is those octets itself.
+fn signature(key: &Secret, id: &str, seconds: i64, body: &[u8]) -> Option<HeaderValue> {
+    let key = signing_key(key.expose());
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
+    mac.update(format!("{id}.{seconds}.").as_bytes());
+    mac.update(body);
+    HeaderValue::from_str(&format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))).ok()
+}
+
+fn signing_key(key: &[u8]) -> Zeroizing<Vec<u8>> {
+    let decoded = key.strip_prefix(b"whsec_").and_then(|text| BASE64.decode(text).ok());
+    Zeroizing::new(decoded.unwrap_or_else(|| key.to_vec()))
 }
 
 #[cfg(test)]
@@ -300,12 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn base64_has_the_rfc_s_vectors() {
-        let encoded = |text: &str| base64(text.as_bytes()).to_string();
-        assert_eq!(
-            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(encoded),
-            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]
-        );
+    fn signatures_are_those_of_standard_webhooks() {
+        // The example of the specification.
+        let key = Secret::new(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_vec());
+        let signed =
+            signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        assert_eq!(signed.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(signing_key(b"plain").as_slice(), b"plain");
     }
 
     #[test]

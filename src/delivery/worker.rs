@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -11,12 +12,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info};
 
 use super::board::Board;
-use super::connect::Tls;
-use super::lane::Lane;
+use super::breaker::BreakerState;
+use super::connect::Network;
+use super::lane::{Lane, Shown};
 use super::queue::QueueLane;
 use super::state::StateLane;
+use super::status::{EndpointStatus, WebhookStatus};
 use super::{Parts, Source, SourceError, Timing, is_state};
-use crate::config::settings::WebhookSettings;
+use crate::config::settings::{WebhookSettings, WebhookUrl};
 use crate::event::{Command, Delivered, Queue, Timestamp};
 use crate::metrics::Metrics;
 
@@ -25,11 +28,15 @@ use crate::metrics::Metrics;
 pub(super) struct Order {
     pub(super) settings: Arc<WebhookSettings>,
     pub(super) duty: Duty,
+    /// How often everything was asked to be told again.
+    pub(super) again: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
     Run,
+    /// End once nothing is left: the settings no longer have this webhook.
+    Drain,
     /// End: the settings no longer have this webhook.
     Removed,
     /// End: the program does.
@@ -43,6 +50,8 @@ pub(super) struct Counters {
     pub(super) delivered: IntCounter,
     pub(super) failed: IntCounter,
     pub(super) retries: IntCounter,
+    pub(super) rate_limited: IntCounter,
+    breaker: IntGauge,
     queue_length: IntGauge,
     oldest: Gauge,
     pub(super) duration: Histogram,
@@ -55,6 +64,8 @@ impl Counters {
             delivered: metrics.webhooks_delivered.with_label_values(label),
             failed: metrics.webhooks_failed.with_label_values(label),
             retries: metrics.webhook_retries.with_label_values(label),
+            rate_limited: metrics.webhook_rate_limited.with_label_values(label),
+            breaker: metrics.webhook_breaker_state.with_label_values(label),
             queue_length: metrics.webhook_queue_length.with_label_values(label),
             oldest: metrics.webhook_oldest_seconds.with_label_values(label),
             duration: metrics.webhook_delivery_duration.with_label_values(label),
@@ -67,6 +78,8 @@ impl Counters {
         let _ = metrics.webhooks_delivered.remove_label_values(label);
         let _ = metrics.webhooks_failed.remove_label_values(label);
         let _ = metrics.webhook_retries.remove_label_values(label);
+        let _ = metrics.webhook_rate_limited.remove_label_values(label);
+        let _ = metrics.webhook_breaker_state.remove_label_values(label);
         let _ = metrics.webhook_queue_length.remove_label_values(label);
         let _ = metrics.webhook_oldest_seconds.remove_label_values(label);
         let _ = metrics.webhook_delivery_duration.remove_label_values(label);
@@ -79,8 +92,10 @@ pub(super) struct Context {
     pub(super) timing: Timing,
     source: Arc<dyn Source>,
     writer: Arc<Queue<Command>>,
+    metrics: Arc<Metrics>,
     pub(super) counters: Counters,
-    pub(super) tls: Arc<Tls>,
+    pub(super) network: Arc<Network>,
+    shown: Mutex<Vec<(WebhookUrl, Arc<Mutex<Shown>>)>>,
     /// Held while something is told, so that the writer hears of progress in its order.
     telling: tokio::sync::Mutex<()>,
 }
@@ -93,7 +108,9 @@ impl Context {
             timing: parts.timing.clone(),
             source: Arc::clone(&parts.source),
             writer: Arc::clone(&parts.writer),
-            tls: Arc::clone(&parts.tls),
+            metrics: Arc::clone(&parts.metrics),
+            network: Arc::clone(&parts.network),
+            shown: Mutex::default(),
             telling: tokio::sync::Mutex::new(()),
         })
     }
@@ -137,12 +154,75 @@ impl Context {
         self.tell(news).await;
     }
 
-    async fn set_gauges(&self, board: &Board) {
-        let (name, state, told) = (Arc::clone(&self.name), board.state, board.told());
-        let depth = self
-            .ask(move |source| if state { source.changes_after(told) } else { source.outbox_depth(&name) })
-            .await;
-        match depth {
+    /// A place for what the lane of `url` shows.
+    pub(super) fn show(&self, url: &WebhookUrl) -> Arc<Mutex<Shown>> {
+        let shown = Arc::default();
+        self.shown.lock().push((url.clone(), Arc::clone(&shown)));
+        shown
+    }
+
+    /// Takes the place away.
+    pub(super) fn hide(&self, url: &WebhookUrl, gone: &Arc<Mutex<Shown>>) {
+        self.shown.lock().retain(|(known, shown)| known != url || !Arc::ptr_eq(shown, gone));
+    }
+
+    /// Sets the gauge: the worst of the endpoints.
+    pub(super) fn show_breakers(&self, settings: &WebhookSettings) {
+        self.counters.breaker.set(self.worst(settings) as i64);
+    }
+
+    /// Whether an endpoint's breaker is not closed.
+    pub(super) fn is_failing(&self, settings: &WebhookSettings) -> bool {
+        self.worst(settings) != BreakerState::Closed
+    }
+
+    fn worst(&self, settings: &WebhookSettings) -> BreakerState {
+        let shown = self.shown.lock();
+        let worst = shown.iter().map(|(_, shown)| shown.lock().breaker(settings)).max();
+        worst.unwrap_or(BreakerState::Closed)
+    }
+
+    /// How the webhook is. Asks the store.
+    pub(super) async fn status(&self, order: &Order) -> WebhookStatus {
+        let settings = &order.settings;
+        let (queued, oldest) = match self.depth(is_state(&settings.format), None).await {
+            Ok((queued, oldest)) => (Some(queued), oldest),
+            Err(_) => (None, None),
+        };
+        let shown = self.shown.lock();
+        let endpoint = |url: &WebhookUrl| -> EndpointStatus {
+            let known = shown.iter().find(|(known, _)| known == url);
+            known.map_or_else(
+                || Shown::default().status(url, settings),
+                |(_, shown)| shown.lock().status(url, settings),
+            )
+        };
+        WebhookStatus {
+            name: self.name.to_string(),
+            format: settings.format.as_str(),
+            queued,
+            oldest,
+            duty: if order.duty == Duty::Drain { "drain" } else { "run" },
+            endpoints: settings.urls.iter().map(endpoint).collect(),
+        }
+    }
+
+    /// How much waits and since when; `told` is how far a webhook of state is, the store's word otherwise.
+    async fn depth(&self, state: bool, told: Option<u64>) -> Result<(u64, Option<Timestamp>), SourceError> {
+        let name = Arc::clone(&self.name);
+        self.ask(move |source| {
+            if !state {
+                return source.outbox_depth(&name);
+            }
+            let told = told.map_or_else(|| source.progress(&name), Ok)?;
+            source.changes_after(told)
+        })
+        .await
+    }
+
+    async fn set_gauges(&self, board: &Board, settings: &WebhookSettings) {
+        self.show_breakers(settings);
+        match self.depth(board.state, Some(board.told())).await {
             Ok((number, oldest)) => {
                 self.counters.queue_length.set(i64::try_from(number).unwrap_or(i64::MAX));
                 let age = oldest.map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64());
@@ -168,7 +248,7 @@ pub(super) async fn run(
     if let Some(predecessor) = predecessor {
         let _ = predecessor.await;
     }
-    let state = is_state(orders.borrow().settings.format);
+    let state = is_state(&orders.borrow().settings.format);
     let Some(told) = first_position(&context, state, &mut orders).await else { return };
     let board = Arc::new(Board::new(state, told));
     // Ended with this task, however it ends.
@@ -179,12 +259,12 @@ pub(super) async fn run(
     let mut resumes = true;
     let duty = loop {
         let order = orders.borrow_and_update().clone();
-        if order.duty != Duty::Run {
+        if !matches!(order.duty, Duty::Run | Duty::Drain) {
             break order.duty;
         }
         board.set_lanes(&order.settings.urls);
         context.settle(&board).await;
-        for url in &order.settings.urls {
+        for url in order.settings.urls.iter().filter(|_| order.duty == Duty::Run) {
             if running.values().any(|known| known == url) {
                 continue;
             }
@@ -212,11 +292,24 @@ pub(super) async fn run(
                     }
                 };
                 running.remove(&id);
+                if running.is_empty() && orders.borrow().duty == Duty::Drain {
+                    break Duty::Drain;
+                }
             }
-            _ = gauges.tick() => context.set_gauges(&board).await,
+            _ = gauges.tick() => context.set_gauges(&board, &order.settings).await,
         }
     };
     while lanes.join_next().await.is_some() {}
+    context.settle(&board).await;
+    if duty == Duty::Drain {
+        // Held meanwhile, so that no successor of that name makes them anew just now.
+        let order = orders.borrow();
+        if order.duty == Duty::Drain {
+            Counters::remove(&context.metrics, &context.name);
+        }
+        drop(order);
+        info!(component = "notifier", webhook = %context.name, "Removed webhook has delivered what was queued for it");
+    }
     if duty == Duty::Removed {
         let name = Arc::clone(&context.name);
         let parked = context.ask(move |source| source.outbox_depth(&name)).await.map_or(0, |(rows, _)| rows);
@@ -243,7 +336,7 @@ async fn first_position(context: &Context, state: bool, orders: &mut watch::Rece
             }
             () = tokio::time::sleep(context.timing.source) => {}
         }
-        if orders.borrow().duty != Duty::Run {
+        if !matches!(orders.borrow().duty, Duty::Run | Duty::Drain) {
             return None;
         }
     }

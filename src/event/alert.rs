@@ -235,6 +235,30 @@ pub enum Delivered {
     },
 }
 
+/// What is to be done with dead letters.
+#[derive(Debug)]
+pub struct DeadLetterRequest {
+    /// Queue them again, or forget them.
+    pub deed: DeadLetterDeed,
+    /// Of these webhooks alone.
+    pub webhooks: Vec<Arc<str>>,
+    /// These alone; `None` is all of the webhooks'.
+    pub ids: Option<Vec<u64>>,
+    /// The oldest so many.
+    pub limit: usize,
+    /// Told once it is in the state: how many it were.
+    pub done: std::sync::mpsc::SyncSender<u64>,
+}
+
+/// What is to be done with a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterDeed {
+    /// It becomes a row of its webhook's outbox, behind what is queued.
+    Resend,
+    /// It goes.
+    Purge,
+}
+
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub enum Command {
@@ -246,6 +270,8 @@ pub enum Command {
     Counts(Vec<(AlertId, u64, Timestamp, EventId)>),
     /// A webhook's progress.
     Delivered(Delivered),
+    /// Dead letters are sent again or forgotten.
+    DeadLetters(DeadLetterRequest),
     /// How long and how much of the past is kept from now on.
     Retention {
         /// Events and ended alerts of this age go.
@@ -271,6 +297,7 @@ impl Weight for Command {
                 Self::Changes(list) => changes(list),
                 Self::Counts(list) => list.len() * 32,
                 Self::Delivered(_) => 256,
+                Self::DeadLetters(request) => 256 + request.ids.as_ref().map_or(0, |ids| ids.len() * 8),
                 Self::Retention { .. } | Self::Flush(_) | Self::Stop => 0,
             }
     }

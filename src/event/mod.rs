@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use alert::{
-    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ByHand, Command, Decided, Delivered, Flap,
-    Held,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ByHand, Command, DeadLetterDeed,
+    DeadLetterRequest, Decided, Delivered, Flap, Held,
 };
 pub use answer::Answer;
 pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher};
@@ -182,7 +182,8 @@ impl Event {
 impl Weight for Event {
     fn octets(&self) -> usize {
         let effects: usize = self.effects.iter().map(|effect| effect.key.len()).sum();
-        size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len()
+        let answer = self.answer.as_ref().map_or(0, |answer| answer.octets());
+        size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len() + answer
     }
 }
 

@@ -2,15 +2,17 @@
 //! with its place in line kept.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use super::batch::Batch;
-use super::receiver::{Counters, is_idle};
+use super::batch::{Batch, Origin};
+use super::intake::Counters;
+use super::receiver::is_idle;
 use crate::event::Timestamp;
+use crate::metrics::DropReason;
 
 /// What all sockets together hold at most, with what keeping it takes.
 pub(super) const LIMIT: usize = 64 << 20;
@@ -18,8 +20,8 @@ pub(super) const LIMIT: usize = 64 << 20;
 /// One reading's datagrams.
 pub(super) struct Part {
     octets: Vec<u8>,
-    /// Where each ends, and who sent it.
-    datagrams: Vec<(u32, SocketAddr)>,
+    /// Where each ends, and where it came from.
+    datagrams: Vec<(u32, Origin)>,
     received: Timestamp,
 }
 
@@ -28,12 +30,12 @@ impl Part {
         self.datagrams.len()
     }
 
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], Origin)> {
         let mut start = 0;
-        self.datagrams.iter().map(move |&(end, peer)| {
+        self.datagrams.iter().map(move |&(end, origin)| {
             let octets = self.octets.get(start..end as usize).unwrap_or_default();
             start = end as usize;
-            (octets, peer)
+            (octets, origin)
         })
     }
 
@@ -43,9 +45,7 @@ impl Part {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>()
-            + self.octets.capacity()
-            + self.datagrams.capacity() * size_of::<(u32, SocketAddr)>()
+        size_of::<Self>() + self.octets.capacity() + self.datagrams.capacity() * size_of::<(u32, Origin)>()
     }
 }
 
@@ -92,7 +92,7 @@ impl Held {
             Ok(0) => {}
             Ok(_) => {
                 if let Err(refused) = self.push(batch) {
-                    counters.held_too_many(refused);
+                    counters.unread(DropReason::HoldFull, refused);
                 }
             }
             Err(error) if is_idle(&error) => {}
@@ -114,9 +114,9 @@ impl Held {
             self.octets.fetch_sub(size, Ordering::Relaxed);
             return Err(count as u64);
         }
-        for (octets, peer) in batch.datagrams() {
+        for (octets, origin) in batch.datagrams() {
             part.octets.extend_from_slice(octets);
-            part.datagrams.push((part.octets.len() as u32, peer));
+            part.datagrams.push((part.octets.len() as u32, origin));
         }
         self.parts.push_back(part);
         Ok(())

@@ -6,7 +6,7 @@
 //! arrived under the generation that still had the address, and end.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -17,9 +17,14 @@ use parking_lot::Mutex;
 
 use super::batch;
 use super::hold::{self, Held};
-use super::receiver::{Counters, Receiver};
+use super::inherited::Inherited;
+use super::intake::Counters;
+use super::receiver::Receiver;
+use super::refused::Refusals;
 use super::samples::Samples;
-use crate::config::settings::Listener;
+use super::tcp::{self, TcpReceiver};
+use super::usm::Usm;
+use crate::config::settings::{Endpoint, Listener, Transport};
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
 use crate::snapshot::{
@@ -27,7 +32,7 @@ use crate::snapshot::{
 };
 
 /// How long an idle receiver waits before it looks at the Snapshot and at whether to stop.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// What receivers work with.
 #[derive(Debug, Clone)]
@@ -40,6 +45,10 @@ pub struct Wiring {
     pub metrics: Arc<Metrics>,
     /// Where they leave samples for the rehearsal.
     pub samples: Arc<Samples>,
+    /// The own SNMPv3 engine, and the table of the others.
+    pub usm: Arc<Usm>,
+    /// Where they leave a sample of what they refuse.
+    pub refusals: Arc<Refusals>,
 }
 
 /// All listeners of the program.
@@ -47,6 +56,7 @@ pub struct Wiring {
 pub struct Listeners {
     groups: Mutex<Vec<Group>>,
     wiring: OnceLock<Wiring>,
+    inherited: Inherited,
     next_receiver: AtomicU32,
     /// Drops that were counted on sockets which are closed since.
     reloads: ReloadCounter,
@@ -56,36 +66,63 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Group {
     /// As the settings have it; what finds it again.
-    address: SocketAddr,
+    address: Endpoint,
     /// As the system gave it: a port 0 has its number.
-    local: SocketAddr,
+    local: Endpoint,
+    /// Of UDP.
     sockets: Vec<Socket>,
+    /// Of TCP.
+    entrance: Option<Entrance>,
     threads: Vec<JoinHandle<()>>,
     /// For each socket whose thread holds what comes in, the way to make a receiver of it.
     holding: Vec<SyncSender<Receiver>>,
     stop: Arc<AtomicBool>,
 }
 
+/// A listening socket of TCP.
+#[derive(Debug)]
+struct Entrance {
+    /// Until its thread has it.
+    listener: Option<TcpListener>,
+    receiver: u32,
+    connections: Arc<AtomicUsize>,
+}
+
 #[derive(Debug)]
 struct Socket {
     socket: Arc<UdpSocket>,
     receiver: u32,
+    inherited: bool,
     /// The kernel's drop counter as it was last read.
     drops: Mutex<u32>,
+}
+
+/// One listener at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its address, as the system gave it.
+    pub address: Endpoint,
+    /// UDP: the receive buffer that the kernel granted to each socket, in octets; less than asked for where
+    /// net.core.rmem_max is smaller and the program may not pass it.
+    pub receive_buffer: Option<u64>,
+    /// UDP: what the kernel has dropped on its sockets since they were opened.
+    pub kernel_drops: Option<u64>,
+    /// TCP: how many connections there are.
+    pub connections: Option<u64>,
 }
 
 /// Why an address could not be opened.
 #[derive(Debug)]
 pub struct BindError {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// The system's reason.
     pub error: io::Error,
 }
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot listen on udp {}: {}", self.address, self.error)?;
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match self.error.kind() {
             io::ErrorKind::PermissionDenied => {
                 f.write_str(" (a port below 1024 needs CAP_NET_BIND_SERVICE, or take 1162)")
@@ -105,7 +142,16 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be had; the others are closed again.
     pub fn bind(listeners: &[Listener]) -> Result<Self, BindError> {
+        Self::bind_with(listeners, Inherited::default())
+    }
+
+    /// As [`Listeners::bind`], but what is bound already is taken from `inherited`.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub fn bind_with(listeners: &[Listener], inherited: Inherited) -> Result<Self, BindError> {
         let new = Self {
+            inherited,
             groups: Mutex::default(),
             wiring: OnceLock::new(),
             next_receiver: AtomicU32::new(0),
@@ -113,6 +159,13 @@ impl Listeners {
         };
         let groups = listeners.iter().map(|listener| new.open(listener)).collect::<Result<_, _>>()?;
         *new.groups.lock() = groups;
+        for address in new.inherited.rest() {
+            tracing::warn!(
+                component = "listener",
+                address,
+                "A socket was passed to this program whose address is in no listener: nobody reads it"
+            );
+        }
         Ok(new)
     }
 
@@ -141,41 +194,116 @@ impl Listeners {
     }
 
     fn open(&self, listener: &Listener) -> Result<Group, BindError> {
-        let mut address = listener.address;
-        let failed = |error| BindError { address: listener.address, error };
-        // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
-        // each would get half of the traps.
-        batch::refuse_taken(address).map_err(failed)?;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let mut sockets = Vec::new();
-        for _ in 0..listener.receivers.map_or(cores, usize::from).max(1) {
-            let socket = batch::bind(address, listener.receive_buffer, TICK).map_err(failed)?;
-            // With port 0 the first socket chooses, and the others join its group.
-            address = socket.local_addr().map_err(failed)?;
-            let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
-            sockets.push(Socket { socket: Arc::new(socket), receiver, drops: Mutex::new(0) });
+        match listener.address.transport {
+            Transport::Udp => self.open_udp(listener),
+            Transport::Tcp => self.open_tcp(listener),
         }
-        tell_buffer(listener, &sockets);
+    }
+
+    fn open_tcp(&self, listener: &Listener) -> Result<Group, BindError> {
+        let failed = |error| BindError { address: listener.address, error };
+        let entrance = match self.inherited.take_those(listener.address).pop() {
+            Some(socket) => tcp::adopt(socket),
+            None => tcp::bind(listener.address.address),
+        };
+        let entrance = entrance.map_err(failed)?;
+        let local = entrance.local_addr().map_err(failed)?;
         Ok(Group {
             address: listener.address,
-            local: address,
-            sockets,
+            local: Endpoint { transport: Transport::Tcp, address: local },
+            sockets: Vec::new(),
+            entrance: Some(Entrance {
+                listener: Some(entrance),
+                receiver: self.next_receiver.fetch_add(1, Ordering::Relaxed),
+                connections: Arc::default(),
+            }),
             threads: Vec::new(),
             holding: Vec::new(),
             stop: Arc::default(),
         })
     }
 
+    fn open_udp(&self, listener: &Listener) -> Result<Group, BindError> {
+        let mut address = listener.address.address;
+        let failed = |error| BindError { address: listener.address, error };
+        let mut sockets = Vec::new();
+        for inherited in self.inherited.take_those(listener.address) {
+            let socket = batch::adopt(inherited, address, listener.receive_buffer, TICK).map_err(failed)?;
+            sockets.push(self.socket(socket, true));
+        }
+        if sockets.is_empty() {
+            self.bind_udp(listener, &mut address, &mut sockets).map_err(failed)?;
+        } else if let Some(wanted) = listener.receivers
+            && usize::from(wanted) != sockets.len()
+        {
+            tracing::warn!(
+                component = "listener", listener = %listener.address, receivers = sockets.len(), wanted,
+                "There is a receiver for each socket that was passed to this program"
+            );
+        }
+        if sockets.len() > 1
+            && let Err(error) = batch::steer_by_source(&sockets[0].socket, address, sockets.len())
+        {
+            tracing::warn!(
+                component = "listener", listener = %listener.address, error = %error,
+                "Receivers cannot be steered by source address: what a device sends from several ports may be decided in another order"
+            );
+        }
+        tell_buffer(listener, &sockets);
+        Ok(Group {
+            address: listener.address,
+            local: Endpoint::udp(address),
+            sockets,
+            entrance: None,
+            threads: Vec::new(),
+            holding: Vec::new(),
+            stop: Arc::default(),
+        })
+    }
+
+    /// The sockets of an address that nobody has bound yet; a port 0 gets its number.
+    fn bind_udp(
+        &self,
+        listener: &Listener,
+        address: &mut SocketAddr,
+        sockets: &mut Vec<Socket>,
+    ) -> io::Result<()> {
+        // SO_REUSEPORT would let a second Nereus of the same user share the address in silence, and
+        // each would get half of the traps.
+        batch::refuse_taken(*address)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..listener.receivers.map_or(cores, usize::from).max(1) {
+            let socket = batch::bind(*address, listener.receive_buffer, TICK)?;
+            // With port 0 the first socket chooses, and the others join its group.
+            *address = socket.local_addr()?;
+            sockets.push(self.socket(socket, false));
+        }
+        Ok(())
+    }
+
+    fn socket(&self, socket: UdpSocket, inherited: bool) -> Socket {
+        let receiver = self.next_receiver.fetch_add(1, Ordering::Relaxed);
+        Socket { socket: Arc::new(socket), receiver, inherited, drops: Mutex::new(0) }
+    }
+
     /// The addresses that are listened on, as the system gave them (a port 0 has its number).
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints().into_iter().map(|endpoint| endpoint.address).collect()
+    }
+
+    /// The same, with their transports.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
         self.groups.lock().iter().map(|group| group.local).collect()
     }
 
     /// The numbers of the receivers that run.
     #[must_use]
     pub fn receivers(&self) -> Vec<u32> {
-        self.groups.lock().iter().flat_map(|group| &group.sockets).map(|socket| socket.receiver).collect()
+        let groups = self.groups.lock();
+        let udp = groups.iter().flat_map(|group| &group.sockets).map(|socket| socket.receiver);
+        udp.chain(groups.iter().filter_map(|group| Some(group.entrance.as_ref()?.receiver))).collect()
     }
 
     /// Adds what the kernel dropped since the last call to the metrics, and returns the metrics' sum.
@@ -183,6 +311,11 @@ impl Listeners {
     pub fn count_kernel_drops(&self, metrics: &Metrics) -> u64 {
         let mut sum = 0;
         for group in &*self.groups.lock() {
+            if let Some(entrance) = &group.entrance {
+                let gauge = metrics.connections.with_label_values(&[&group.local.to_string()]);
+                gauge.set(entrance.connections.load(Ordering::Relaxed) as i64);
+                continue;
+            }
             let counter = metrics.kernel_drops.with_label_values(&[&group.local.to_string()]);
             for socket in &group.sockets {
                 let mut last = socket.drops.lock();
@@ -192,15 +325,33 @@ impl Listeners {
                 }
             }
             sum += counter.get();
+            let buffer = metrics.receive_buffer_bytes.with_label_values(&[&group.local.to_string()]);
+            buffer.set(granted(&group.sockets).and_then(|octets| i64::try_from(octets).ok()).unwrap_or(0));
         }
         sum
+    }
+
+    /// What each listener is like at the moment. A system call or two a socket.
+    #[must_use]
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        let status = |group: &Group| ListenerStatus {
+            address: group.local,
+            receive_buffer: granted(&group.sockets),
+            kernel_drops: group.entrance.is_none().then(|| {
+                let drops =
+                    group.sockets.iter().filter_map(|socket| batch::kernel_drops(&socket.socket).ok());
+                drops.map(u64::from).sum()
+            }),
+            connections: group.entrance.as_ref().map(|own| own.connections.load(Ordering::Relaxed) as u64),
+        };
+        self.groups.lock().iter().map(status).collect()
     }
 
     /// Lets nothing more in, lets each receiver take what its socket still holds, and waits for all.
     pub fn stop(&self) {
         let mut groups = std::mem::take(&mut *self.groups.lock());
         for group in &groups {
-            group.close_entrance();
+            group.close_entrance(true);
             group.stop.store(true, Ordering::Release);
         }
         groups.iter_mut().for_each(Group::join);
@@ -243,8 +394,11 @@ impl Group {
             snapshot: wiring.snapshot.reader(),
             handoff: Arc::clone(&wiring.handoff),
             samples: Arc::clone(&wiring.samples),
+            usm: Arc::clone(&wiring.usm),
+            refusals: Arc::clone(&wiring.refusals),
             counters: Counters::new(&wiring.metrics),
             stop: Arc::clone(&self.stop),
+            inherited: socket.inherited,
         }
     }
 
@@ -259,21 +413,24 @@ impl Group {
         }
         for socket in &self.sockets {
             let receiver = self.receiver(socket, wiring);
-            let (gate, opened) = sync_channel(1);
-            let thread = thread::Builder::new()
-                .name(format!("receiver-{}", socket.receiver))
-                .stack_size(512 << 10)
-                // A gate that was dropped unopened: the reload was rejected.
-                .spawn(move || opened.recv().map_or((), |()| receiver.run(Held::none())))?;
-            self.threads.push(thread);
-            gates.push(gate);
+            self.threads.push(behind_gate(socket.receiver, gates, move || receiver.run(Held::none()))?);
+        }
+        if let Some(entrance) = &mut self.entrance
+            && let Some(listener) = entrance.listener.take()
+        {
+            let stop = Arc::clone(&self.stop);
+            let connections = Arc::clone(&entrance.connections);
+            let receiver =
+                TcpReceiver::new(entrance.receiver, self.address, listener, wiring, stop, connections);
+            self.threads.push(behind_gate(entrance.receiver, gates, move || receiver.run())?);
         }
         Ok(())
     }
 
     /// From here on the sockets only hold what had arrived, so that their receivers find an end.
-    fn close_entrance(&self) {
-        for socket in &self.sockets {
+    /// At a stop a socket that another program keeps open goes on taking what comes, for the next run.
+    fn close_entrance(&self, stop: bool) {
+        for socket in self.sockets.iter().filter(|socket| !(stop && socket.inherited)) {
             // Without the filter the receivers end all the same, once a bounded drain is over.
             if let Err(error) = batch::let_nothing_in(&socket.socket) {
                 tracing::warn!(component = "listener", listener = %self.local, error = %error, "An address that ends cannot be filtered");
@@ -290,6 +447,22 @@ impl Group {
     }
 }
 
+/// A receiver's thread, which begins once its gate is opened; a gate that is dropped unopened ends it: the reload was
+/// rejected.
+fn behind_gate(
+    number: u32,
+    gates: &mut Vec<SyncSender<()>>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (gate, opened) = sync_channel(1);
+    let thread = thread::Builder::new()
+        .name(format!("receiver-{number}"))
+        .stack_size(512 << 10)
+        .spawn(move || opened.recv().map_or((), |()| work()))?;
+    gates.push(gate);
+    Ok(thread)
+}
+
 fn open_all(gates: Vec<SyncSender<()>>) {
     for gate in gates {
         // The thread waits on the other side: this cannot block, and fails only if it has ended.
@@ -297,10 +470,14 @@ fn open_all(gates: Vec<SyncSender<()>>) {
     }
 }
 
+/// The smallest receive buffer that the kernel granted.
+fn granted(sockets: &[Socket]) -> Option<u64> {
+    sockets.iter().filter_map(|socket| batch::receive_buffer(&socket.socket).ok()).min()
+}
+
 fn tell_buffer(listener: &Listener, sockets: &[Socket]) {
-    let granted = sockets.iter().filter_map(|socket| batch::receive_buffer(&socket.socket).ok()).min();
-    if let Some(granted) = granted
-        && (granted as u64) < listener.receive_buffer
+    if let Some(granted) = granted(sockets)
+        && granted < listener.receive_buffer
     {
         tracing::warn!(
             component = "listener", listener = %listener.address, asked = listener.receive_buffer, granted,
@@ -314,7 +491,7 @@ struct PreparedListeners {
     listeners: Arc<Listeners>,
     added: Vec<Group>,
     gates: Vec<SyncSender<()>>,
-    removed: Vec<SocketAddr>,
+    removed: Vec<Endpoint>,
     resized: Vec<Listener>,
     version: u64,
 }
@@ -325,7 +502,7 @@ impl ComponentReloader for Arc<Listeners> {
         if Arc::ptr_eq(old, settings) {
             return Ok(None);
         }
-        let known = |address| old.iter().find(|listener| listener.address == address);
+        let known = |address: Endpoint| old.iter().find(|listener| listener.address == address);
         let mut added = Vec::new();
         let mut gates = Vec::new();
         for listener in settings.iter().filter(|listener| known(listener.address).is_none()) {
@@ -369,7 +546,7 @@ impl Prepared for PreparedListeners {
         let mut groups = self.listeners.groups.lock();
         open_all(self.gates);
         for group in groups.extract_if(.., |group| self.removed.contains(&group.address)) {
-            group.close_entrance();
+            group.close_entrance(false);
             // The threads end by themselves and close the sockets: nobody waits for them here.
             drop(group);
         }

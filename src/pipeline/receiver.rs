@@ -1,20 +1,22 @@
 //! The receiver thread: one batch, one Snapshot load, one handoff.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
-
-use super::batch::Batch;
+use super::batch::{Batch, Origin};
 use super::hold::{Held, Part};
-use super::process::{Datagram, Scratch, process};
+use super::intake::{Counters, Intake};
+use super::process::Datagram;
+use super::refused::Refusals;
+use super::reply::WayBack;
 use super::samples::Samples;
-use crate::event::{Generation, Handed, Queue, Timestamp, Verdict};
-use crate::metrics::{DropReason, Metrics};
+use super::usm::Usm;
+use crate::config::settings::Endpoint;
+use crate::event::{Generation, Handed, Queue, Timestamp};
+use crate::metrics::DropReason;
 use crate::snapshot::{Snapshot, SnapshotReader};
-use crate::version::Version;
 
 /// How long a receiver whose socket is closed to newcomers may take for what had arrived. A full receive
 /// buffer takes a second on a busy machine; the bound is for a socket that could not be closed.
@@ -25,76 +27,17 @@ pub(super) struct Receiver {
     /// Its number over all listeners, from 0.
     pub(super) number: u32,
     /// The listener's address as the settings have it.
-    pub(super) listener: SocketAddr,
+    pub(super) listener: Endpoint,
     pub(super) socket: Arc<UdpSocket>,
     pub(super) snapshot: SnapshotReader,
     pub(super) handoff: Arc<Queue<Handed>>,
     pub(super) samples: Arc<Samples>,
+    pub(super) usm: Arc<Usm>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) counters: Counters,
     pub(super) stop: Arc<AtomicBool>,
-}
-
-/// The shared counters, resolved once, so that a batch costs additions alone.
-pub(super) struct Counters {
-    received: [IntCounter; 4],
-    dropped: Vec<IntCounter>,
-    metrics: Arc<Metrics>,
-}
-
-impl Counters {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
-        let received = |version: &str| metrics.traps_received.with_label_values(&[version]);
-        Self {
-            received: [received("v1"), received("v2c"), received("v3"), received("unknown")],
-            dropped: DropReason::ALL
-                .iter()
-                .map(|reason| metrics.traps_dropped.with_label_values(&[reason.as_str()]))
-                .collect(),
-            metrics: Arc::clone(metrics),
-        }
-    }
-
-    /// Counts datagrams that there was no room to hold for. They were not looked into.
-    pub(super) fn held_too_many(&self, number: u64) {
-        let mut tally = Tally::default();
-        tally.received[UNKNOWN] = number;
-        tally.drop(DropReason::HoldFull, number);
-        tally.flush(self);
-    }
-}
-
-/// The place of what has no version that could be told.
-const UNKNOWN: usize = 3;
-
-/// What one batch came to, in plain integers.
-#[derive(Default)]
-struct Tally {
-    received: [u64; 4],
-    dropped: [u64; DropReason::ALL.len()],
-    accepted: u64,
-    unresolved: u64,
-}
-
-impl Tally {
-    fn version(&mut self, version: Option<Version>) {
-        self.received[version.map_or(UNKNOWN, |version| version as usize)] += 1;
-    }
-
-    fn drop(&mut self, reason: DropReason, number: u64) {
-        self.dropped[reason as usize] += number;
-    }
-
-    fn flush(&self, counters: &Counters) {
-        let add = |counter: &IntCounter, number: u64| {
-            if number > 0 {
-                counter.inc_by(number);
-            }
-        };
-        counters.received.iter().zip(self.received).for_each(|(counter, number)| add(counter, number));
-        counters.dropped.iter().zip(self.dropped).for_each(|(counter, number)| add(counter, number));
-        add(&counters.metrics.traps_processed, self.accepted);
-        add(&counters.metrics.unresolved_oids, self.unresolved);
-    }
+    /// Whether another program keeps the socket open: what it still holds at a stop waits for the next run.
+    pub(super) inherited: bool,
 }
 
 impl Receiver {
@@ -102,8 +45,7 @@ impl Receiver {
     /// then takes what the socket still holds and ends.
     pub(super) fn run(mut self, mut held: Held) {
         let mut batch = Batch::new();
-        let mut scratch = Scratch::default();
-        let mut events = Vec::new();
+        let mut intake = Intake::new(self.counters, self.usm, self.refusals);
         // The generation that this receiver works under. A receiver whose address is gone stays at the
         // last one that had it, for what had arrived by then.
         let mut working: Option<(Arc<Snapshot>, usize)> = None;
@@ -111,6 +53,9 @@ impl Receiver {
         let mut end_by = None;
         let mut turn = 0usize;
         loop {
+            if self.inherited && self.stop.load(Ordering::Acquire) && held.len() == 0 {
+                break;
+            }
             // What waits in the socket is taken before the end.
             let gone = working.as_ref().is_some_and(|(snapshot, _)| snapshot.generation() != newest);
             let ending = gone || self.stop.load(Ordering::Acquire);
@@ -143,57 +88,43 @@ impl Receiver {
             }
             let Some((snapshot, listener)) = &working else { break };
             if read > 0 {
-                let mut tally = Tally::default();
                 let received = part.as_ref().map_or_else(Timestamp::now, Part::received);
-                for (octets, peer) in datagrams(part.as_ref(), &batch) {
-                    let datagram = Datagram { octets, peer, listener: *listener, received };
-                    match process(snapshot, &datagram, &mut scratch) {
-                        Verdict::Accepted(event) => {
-                            tally.accepted += 1;
-                            tally.unresolved += u64::from(scratch.unresolved);
-                            events.push(Handed::Event(event));
-                        }
-                        Verdict::Dropped(reason) => tally.drop(reason, 1),
-                    }
-                    tally.version(scratch.version);
+                for (octets, origin) in datagrams(part.as_ref(), &batch) {
+                    let datagram = Datagram {
+                        octets,
+                        peer: origin.peer,
+                        listener: *listener,
+                        received: origin.arrived.unwrap_or(received),
+                    };
+                    let way = || WayBack::Datagram { socket: Arc::clone(&self.socket), origin };
+                    intake.take(snapshot, &datagram, started, way);
                 }
-                self.handoff.offer(&mut events);
+                let mut all = intake.offer(&self.handoff);
                 // What was held comes all at once: it waits for room, while what comes in meanwhile is held too.
-                while part.is_some() && !events.is_empty() && !ending && !self.stop.load(Ordering::Acquire) {
-                    held.receive(&self.socket, &mut batch, &self.counters);
-                    self.handoff.offer(&mut events);
+                while part.is_some() && !all && !ending && !self.stop.load(Ordering::Acquire) {
+                    held.receive(&self.socket, &mut batch, &intake.counters);
+                    all = intake.offer(&self.handoff);
                 }
-                let refused = events.len() as u64;
-                events.clear();
-                tally.accepted -= refused;
-                tally.drop(DropReason::HandoffFull, refused);
-                tally.flush(&self.counters);
+                intake.finish();
                 turn = turn.wrapping_add(1);
-                if let Some((octets, peer)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
-                    self.samples.offer(octets, peer, self.listener);
+                if let Some((octets, origin)) = datagrams(part.as_ref(), &batch).nth(turn % read) {
+                    self.samples.offer(octets, origin.peer, self.listener);
                 }
                 let mean = started.elapsed().as_secs_f64() / read as f64;
-                self.counters.metrics.trap_processing_duration.observe(mean);
+                intake.counters.metrics.trap_processing_duration.observe(mean);
             } else if ending {
                 break;
+            } else {
+                intake.idle(started);
             }
         }
-        let left = held.len() as u64;
-        if left > 0 {
-            let mut tally = Tally::default();
-            tally.received[UNKNOWN] = left;
-            tally.drop(DropReason::Stopped, left);
-            tally.flush(&self.counters);
-        }
+        intake.counters.unread(DropReason::Stopped, held.len() as u64);
         let _ = self.handoff.push_control(Handed::Left { receiver: self.number });
     }
 }
 
 /// Those of `part`, or else of what was read just now.
-fn datagrams<'d>(
-    part: Option<&'d Part>,
-    batch: &'d Batch,
-) -> impl Iterator<Item = (&'d [u8], SocketAddr)> + 'd {
+fn datagrams<'d>(part: Option<&'d Part>, batch: &'d Batch) -> impl Iterator<Item = (&'d [u8], Origin)> + 'd {
     let held = part.into_iter().flat_map(Part::datagrams);
     held.chain(part.is_none().then_some(batch).into_iter().flat_map(Batch::datagrams))
 }

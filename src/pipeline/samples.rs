@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use parking_lot::Mutex;
 
+use crate::config::settings::Endpoint;
+
 /// The most octets that the ring holds, whatever the number of samples.
 const MAX_OCTETS: usize = 4 << 20;
 
@@ -19,7 +21,7 @@ pub struct Sample<'a> {
     /// Who sent it.
     pub peer: SocketAddr,
     /// The listener's address as the settings had it.
-    pub listener: SocketAddr,
+    pub listener: Endpoint,
 }
 
 /// The ring. All octets lie in one buffer: thousands of small allocations that live for long would keep the
@@ -40,7 +42,7 @@ struct Ring {
 struct Place {
     length: usize,
     peer: SocketAddr,
-    listener: SocketAddr,
+    listener: Endpoint,
 }
 
 /// A copy of what the ring held.
@@ -73,7 +75,7 @@ impl Samples {
     }
 
     /// Keeps this datagram in place of the oldest, unless somebody reads the ring just now.
-    pub(super) fn offer(&self, octets: &[u8], peer: SocketAddr, listener: SocketAddr) {
+    pub(super) fn offer(&self, octets: &[u8], peer: SocketAddr, listener: Endpoint) {
         let Some(mut ring) = self.ring.try_lock() else { return };
         if ring.limit == 0 {
             return;
@@ -111,12 +113,12 @@ mod tests {
     fn the_newest_stay_within_both_bounds() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let samples = Samples::default();
-        samples.offer(b"x", address, address);
+        samples.offer(b"x", address, Endpoint::udp(address));
         let all = |samples: &Samples| samples.recent().newest(usize::MAX).len();
         assert_eq!(all(&samples), 0, "no limit was set");
         samples.set_limit(3);
         for octet in 0..5u8 {
-            samples.offer(&[octet], address, address);
+            samples.offer(&[octet], address, Endpoint::udp(address));
         }
         let kept = |most| -> Vec<u8> {
             samples.recent().newest(most).iter().flat_map(|sample| sample.octets).copied().collect()
@@ -125,7 +127,7 @@ mod tests {
         assert_eq!(kept(2), [3, 4]);
         samples.set_limit(1000);
         for _ in 0..200 {
-            samples.offer(&[0; 60_000], address, address);
+            samples.offer(&[0; 60_000], address, Endpoint::udp(address));
         }
         let octets: usize =
             samples.recent().newest(usize::MAX).iter().map(|sample| sample.octets.len()).sum();

@@ -94,10 +94,10 @@ impl FirstPlan {
         (built.map(|(candidate, plan)| Self { candidate, plan, late, begun }), mib_problems)
     }
 
-    /// What was built.
+    /// What would be published, for asking it without a running Nereus.
     #[must_use]
-    pub fn candidate(&self) -> &Candidate {
-        &self.candidate
+    pub fn into_candidate(self) -> Candidate {
+        self.candidate
     }
 
     /// What a reload of these settings would be refused for though a start goes on: MIB directories that cannot be

@@ -7,6 +7,8 @@
 mod components;
 mod logging;
 mod memory;
+mod refused;
+mod service;
 mod source;
 
 use std::net::SocketAddr;
@@ -21,15 +23,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::config::settings::WebhookFormat;
 use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Listeners, Samples};
-use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager, ReloadType};
+use crate::pipeline::{
+    self, Engines, EnginesWriter, Inherited, Listeners, LocalEngine, Refusals, Samples, Usm,
+};
+use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager};
 use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
 use components::{CorrelatorRules, Logging, MibLoader, Notifier, Storage};
@@ -89,6 +92,15 @@ impl Signals {
         drop(inside);
         Ok(Self { runtime, terminate, interrupt, hangup })
     }
+}
+
+/// What a program that is a service of its own has beside its settings.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Sockets that were bound for it.
+    pub inherited: Inherited,
+    /// Called once every address is bound, before the first thread starts: to give up what only the binding needed.
+    pub bound: Option<Box<dyn FnOnce()>>,
 }
 
 /// A running Nereus. [`Server::stop`] ends it in order; dropping it does the same.
@@ -183,6 +195,7 @@ pub struct Server {
 /// The threads, in the order in which they end.
 struct Running {
     engine: ReloadEngine,
+    engines_writer: EnginesWriter,
     handoff: Arc<Queue<Handed>>,
     correlator: JoinHandle<()>,
     deliveries: Arc<Deliveries>,
@@ -200,12 +213,29 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(origin: Option<(PathBuf, Vec<Input>)>, settings: Settings) -> Result<Self, StartError> {
+        Self::start_in(Surroundings::default(), origin, settings)
+    }
+
+    /// As [`Server::start`], for a program that is a service of its own.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_in(
+        surroundings: Surroundings,
+        origin: Option<(PathBuf, Vec<Input>)>,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
         let started = Instant::now();
         logging::switch(logging::open(&settings.logging).map_err(environment)?);
         let metrics = Arc::new(Metrics::new());
-        let listeners = Arc::new(Listeners::bind(&settings.listeners).map_err(environment)?);
-        listeners.hold(&metrics).map_err(environment)?;
+        let listeners = Listeners::bind_with(&settings.listeners, surroundings.inherited);
+        let listeners = Arc::new(listeners.map_err(environment)?);
         let admin_listener = admin::bind(settings.admin.address).map_err(environment)?;
+        // Before there is any other thread: what a thread may do it passes on to those that it starts.
+        if let Some(bound) = surroundings.bound {
+            bound();
+        }
+        listeners.hold(&metrics).map_err(environment)?;
         let admin_address = admin_listener.local_addr().map_err(environment)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -220,6 +250,9 @@ impl Server {
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
+        let (usm, engines_writer) = usm(&settings, &metrics).map_err(environment)?;
+        let refusals: Arc<Refusals> = Arc::default();
+        refused::watch(&runtime, Arc::clone(&refusals), Arc::clone(&metrics));
         let (origin, inputs) = origin.unzip();
         let patience = settings.reload.reload_timeout;
         let (first, mib_problems) =
@@ -280,6 +313,8 @@ impl Server {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples,
+            usm: Arc::clone(&usm),
+            refusals: Arc::clone(&refusals),
         };
         listeners.start(wiring).map_err(environment)?;
         reloads.register_component("mib_loader", Arc::new(MibLoader::default()));
@@ -301,11 +336,15 @@ impl Server {
                 before_scrape: before_scrape(&listeners),
                 listeners: {
                     let listeners = Arc::clone(&listeners);
-                    Box::new(move || listeners.addresses())
+                    Box::new(move || listeners.status())
                 },
                 ready: Arc::clone(&ready),
+                refusals,
+                engine: Arc::clone(&usm),
                 started,
                 reloads: reloads.clone(),
+                deliveries: Arc::clone(&deliveries),
+                commands: Arc::clone(&commands),
                 operators: Operators::new(Arc::clone(&handoff)),
                 mutes,
             },
@@ -317,6 +356,7 @@ impl Server {
             ready,
             running: Some(Running {
                 engine,
+                engines_writer,
                 handoff,
                 correlator,
                 deliveries,
@@ -327,7 +367,7 @@ impl Server {
                 runtime,
             }),
         };
-        let listeners: Vec<String> = server.listeners().iter().map(ToString::to_string).collect();
+        let listeners: Vec<String> = server.listeners.endpoints().iter().map(ToString::to_string).collect();
         tracing::info!(
             component = "listener", listeners = listeners.join(", "), admin = %admin_address,
             generation = server.generation().0, duration_seconds = started.elapsed().as_secs_f64(), "Nereus is ready"
@@ -359,9 +399,11 @@ impl Server {
         self.reloads.snapshot().current().generation()
     }
 
-    /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything.
+    /// Runs until SIGTERM or SIGINT, then ends in order. SIGHUP asks for a reload of everything. The service manager
+    /// hears of each (`NOTIFY_SOCKET`).
     pub fn run_until_signal(self, signals: Signals) {
         let Signals { runtime, mut terminate, mut interrupt, mut hangup } = signals;
+        service::ready(&format!("generation {}", self.generation()));
         runtime.block_on(async {
             loop {
                 tokio::select! {
@@ -373,11 +415,12 @@ impl Server {
                         if let Err(error) = logging::reopen() {
                             tracing::error!(component = "logging", %error, "The log file cannot be opened anew");
                         }
-                        self.reloads.request_reload(ReloadType::All, "SIGHUP");
+                        service::reload(&self.reloads);
                     }
                 }
             }
         });
+        service::stopping();
         self.stop();
     }
 
@@ -392,6 +435,8 @@ impl Server {
         self.ready.store(false, Ordering::Release);
         drop(running.engine);
         self.listeners.stop();
+        // No receiver hears anything any more: what was heard is written.
+        drop(running.engines_writer);
         running.handoff.close();
         join(running.correlator, "correlator");
         running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
@@ -415,6 +460,29 @@ fn join(thread: JoinHandle<()>, name: &str) {
     if thread.join().is_err() {
         tracing::error!(component = "listener", thread = name, "A thread has panicked");
     }
+}
+
+/// The own SNMPv3 engine with its boots raised on the disk, and the table of the others as it was left.
+fn usm(settings: &Settings, metrics: &Metrics) -> std::io::Result<(Arc<Usm>, EnginesWriter)> {
+    let directory = &settings.storage.path;
+    let about = |error: std::io::Error| {
+        std::io::Error::new(error.kind(), format!("the SNMPv3 engines in {}: {error}", directory.display()))
+    };
+    let (local, note) =
+        LocalEngine::open(directory, settings.access.engine_id, Timestamp::now()).map_err(about)?;
+    if let Some(note) = note {
+        tracing::warn!(component = "storage", "{note}");
+    }
+    let engines = Arc::new(Engines::default());
+    let (writer, damaged) = EnginesWriter::start(directory, &engines).map_err(about)?;
+    if damaged > 0 {
+        tracing::warn!(
+            component = "storage",
+            records = damaged,
+            "Damaged records of SNMPv3 engines were passed over; replays of these engines would be taken"
+        );
+    }
+    Ok((Arc::new(Usm::new(local, engines, metrics)), writer))
 }
 
 fn spawn_correlator(
@@ -443,10 +511,7 @@ fn spawn_correlator(
 fn routes(snapshot: &snapshot::Snapshot) -> Routes {
     Routes::new(snapshot.routes().iter().map(|webhook| Route {
         name: Arc::clone(&webhook.name),
-        kind: match webhook.format {
-            WebhookFormat::Alertmanager => RouteKind::State,
-            WebhookFormat::Json => RouteKind::Event,
-        },
+        kind: if webhook.format.is_state() { RouteKind::State } else { RouteKind::Event },
     }))
 }
 

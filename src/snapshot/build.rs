@@ -43,7 +43,7 @@ pub fn build(
         Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => {
             Arc::clone(previous.users())
         }
-        _ => Arc::new(Users { access: Arc::clone(&settings.access) }),
+        _ => Arc::new(Users::build(&settings.access, previous.map(|previous| &**previous.users()))),
     };
     let settings = match previous {
         Some(previous) if **previous.settings() == settings => Arc::clone(previous.settings()),

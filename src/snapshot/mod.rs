@@ -15,9 +15,10 @@ mod predicate;
 mod publish;
 mod rules;
 mod text;
+mod users;
 pub mod view;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use build::build;
@@ -27,10 +28,11 @@ pub use explain::{Definition, ExplainedEffect, ExplainedRule, ExplainedWebhook, 
 pub use field::Subject;
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};
 pub use rules::{CompiledRules, Decision, RuleScratch};
+pub use users::{Refused, User, UserKeys, Users};
 
 use crate::config::Settings;
 use crate::config::lookup::LookupTable;
-use crate::config::settings::{SourceOrigin, WebhookSettings, any_contains};
+use crate::config::settings::{Endpoint, SourceOrigin, WebhookSettings, any_contains};
 use crate::event::Generation;
 use crate::mib::Mib;
 
@@ -51,27 +53,6 @@ pub struct Candidate {
     lookups: Arc<[Arc<LookupTable>]>,
     users: Arc<Users>,
 }
-
-/// Who may send: what the access settings become. (Communities; SNMPv3 users join them with a later version.)
-#[derive(Debug, PartialEq, Eq)]
-pub struct Users {
-    access: Arc<crate::config::settings::Access>,
-}
-
-impl Users {
-    /// Whether `community` is accepted, and under which alias. Compares with every known one in constant time.
-    ///
-    /// # Errors
-    /// `Err` is a refusal.
-    pub fn community(&self, community: &[u8]) -> Result<Option<&Arc<str>>, Refused> {
-        let Some(known) = &self.access.communities else { return Ok(None) };
-        known.iter().find(|own| own.community.matches(community)).map(|own| own.name.as_ref()).ok_or(Refused)
-    }
-}
-
-/// A credential that is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused;
 
 impl Candidate {
     /// The embedded default: built-in names and rules, no webhook.
@@ -154,7 +135,7 @@ impl Snapshot {
 
     /// Where the settings have the listener with this address, if they still have it.
     #[must_use]
-    pub fn listener(&self, address: SocketAddr) -> Option<usize> {
+    pub fn listener(&self, address: Endpoint) -> Option<usize> {
         self.parts.settings.listeners.iter().position(|listener| listener.address == address)
     }
 

@@ -208,6 +208,7 @@ impl Journal {
                     Command::Changes(changes) => batch.changes(&transaction, last_event, changes)?,
                     Command::Counts(_)
                     | Command::Delivered(_)
+                    | Command::DeadLetters(_)
                     | Command::Retention { .. }
                     | Command::Flush(_)
                     | Command::Stop => {}

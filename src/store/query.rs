@@ -406,15 +406,25 @@ impl Reader {
              WHERE id < ?1 AND (?2 IS NULL OR webhook = ?2) ORDER BY id DESC";
         let webhook = webhook.map_or(Value::Null, |webhook| webhook.to_owned().into());
         let before = before.map_or(i64::MAX, row::signed);
-        self.state_rows(sql, [before.into(), webhook], limit, |found| {
-            Ok(DeadLetter {
-                id: row::unsigned(found, 0)?,
-                webhook: found.get(1)?,
-                time: Timestamp(found.get(2)?),
-                record: row::from_json(found, 3)?,
-                reason: found.get(4)?,
-            })
-        })
+        self.state_rows(sql, [before.into(), webhook], limit, dead_letter)
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StoreError> {
+        let sql = "SELECT id, webhook, time, record, reason FROM dead_letters WHERE id = ?";
+        Ok(self.state_rows(sql, [row::signed(id).into()], 1, dead_letter)?.pop())
+    }
+
+    /// How many dead letters each webhook has that has some, by name.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn dead_letter_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let sql = "SELECT webhook, count(*) FROM dead_letters GROUP BY webhook ORDER BY webhook";
+        self.state_rows(sql, [], usize::MAX, |found| Ok((found.get(0)?, row::unsigned(found, 1)?)))
     }
 
     /// How much there is. Walks the open alerts' index and counts two tables.
@@ -516,6 +526,16 @@ impl Reader {
             tracing::warn!(component = "storage", file, %error, "A row could not be read and is skipped");
         }
     }
+}
+
+fn dead_letter(found: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    Ok(DeadLetter {
+        id: row::unsigned(found, 0)?,
+        webhook: found.get(1)?,
+        time: Timestamp(found.get(2)?),
+        record: row::from_json(found, 3)?,
+        reason: found.get(4)?,
+    })
 }
 
 /// What a page still takes.

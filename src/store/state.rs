@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
@@ -12,7 +13,8 @@ use super::files::{self, OpenFailure, Shape};
 use super::journal::{Mark, MarkKind};
 use super::row;
 use crate::event::{
-    AlertChange, AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Flap, Timestamp,
+    AlertChange, AlertId, AlertRecord, AlertState, Command, DeadLetterDeed, DeadLetterRequest, Delivered,
+    EventId, Flap, Timestamp,
 };
 
 const SHAPE: Shape = Shape {
@@ -127,6 +129,8 @@ pub(super) struct State {
     pub(super) outboxes: BTreeSet<Arc<str>>,
     /// Webhooks that have dead letters or had some.
     pub(super) lettered: BTreeSet<String>,
+    /// What those who asked about dead letters are to hear of the last transaction.
+    pub(super) answers: Vec<(SyncSender<u64>, u64)>,
     /// Whether webhooks were served since the marks were last written.
     pub(super) marks_due: bool,
 }
@@ -161,6 +165,7 @@ impl State {
             uncounted: Uncounted::default(),
             outboxes: BTreeSet::new(),
             lettered: BTreeSet::new(),
+            answers: Vec::new(),
             marks_due: false,
         })
     }
@@ -180,6 +185,7 @@ impl State {
         let mut position = self.position;
         let mut outboxes = Vec::new();
         let mut served = false;
+        self.answers.clear();
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         {
             let mut waiting = Upserts { connection: &transaction, journal, latest: BTreeMap::new() };
@@ -210,6 +216,11 @@ impl State {
                     Command::Delivered(delivered) => {
                         served = true;
                         deliver(&transaction, delivered, now)?;
+                    }
+                    Command::DeadLetters(request) => {
+                        served = true;
+                        let number = dead_letters(&transaction, request, position.last_change, now)?;
+                        self.answers.push((request.done.clone(), number));
                     }
                     Command::Retention { .. } | Command::Flush(_) | Command::Stop => {}
                 }
@@ -569,6 +580,35 @@ pub(super) fn write_position(connection: &Connection, position: Position) -> rus
                 .map(row::signed),
         )?;
     Ok(())
+}
+
+/// Queues dead letters again, or forgets them. A row of the outbox says at which change it was queued, which is now:
+/// its record keeps its own.
+fn dead_letters(
+    connection: &Connection,
+    request: &DeadLetterRequest,
+    change: u64,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let names: Vec<&str> = request.webhooks.iter().map(|name| &**name).collect();
+    let names = serde_json::to_string(&names).unwrap_or_default();
+    let ids = request.ids.as_ref().map(|ids| serde_json::to_string(ids).unwrap_or_default());
+    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+    let select = "SELECT id FROM dead_letters WHERE webhook IN (SELECT value FROM json_each(?1))
+         AND (?2 IS NULL OR id IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?3";
+    if request.deed == DeadLetterDeed::Resend {
+        connection
+            .prepare_cached(&format!(
+                "INSERT INTO outbox (webhook, alert, change, queued, attempts, not_before, record)
+                 SELECT webhook, json_extract(record, '$.id'), ?4, ?5, 0, 0, record FROM dead_letters
+                 WHERE id IN ({select}) ORDER BY id"
+            ))?
+            .execute(params![names, ids, limit, row::signed(change), now.0])?;
+    }
+    let gone = connection
+        .prepare_cached(&format!("DELETE FROM dead_letters WHERE id IN ({select})"))?
+        .execute(params![names, ids, limit])?;
+    Ok(gone as u64)
 }
 
 fn deliver(connection: &Connection, delivered: &Delivered, now: Timestamp) -> rusqlite::Result<()> {

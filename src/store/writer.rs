@@ -252,6 +252,15 @@ impl Writer {
             Ok(()) => {
                 let change = state.position.last_change;
                 self.applied.send_if_modified(|shown| mem::replace(shown, change.max(*shown)) < change);
+                if !state.answers.is_empty() {
+                    super::show_dead_letters(state, &self.metrics);
+                    // Rows came back into the outbox, though no alert has changed.
+                    self.applied.send_modify(|_| ());
+                }
+                for (asker, number) in state.answers.drain(..) {
+                    // Whoever asked may be gone.
+                    let _ = asker.try_send(number);
+                }
                 for command in chunk {
                     if let Command::Delivered(Delivered::Dead { webhook, .. }) = command {
                         self.metrics.dead_letters.with_label_values(&[&**webhook]).inc();

@@ -61,9 +61,14 @@ impl Nereus {
 
     /// Starts with these arguments behind `run`.
     pub fn run(folder: &Path, arguments: &[String]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nereus"))
-            .arg("run")
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nereus"));
+        command.arg("run").args(arguments);
+        Self::run_command(folder, command)
+    }
+
+    /// Starts what `command` says, which becomes a Nereus that runs.
+    pub fn run_command(folder: &Path, mut command: Command) -> Self {
+        let mut child = command
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -19,10 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// If there is none and `NEREUS_REQUIRE_PEERS=1`.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
-        .find(|file| file.is_file());
+    let found = look(names);
     if found.is_none() {
         assert!(!required(), "NEREUS_REQUIRE_PEERS=1, and there is no {}", names.join(" or "));
         skipped(&format!("there is no {} on the path", names.join(" or ")));
@@ -38,6 +35,22 @@ pub(crate) fn required() -> bool {
 /// Says why a test passes without having tested anything.
 pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
+}
+
+/// The first of `names` on the path: tools that not every machine has. `None`, said on standard error, if there is none.
+pub(crate) fn find_tool(names: &[&str]) -> Option<PathBuf> {
+    let found = look(names);
+    if found.is_none() {
+        eprintln!("skipped: there is no {} on the path", names.join(" or "));
+    }
+    found
+}
+
+fn look(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 /// Waits for `condition`, and fails by `what` if it does not come.

@@ -15,20 +15,31 @@ fn column(column: u32, interface: u32) -> [u32; 11] {
 
 /// An SNMPv2c linkDown of one interface.
 pub(crate) fn link_down(interface: u32, community: &str) -> Vec<u8> {
-    v2c(LINK_DOWN, community, interface, None)
+    v2c(Kind::Trap, LINK_DOWN, community, interface, None)
 }
 
-/// An SNMPv2c linkUp of one interface.
+/// The linkUp that ends it.
 pub(crate) fn link_up(interface: u32, community: &str) -> Vec<u8> {
-    v2c(LINK_UP, community, interface, None)
+    v2c(Kind::Trap, LINK_UP, community, interface, None)
+}
+
+/// The same as an inform; its request-id is the interface.
+pub(crate) fn inform(interface: u32, community: &str) -> Vec<u8> {
+    v2c(Kind::Inform, LINK_DOWN, community, interface, None)
 }
 
 /// The same as a relay sends it on for `device` (RFC 3584 section 3.1).
 pub(crate) fn link_down_with_address(interface: u32, device: [u8; 4]) -> Vec<u8> {
-    v2c(LINK_DOWN, "public", interface, Some(device))
+    v2c(Kind::Trap, LINK_DOWN, "public", interface, Some(device))
 }
 
-fn v2c(trap_oid: &[u32], community: &str, interface: u32, device: Option<[u8; 4]>) -> Vec<u8> {
+fn v2c(
+    kind: Kind,
+    notification: &[u32],
+    community: &str,
+    interface: u32,
+    device: Option<[u8; 4]>,
+) -> Vec<u8> {
     let [index, admin, oper] = [1, 7, 8].map(|number| column(number, interface));
     let mut varbinds = vec![
         (OidRef(&index), Value::Integer(i32::try_from(interface).unwrap())),
@@ -38,10 +49,10 @@ fn v2c(trap_oid: &[u32], community: &str, interface: u32, device: Option<[u8; 4]
     varbinds.extend(device.map(|device| (OidRef(TRAP_ADDRESS), Value::IpAddress(device))));
     let notification = V2Notification {
         community: community.as_bytes(),
-        kind: Kind::Trap,
+        kind,
         request_id: i32::try_from(interface).unwrap(),
         uptime: 1,
-        trap_oid: OidRef(trap_oid),
+        trap_oid: OidRef(notification),
         varbinds: &varbinds,
     };
     let mut out = Vec::new();

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::inform::{self, Asked, Patience};
 use super::message::{Message, V1Head};
 use super::pace::{Pace, Turn};
+use super::v3::Session;
+use crate::wire::{Kind, decode_response};
 
 /// Where datagrams leave.
 pub(super) struct Sender {
@@ -47,8 +50,12 @@ pub(super) struct Sent {
 /// What is put into each datagram beside the notification.
 pub(super) struct Envelope<'a> {
     pub(super) community: &'a [u8],
+    /// Trap or inform.
+    pub(super) kind: Kind,
     /// `None` sends SNMPv2c.
     pub(super) v1: Option<&'a V1Head>,
+    /// Sends SNMPv3.
+    pub(super) v3: Option<&'a Session>,
     /// In place of the socket's own address.
     pub(super) agent_addr: Option<[u8; 4]>,
     /// sysUpTime at the start, in hundredths of a second.
@@ -74,6 +81,11 @@ impl Sender {
         Ok(Self { sockets, refused: 0, errors: 0 })
     }
 
+    /// The first socket.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.sockets[0].socket
+    }
+
     /// Sends one datagram.
     ///
     /// # Errors
@@ -90,6 +102,28 @@ impl Sender {
             }
             Ok(Some(error)) | Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Sends one inform until it is answered; gives its length, and what came of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn ask(
+        &mut self,
+        message: &Message,
+        envelope: &Envelope<'_>,
+        patience: Patience,
+    ) -> Result<(usize, Asked), String> {
+        let source = &self.sockets[0];
+        let mut datagram = Vec::new();
+        encode(message, envelope, source.address, 0, envelope.uptime, &mut datagram)?;
+        // Whoever else answers from there is not answering this.
+        let read = |octets: &[u8]| {
+            decode_response(octets).ok().filter(|response| response.request_id == envelope.request_id)
+        };
+        let asked =
+            inform::ask(&source.socket, &datagram, patience, read).map_err(|error| error.to_string())?;
+        Ok((datagram.len(), asked))
     }
 
     /// Sends as `pace` says. Never fails: what stopped it early is in the report.
@@ -184,16 +218,15 @@ fn encode(
     uptime: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let done = match envelope.v1 {
-        Some(head) => {
+    // Any INTEGER serves as a request-id; consecutive datagrams differ.
+    let request_id = envelope.request_id.wrapping_add(number as i32);
+    let done = match (envelope.v1, envelope.v3) {
+        (_, Some(session)) => session.encode(message, envelope.kind, request_id, number, uptime, out),
+        (Some(head), None) => {
             let agent_addr = envelope.agent_addr.unwrap_or(own_address);
             message.encode_v1(envelope.community, head, agent_addr, uptime, out)
         }
-        None => {
-            // Any INTEGER serves as a request-id; consecutive datagrams differ.
-            let request_id = envelope.request_id.wrapping_add(number as i32);
-            message.encode_v2c(envelope.community, request_id, uptime, out)
-        }
+        (None, None) => message.encode_v2c(envelope.kind, envelope.community, request_id, uptime, out),
     };
     done.map_err(|error| format!("this cannot be encoded: {error}"))
 }

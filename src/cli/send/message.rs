@@ -201,6 +201,7 @@ impl Message {
     /// Puts the notification into `out`, which is emptied before. Some 0.3 µs for a linkDown.
     pub(super) fn encode_v2c(
         &self,
+        kind: Kind,
         community: &[u8],
         request_id: i32,
         uptime: u32,
@@ -210,7 +211,6 @@ impl Message {
         let varbinds = self.outgoing();
         let trap_oid = self.trap_oid.borrow();
         let uptime = self.uptime.unwrap_or(uptime);
-        let kind = Kind::Trap;
         encode_v2c(
             &V2Notification { community, kind, request_id, uptime, trap_oid, varbinds: &varbinds },
             out,
@@ -240,7 +240,7 @@ impl Message {
         encode_v1(&trap, out)
     }
 
-    fn outgoing(&self) -> SmallVec<[OutgoingVarbind<'_>; 8]> {
+    pub(super) fn outgoing(&self) -> SmallVec<[OutgoingVarbind<'_>; 8]> {
         self.varbinds.iter().map(|varbind| (OidRef(&varbind.name), varbind.value.borrow())).collect()
     }
 }

@@ -1,11 +1,13 @@
 //! `nereus send`: a notification by its MIB names, or many of them at a rate.
 //!
-//! `message.rs` makes OIDs and values of the command line (`value.rs`) and says it in SNMPv1 where asked;
-//! `load.rs` sends, `pace.rs` says when.
+//! `inform.rs` waits for an answer. `message.rs` makes OIDs and values of the command line (`value.rs`) and says it in SNMPv1 where asked;
+//! `v3.rs` says whose message it is in SNMPv3; `load.rs` sends, `pace.rs` says when.
 
+mod inform;
 mod load;
 mod message;
 mod pace;
+mod v3;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
@@ -17,9 +19,12 @@ use serde::Serialize;
 use super::failure::{self, Failure, note};
 use super::names::NameArgs;
 use super::output::{Out, printable};
+use inform::{Asked, Patience};
 use load::{Envelope, Sender, Sent};
 use message::Message;
 use pace::Pace;
+
+use crate::wire::Kind;
 
 /// Where notifications go when the address names no port.
 const SNMP_TRAP_PORT: u16 = 162;
@@ -35,6 +40,8 @@ s text, x hexadecimal octets, n NULL.
 
 Examples:
   nereus send --to 127.0.0.1:1162 linkDown ifIndex.3=3 ifAdminStatus.3=up ifOperStatus.3=down
+  nereus send --to 127.0.0.1:1162 --inform coldStart
+  nereus send --to 127.0.0.1:1162 --v3 --user ops --auth sha256 --auth-passphrase-file auth.txt coldStart
   nereus send --to [::1]:1162 --v1 1.3.6.1.4.1.5.0.1 1.3.6.1.4.1.5.2.0:i=60
   nereus send --to 127.0.0.1:1162 --rate 20000 --duration 20s --vary ifIndex=1..50000 linkDown";
 
@@ -51,9 +58,17 @@ pub(super) struct SendArgs {
     /// As an SNMPv2c trap (the default)
     #[arg(long)]
     v2c: bool,
-    /// Not in this version: as an inform, whose answer is waited for
-    #[arg(long, hide = true)]
+    #[command(flatten)]
+    v3: v3::V3Args,
+    /// As an inform: sent until it is answered, which a Nereus does once the event is on its disk
+    #[arg(long, conflicts_with_all = ["v1", "rate"])]
     inform: bool,
+    /// With --inform: how long to wait for the answer to each try
+    #[arg(long, value_name = "TIME", requires = "inform", default_value = "2s", value_parser = super::time::duration)]
+    timeout: Duration,
+    /// With --inform: how often to try again
+    #[arg(long, value_name = "N", requires = "inform", default_value_t = 3)]
+    retries: u32,
     /// The community
     #[arg(
         long,
@@ -104,6 +119,21 @@ struct One<'a> {
     version: &'a str,
     varbinds: usize,
     octets: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inform: Option<Inform>,
+}
+
+/// What came of an inform, as `--json` prints it.
+#[derive(Serialize)]
+struct Inform {
+    answered: bool,
+    tries: u32,
+    /// From the first try to the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    /// The error-status of the Response; 0 is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_status: Option<i32>,
 }
 
 /// What many became, as `--json` prints it.
@@ -119,12 +149,10 @@ struct Many<'a> {
 /// Sends what the arguments say.
 ///
 /// # Errors
-/// [`Failure::Usage`] for names and values that make no sense, [`Failure::Unable`] where it could not be sent,
-/// [`Failure::Undone`] where not every one of many was.
+/// [`Failure::Usage`] for names and values that make no sense, [`Failure::Unable`] where it could not be sent or an
+/// inform was not answered, [`Failure::Undone`] where not every one of many was sent, [`Failure::Bad`] where the answer
+/// to an inform is an error.
 pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
-    if args.inform {
-        return Err(Failure::Usage("--inform is not in this version".to_owned()));
-    }
     let mib = args.names.load()?;
     let mut message =
         Message::parse(&mib, &args.name, &args.varbinds, &args.vary).map_err(|problems| usage(&problems))?;
@@ -134,38 +162,69 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
         note(&format!("{} has also {}; sent without", message.trap_name, missing.join(", ")));
     }
     let to = resolve(&args.to)?;
+    let user = v3::User::of(&args.v3)?;
+    let session = user.as_ref().map(v3::User::for_traps);
     if args.sources.is_some() && !matches!(to.ip(), IpAddr::V4(v4) if v4.is_loopback()) {
         return Err(Failure::Usage(format!("--sources sends from 127.0.0.0/8, which {to} does not hear")));
+    }
+    if let Some(sources) = args.sources {
+        allow_open_files(sources.into());
     }
     let unable = |error| Failure::Unable(format!("cannot send to {to}: {error}"));
     let mut sender = Sender::connect(to, args.sources).map_err(|error| unable(error.to_string()))?;
     let envelope = Envelope {
+        kind: if args.inform { Kind::Inform } else { Kind::Trap },
         community: args.community.as_bytes(),
         v1: v1.as_ref(),
+        v3: session.as_ref(),
         agent_addr: args.agent_addr.map(|address| address.octets()),
         uptime: system_uptime(),
         request_id: request_id(),
     };
-    let version = if args.v1 { "v1" } else { "v2c" };
+    let version = match (args.v1, &session) {
+        (_, Some(_)) => "v3",
+        (true, None) => "v1",
+        (false, None) => "v2c",
+    };
     let trap_oid = message.trap_oid.to_string();
     let Some(rate) = args.rate else {
-        let octets = sender.once(&message, &envelope).map_err(unable)?;
+        let (octets, asked) = if args.inform {
+            let patience = Patience { timeout: args.timeout, retries: args.retries };
+            let (octets, asked) = match &user {
+                Some(user) => {
+                    let ids = (envelope.request_id, envelope.uptime);
+                    v3::ask(user, sender.socket(), &message, ids, patience).map_err(unable)?
+                }
+                None => sender.ask(&message, &envelope, patience).map_err(unable)?,
+            };
+            (octets, Some(asked))
+        } else {
+            (sender.once(&message, &envelope).map_err(unable)?, None)
+        };
         let varbinds = message.varbinds.len();
         if args.json {
-            return out.json(&One {
-                sent: 1,
+            out.json(&One {
+                sent: asked.map_or(1, |asked| asked.tries.into()),
                 to,
                 trap_oid,
                 trap_name: &message.trap_name,
                 version,
                 varbinds,
                 octets,
-            });
+                inform: asked.map(|asked| Inform {
+                    answered: asked.answer.is_some(),
+                    tries: asked.tries,
+                    seconds: asked.answer.map(|(_, after)| after.as_secs_f64()),
+                    error_status: asked.answer.map(|(response, _)| response.error_status),
+                }),
+            })?;
+        } else {
+            out.line(&format!(
+                "sent {} to {to}: {version}, varbinds: {varbinds}, octets: {octets}",
+                message.trap_name
+            ))?;
         }
-        return out.line(&format!(
-            "sent {} to {to}: {version}, varbinds: {varbinds}, octets: {octets}",
-            message.trap_name
-        ));
+        return asked.map_or(Ok(()), |asked| judge(asked, to, args.json, out));
     };
     let sent = sender.run(&mut message, &envelope, Pace::new(rate, args.count, args.duration));
     if args.json {
@@ -184,6 +243,24 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
         return Err(Failure::Undone);
     }
     Ok(())
+}
+
+/// Tells what came of an inform.
+fn judge(asked: Asked, to: SocketAddr, json: bool, out: &mut Out) -> Result<(), Failure> {
+    let tries = asked.tries;
+    let Some((response, after)) = asked.answer else {
+        let why = if asked.refused { "nothing listens there" } else { "no answer" };
+        return Err(Failure::Unable(format!("{to} did not answer the inform: {why}, tries: {tries}")));
+    };
+    if response.error_status != 0 {
+        let (status, index) = (response.error_status, response.error_index);
+        failure::error(&format!("{to} answered the inform with error-status {status}, error-index {index}"));
+        return Err(Failure::Bad);
+    }
+    if json {
+        return Ok(());
+    }
+    out.line(&format!("answered after {:.1} ms, tries: {tries}", after.as_secs_f64() * 1e3))
 }
 
 fn usage(problems: &[String]) -> Failure {
@@ -213,6 +290,18 @@ fn resolve(text: &str) -> Result<SocketAddr, Failure> {
     let unknown = |why: String| Failure::Unable(format!("the host {host} cannot be resolved: {why}"));
     let mut addresses = (host, port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     addresses.next().ok_or_else(|| unknown("it has no address".to_owned()))
+}
+
+/// Asks for room for so many sockets, as far as the system lets a user: each source has one.
+fn allow_open_files(number: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = number + 64;
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |most| wanted.min(most)));
+        // Without it the next socket says what is wrong.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum });
+    }
 }
 
 /// How long the system has been up, in hundredths of a second; 0 where it does not say.

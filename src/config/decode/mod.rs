@@ -3,6 +3,7 @@
 //! What is wrong is told and replaced by its default, so that one pass finds all; the settings are handed
 //! out only if no error was found.
 
+mod access;
 mod conditions;
 mod lookups;
 mod mask;
@@ -12,6 +13,7 @@ mod secret;
 mod sections;
 mod units;
 mod watch;
+mod webhooks;
 
 pub(super) use scalars::pick;
 

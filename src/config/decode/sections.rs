@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use super::super::keys::{self, Kind};
 use super::super::settings::{
-    Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener,
-    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings,
-    RuleSettings, Secret, Settings, SourceOrigin, SourceSettings, StorageSettings, Unmatched, WebhookFormat,
-    WebhookSettings,
+    Access, AdminSettings, Canonical, Component, GuardSettings, Listener, LogFormat, LogLevel, LogOutput,
+    LoggingSettings, MibSettings, ReloadSettings, RuleSettings, Settings, SourceOrigin, SourceSettings,
+    StorageSettings, Transport, Unmatched,
 };
 use super::super::tree::{Data, Node};
+use super::access::access;
 use super::rules::{Names, rules};
-use super::{Context, Fields, pick, watch};
+use super::webhooks::webhooks;
+use super::{Context, Fields, watch};
 
 /// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
 const MAX_NAMED: usize = 1_000;
@@ -102,14 +103,14 @@ fn community_names(access: &Access) -> Vec<Arc<str>> {
     access.communities.iter().flatten().filter_map(|community| community.name.clone()).collect()
 }
 
-fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {
+pub(super) fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {
     match fields.get(cx, name) {
         Some((node, Kind::Section(section))) => cx.section(node, section),
         _ => None,
     }
 }
 
-fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
+pub(super) fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
     let Some(beyond) = items.get(MAX_NAMED) else { return items };
     cx.error("config-range", &beyond.shown(), format!("this list has at most {MAX_NAMED} items"), None);
     &items[..MAX_NAMED]
@@ -127,11 +128,11 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         let Some(fields) = cx.section(item, section) else { continue };
         let mut listener = Listener::default();
         let address = fields.get(cx, "address");
-        if let Some(parsed) = address.and_then(|(node, _)| cx.address(node)) {
+        if let Some(parsed) = address.and_then(|(node, _)| cx.endpoint(node)) {
             listener.address = parsed;
         }
         // Port 0 is another port each time.
-        if listener.address.port() != 0 && !seen.insert(listener.address) {
+        if listener.address.address.port() != 0 && !seen.insert(listener.address) {
             let span = address.map_or_else(|| item.shown(), |(node, _)| node.span.clone());
             let message = format!("two listeners have the address `{}`", listener.address);
             cx.error(
@@ -162,6 +163,23 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
             cx.error("config-value", &node.span, "this list lets nobody send", Some(help.into()));
         }
         listener.allow = fields.networks(cx, "allow").map(Into::into);
+        if let Some(number) = fields.integer(cx, "max_connections") {
+            listener.max_connections = u32::try_from(number).unwrap_or(u32::MAX);
+        }
+        if let Some(time) = fields.duration(cx, "idle_timeout") {
+            listener.idle_timeout = time;
+        }
+        let (of, others): (_, &[&str]) = match listener.address.transport {
+            Transport::Udp => ("TCP", &["max_connections", "idle_timeout"]),
+            Transport::Tcp => ("UDP", &["receivers", "receive_buffer"]),
+        };
+        for name in others {
+            if let Some(entry) = fields.entry(name) {
+                let message = format!("`{name}` does nothing here: it belongs to a listener of {of}");
+                let help = format!("take it away, or see that `{}` is the right address", listener.address);
+                cx.warning("config-conflict", &entry.key_span, message, Some(help));
+            }
+        }
         listeners.push(listener);
     }
     listeners.into()
@@ -264,53 +282,6 @@ fn free_form(node: &Node, left: &mut usize) -> Option<serde_json::Value> {
     })
 }
 
-fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
-    let mut access = Access::default();
-    if let Some((node, Kind::List(Kind::Either(kinds)))) = fields.get(cx, "communities") {
-        let mut communities: Vec<Community> = Vec::new();
-        let items = cx.items(node, false, "communities").unwrap_or_default();
-        if items.is_empty() && matches!(node.data, Data::List(_)) {
-            let help = "leave `communities` out to accept any";
-            cx.error("config-value", &node.span, "no community at all is accepted", Some(help.into()));
-        }
-        for item in at_most(cx, items) {
-            let Some((community, name_span)) = community(cx, item, kinds) else { continue };
-            if let Some(span) =
-                name_span.filter(|_| communities.iter().any(|other| other.name == community.name))
-            {
-                cx.error("config-duplicate-name", &span, "two communities have this name", None);
-            }
-            if communities.iter().any(|other| other.community == community.community) {
-                cx.error(
-                    "config-duplicate-name",
-                    &item.shown(),
-                    "this community stands in the list twice",
-                    None,
-                );
-            }
-            communities.push(community);
-        }
-        access.communities = Some(communities);
-    }
-    access
-}
-
-fn community(
-    cx: &mut Context<'_>,
-    item: &Node,
-    kinds: &'static [Kind],
-) -> Option<(Community, Option<super::Span>)> {
-    let Kind::Section(section) = pick(kinds, item) else {
-        return cx.secret(item).map(|community| (Community { name: None, community }, None));
-    };
-    let fields = cx.section(item, section)?;
-    let name_node = fields.get(cx, "name").map(|(node, _)| node);
-    let name = name_node.and_then(|node| cx.name(node)).map(Arc::from);
-    let community = fields.get(cx, "community").and_then(|(node, _)| cx.secret(node))?;
-    let span = name_node.filter(|_| name.is_some()).map(|node| node.span.clone());
-    Some((Community { name, community }, span))
-}
-
 fn paths(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Vec<PathBuf> {
     let Some((node, _)) = fields.get(cx, name) else { return Vec::new() };
     let items = cx.items(node, true, "paths").unwrap_or_default();
@@ -324,132 +295,6 @@ pub(super) fn path(cx: &mut Context<'_>, node: &Node) -> Option<PathBuf> {
         return None;
     }
     Some(PathBuf::from(text))
-}
-
-fn webhooks(
-    cx: &mut Context<'_>,
-    node: &Node,
-    kind: &'static Kind,
-    names: &mut Vec<Arc<str>>,
-) -> Vec<Arc<WebhookSettings>> {
-    let Kind::List(Kind::Section(section)) = kind else { return Vec::new() };
-    let items = cx.items(node, false, "webhooks").unwrap_or_default();
-    let mut webhooks = Vec::new();
-    for item in at_most(cx, items) {
-        let Some(fields) = cx.section(item, section) else { continue };
-        let mut name: Arc<str> = "".into();
-        if let Some((node, _)) = fields.get(cx, "name")
-            && let Some(text) = cx.name(node)
-        {
-            name = text.into();
-            if names.contains(&name) {
-                let message = format!("two webhooks are called `{name}`");
-                cx.error(
-                    "config-duplicate-name",
-                    &node.span,
-                    message,
-                    Some("give each a name of its own".into()),
-                );
-            }
-            names.push(Arc::clone(&name));
-        }
-        webhooks.push(Arc::new(webhook(cx, &fields, name)));
-    }
-    webhooks
-}
-
-fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> WebhookSettings {
-    let one = fields.get(cx, "url").map(|(node, _)| std::slice::from_ref(node));
-    let several = fields.get(cx, "urls").map(|(node, _)| {
-        let items = cx.items(node, false, "URLs").unwrap_or_default();
-        at_most(cx, items)
-    });
-    match (fields.entry("url"), fields.entry("urls")) {
-        (None, None) => {
-            let help = "for example `url: http://127.0.0.1:9093/api/v2/alerts`";
-            let message = "`webhooks[].url` or `webhooks[].urls` is missing";
-            cx.error("config-missing-key", &fields.node.shown(), message, Some(help.into()));
-        }
-        (Some(_), Some(urls)) => {
-            let message = "a webhook has `url` or `urls`, not both";
-            cx.error("config-conflict", &urls.key_span, message, Some("move all of them into `urls`".into()));
-        }
-        (None, Some(urls)) if matches!(&urls.value.data, Data::List(items) if items.is_empty()) => {
-            cx.error("config-value", &urls.value.span, "a webhook needs at least one URL", None);
-        }
-        _ => {}
-    }
-    let mut urls = Vec::new();
-    for node in one.into_iter().chain(several).flatten() {
-        let Some(url) = cx.url(node) else { continue };
-        if urls.contains(&url) {
-            cx.error("config-duplicate-name", &node.span, "this URL stands in the list twice", None);
-        }
-        urls.push(url);
-    }
-    let format = match fields.choice(cx, "format") {
-        Some("json") => WebhookFormat::Json,
-        _ => WebhookFormat::Alertmanager,
-    };
-    let timeout = fields.duration(cx, "timeout").unwrap_or(std::time::Duration::from_secs(10));
-    let mut retry = RetrySettings::default();
-    if let Some(fields) = open(cx, fields, "retry") {
-        if let Some(attempts) = fields.integer(cx, "attempts").and_then(|number| u32::try_from(number).ok()) {
-            retry.attempts = attempts;
-        }
-        retry.initial = fields.duration(cx, "initial").unwrap_or(retry.initial);
-        retry.max = fields.duration(cx, "max").unwrap_or(retry.max);
-        if retry.initial > retry.max {
-            let span = fields
-                .entry("initial")
-                .or(fields.entry("max"))
-                .map_or(fields.node.shown(), |e| e.value.span.clone());
-            let message = "the first pause is longer than the longest";
-            cx.error("config-conflict", &span, message, Some("raise `max`, or lower `initial`".into()));
-        }
-    }
-    let mut batch = BatchSettings::default();
-    if let Some(fields) = open(cx, fields, "batch") {
-        if let Some(max) = fields.integer(cx, "max").and_then(|number| usize::try_from(number).ok()) {
-            batch.max = max;
-        }
-        batch.wait = fields.duration(cx, "wait").unwrap_or(batch.wait);
-    }
-    WebhookSettings { name, urls, format, timeout, retry, batch, headers: headers(cx, fields) }
-}
-
-/// Headers that the HTTP client writes itself.
-const OWN_HEADERS: [&str; 6] =
-    ["host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"];
-
-fn headers(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<(Arc<str>, Secret)> {
-    let mut headers: Vec<(Arc<str>, Secret)> = Vec::new();
-    let Some((node, _)) = fields.get(cx, "headers") else { return headers };
-    let Data::Map(entries) = &node.data else {
-        cx.wrong_type(node, "a section of header names and values");
-        return headers;
-    };
-    for entry in entries {
-        match hyper::header::HeaderName::from_bytes(entry.key.as_bytes()) {
-            Err(_) => cx.error("config-header", &entry.key_span, "this is no name of a header", None),
-            Ok(name) if OWN_HEADERS.contains(&name.as_str()) => {
-                let message = format!("the header `{name}` is set by Nereus itself");
-                cx.error("config-header", &entry.key_span, message, Some("remove it".into()));
-            }
-            Ok(_) => {}
-        }
-        let Some(secret) = cx.secret(&entry.value) else { continue };
-        if hyper::header::HeaderValue::from_bytes(secret.expose()).is_err() {
-            cx.error(
-                "config-header",
-                &entry.value.shown(),
-                "a header's value has no control characters",
-                None,
-            );
-        }
-        headers.push((entry.key.as_str().into(), secret));
-    }
-    headers
 }
 
 fn storage(cx: &mut Context<'_>, fields: &Fields<'_>) -> StorageSettings {

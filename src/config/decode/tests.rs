@@ -12,6 +12,7 @@ use crate::config::settings::*;
 use crate::config::source::Source;
 use crate::config::{Loaded, Problems, parse, sample_toml, sample_yaml, schema, tree};
 use crate::diagnostic::render;
+use crate::security::{AuthProtocol, PrivacyProtocol, SecurityLevel};
 
 /// Every variable and file holds the planted secret.
 struct Planted;
@@ -209,12 +210,54 @@ reload: {keep_generations: 3}
     assert_eq!((&alert.key[..], &alert.notify), (&["source".to_owned()][..], &None));
 
     let webhook = &settings.webhooks[0];
-    assert_eq!((webhook.urls.len(), webhook.format), (2, WebhookFormat::Json));
+    assert_eq!((webhook.urls.len(), &webhook.format), (2, &WebhookFormat::Json));
     assert_eq!((webhook.retry.attempts, webhook.batch.max, webhook.headers.len()), (3, 7, 2));
     assert!(webhook.batch.wait.is_zero());
     assert_eq!(settings.admin.token.as_ref().unwrap().expose(), format!("{PLANTED}-file-/t").as_bytes());
     assert_eq!(settings.logging.output, LogOutput::File("/var/log/nereus.log".into()));
     assert_eq!(settings.reload.keep_generations, 3);
+}
+
+#[test]
+fn users_are_decoded() {
+    let settings = fine(
+        "
+access:
+  engine_id: 0x80:00:00:00:05:01
+  users:
+    - {name: plain}
+    - name: ops
+      auth: {protocol: sha256, passphrase: {file: /auth}}
+      privacy: {protocol: aes256c, passphrase: {env: PRIV}}
+      sources: 10.0.0.0/8
+    - name: ops
+      auth: {protocol: sha256, passphrase: {file: /auth}}
+      minimum_level: no_auth_no_priv
+      engines: [0x8000000001, 8000000002]
+      lenient_time: true
+    - name: router
+      auth: {protocol: md5, key: '0x000102030405060708090a0b0c0d0e0f'}
+      engines: 0x8000000003
+",
+    );
+    let access = &settings.access;
+    assert_eq!(access.engine_id.unwrap().to_string(), "800000000501");
+    assert_eq!(access.communities, None);
+    let [plain, ops, other, router] = &access.users[..] else { panic!("{access:?}") };
+    assert_eq!((plain.minimum_level, &plain.engines), (SecurityLevel::NoAuthNoPriv, &None));
+    let secret = |octets: String| KeySource::Passphrase(Secret::new(octets.into_bytes()));
+    let auth = Credential { protocol: AuthProtocol::Sha256, secret: secret(format!("{PLANTED}-file-/auth")) };
+    let privacy =
+        Credential { protocol: PrivacyProtocol::Aes256C, secret: secret(format!("{PLANTED}-env-PRIV")) };
+    assert_eq!((ops.auth.as_ref(), ops.privacy.as_ref()), (Some(&auth), Some(&privacy)));
+    assert_eq!((ops.minimum_level, ops.sources.len(), ops.lenient_time), (SecurityLevel::AuthPriv, 1, false));
+    assert_eq!((other.minimum_level, other.lenient_time), (SecurityLevel::NoAuthNoPriv, true));
+    assert_eq!(other.engines.as_ref().unwrap().len(), 2);
+    let Some(Credential { secret: KeySource::Localized(key), .. }) = &router.auth else {
+        panic!("{router:?}")
+    };
+    assert_eq!(key.expose(), (0..16).collect::<Vec<u8>>());
+    assert!(!format!("{access:?}").contains(PLANTED));
 }
 
 #[test]
@@ -238,7 +281,10 @@ fn each_mistake_has_its_code() {
         ("admin: {token: {flie: a}}", "config-unknown-key"),
         ("admin: {hosts: ['http://a']}", "config-value"),
         ("listener: []", "config-value"),
-        ("listener: [{address: 'tcp://0.0.0.0:162'}]", "config-not-yet"),
+        ("listener: [{address: 'tcp://0.0.0.0'}]", "config-address"),
+        ("listener: [{address: 'tcp://0.0.0.0:162', receivers: 2}]", "config-conflict"),
+        ("listener: [{idle_timeout: 1m}]", "config-conflict"),
+        ("admin: {address: 'tcp://127.0.0.1:9090'}", "config-address"),
         ("listener: [{address: 1162}]", "config-address"),
         ("listener: [{}, {}]", "config-duplicate-name"),
         ("listener: [{receivers: 0}]", "config-range"),
@@ -248,7 +294,34 @@ fn each_mistake_has_its_code() {
         ("listener: [{allow: 10.0.0.0/40}]", "config-network"),
         ("listener: [{realm: a}]", "config-not-yet"),
         ("mib: {cache: [a]}", "config-type"),
-        ("access: {users: [{name: a}]}", "config-not-yet"),
+        ("access: {engine_id: core}", "config-engine-id"),
+        ("access: {users: [{}]}", "config-missing-key"),
+        ("access: {users: [{name: a}, {name: a}]}", "config-duplicate-name"),
+        ("access: {users: [{name: a, engines: []}]}", "config-value"),
+        ("access: {users: [{name: a, engines: [80]}]}", "config-engine-id"),
+        ("access: {users: [{name: aaaaaaaaaabbbbbbbbbbccccccccccddd}]}", "config-value"),
+        ("access: {users: [{name: a, minimum_level: auth_priv}]}", "config-conflict"),
+        ("access: {users: [{name: a, auth: {protocol: sha1}}]}", "config-missing-key"),
+        ("access: {users: [{name: a, auth: {passphrase: abcdefgh}}]}", "config-missing-key"),
+        ("access: {users: [{name: a, auth: {protocol: sha1, passphrase: short}}]}", "config-secret"),
+        ("access: {users: [{name: a, auth: {protocol: sha2, passphrase: abcdefgh}}]}", "config-value"),
+        ("access: {users: [{name: a, privacy: {protocol: des, passphrase: abcdefgh}}]}", "config-conflict"),
+        (
+            "access: {users: [{name: a, auth: {protocol: md5, passphrase: abcdefgh, key: '00'}}]}",
+            "config-conflict",
+        ),
+        (
+            "access: {users: [{name: a, auth: {protocol: md5, key: '000102030405060708090a0b0c0d0e0f'}}]}",
+            "config-conflict",
+        ),
+        (
+            "access: {users: [{name: a, engines: 0x8000000001, auth: {protocol: md5, key: '0001'}}]}",
+            "config-secret",
+        ),
+        (
+            "access: {users: [{name: a, engines: 0x8000000001, auth: {protocol: md5, key: 'key'}}]}",
+            "config-secret",
+        ),
         ("access: {communities: []}", "config-value"),
         ("access: {communities: [a, a]}", "config-duplicate-name"),
         (
@@ -284,7 +357,6 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, match: {when: {b: {matches: '(a{1000}){1000}'}}}}]", "config-regex"),
         ("webhooks: [{name: a, format: json}]", "config-missing-key"),
         ("webhooks: [{name: a, format: json, url: 'http://a', urls: ['http://b']}]", "config-conflict"),
-        ("webhooks: [{name: a, format: cloudevents, url: 'http://a'}]", "config-not-yet"),
         ("webhooks: [{name: a, format: jsno, url: 'http://a'}]", "config-value"),
         ("webhooks: [{name: a, format: json, url: 'ftp://a'}]", "config-url"),
         ("webhooks: [{name: a, format: json, url: 'http://a:x'}]", "config-url"),
@@ -297,7 +369,49 @@ fn each_mistake_has_its_code() {
             "webhooks: [{name: a, format: json, url: 'http://a', retry: {initial: 1h, max: 1s}}]",
             "config-conflict",
         ),
-        ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-not-yet"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-missing-key"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', concurrency: 65}]", "config-range"),
+        ("webhooks: [{name: a, format: alertmanager, url: 'http://a', concurrency: 2}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', timeout: 1s, connect_timeout: 2s}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', template: x}]", "config-conflict"),
+        ("webhooks: [{name: a, format: template, url: 'http://a'}]", "config-missing-key"),
+        ("webhooks: [{name: a, format: template, url: 'http://a', template: '{{ x'}]", "config-template"),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: '{% set x = 1 %}'}]",
+            "config-template",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: 5}]",
+            "config-type",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: text}]",
+            "config-value",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: []}]", "config-value"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: [here]}]", "config-network"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', auth: {user: b}}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {user: 'b:c', password: d}}]",
+            "config-value",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {bearer: b}, headers: {authorization: c}}]",
+            "config-conflict",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', signing: {secret: 'whsec_?'}}]",
+            "config-secret",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', tls: {minimum_version: tls1.2}}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {ca: a.pem}}]", "config-tls"),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {key: a}}]", "config-missing-key"),
         ("webhooks: [{nmae: a, format: json, url: 'http://a'}]", "config-unknown-key"),
         ("reload: {reload_delay: 2h}", "config-range"),
         ("reload: {max_reload_attempts: 0}", "config-range"),
@@ -480,8 +594,11 @@ fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
     // What reads the files it names is `include`, before the decoder.
     let mut asked = BTreeSet::from(["include".to_owned()]);
     // The second text opens the sections that stand beside the sample's way of writing.
-    let other = "access: {communities: [{name: core, community: a}]}
-rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]";
+    let other =
+        "access: {communities: [{name: core, community: a}], users: [{name: b, auth: {}, privacy: {}}]}
+rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]
+webhooks: [{name: a, format: template, template: {file: b}, content_type: text/plain, url: 'https://a', \
+auth: {user: a, password: b, bearer: c}, signing: {secret: d}, tls: {ca: e, certificate: f, key: g, minimum_version: tls1.3}}]";
     for text in [&*text, other] {
         let root = tree::read(tree::Language::Yaml, text).unwrap().root;
         let sources = Sources::new(Source::new("a.yaml", text.into()));
@@ -546,6 +663,9 @@ fn other_ways_to_write_a_key_are_taken() {
                 format!("rules: [{{name: a, alert: b, key: [source, ifIndex], {}: {also}}}]", key.name)
             }
             "rules[].match" => format!("rules: [{{name: a, match: {{{}: {also}}}}}]", key.name),
+            "webhooks[]" => {
+                format!("webhooks: [{{name: a, format: json, url: 'http://a', {}: {also}}}]", key.name)
+            }
             other => panic!("no wrapping for {other}"),
         };
         fine(&text);
@@ -563,6 +683,12 @@ access:
     - Pl4nt3dS3cr3t1
     - {name: core, community: "Pl4nt3dS3cr3t2"}
     - {file: /a}
+  users:
+    - name: ops
+      auth: {protocol: sha1, passphrase: Pl4nt3dS3cr3tC}
+      privacy:
+        protocol: des
+        passphrase: "Pl4nt3dS3cr3tD"
 webhooks:
   - name: a
     format: json
@@ -575,6 +701,9 @@ webhooks:
     format: json
     urls: ["https://hooks.example.com/services/Pl4nt3dS3cr3t6", "https://b.example.com/Pl4nt3dS3cr3t7"]
     headers: {Authorization: 'Pl4nt3dS3cr3t8', B: "Pl4nt3dS3cr3t9"}
+    signing: {secret: Pl4nt3dS3cr3tC}
+  - {name: c, format: json, url: 'http://c', auth: {user: me, password: Pl4nt3dS3cr3tD}}
+  - {name: d, format: json, url: 'http://d', auth: {bearer: "Pl4nt3dS3cr3tE"}}
 admin:
   token: Pl4nt3dS3cr3tA
   read_token: "Pl4nt3dS3cr3tB"
@@ -587,6 +716,12 @@ communities = [
 "Pl4nt3dS3cr3t1",
 { name = "core", community = "Pl4nt3dS3cr3t2" },
 ]
+[[access.users]]
+name = "ops"
+auth = { protocol = "sha1", passphrase = "Pl4nt3dS3cr3tC" }
+[access.users.privacy]
+protocol = "des"
+passphrase = "Pl4nt3dS3cr3tD"
 [[webhooks]]
 name = "a"
 format = "json"

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use super::super::connect::Tls;
-use super::super::webhook::{Endpoint as Target, Outcome};
+use super::super::connect::Network;
+use super::super::webhook::{Endpoint as Target, Message, Outcome};
 use super::*;
 
 /// Answers each connection with `script`, on a thread; returns its URL.
@@ -25,12 +25,17 @@ fn raw(script: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Str
     url
 }
 
+fn message(body: &'static str) -> Message {
+    Message { id: "msg_1".into(), content_type: "application/json".into(), body: body.into() }
+}
+
 async fn post_within(url: &str, timeout: Duration) -> Outcome {
     let mut settings = webhook("hook", WebhookFormat::Json, &[url.to_owned()]);
     settings.timeout = timeout;
-    match Target::new(&settings, &settings.urls[0], &Arc::new(Tls::default())).await {
-        Ok(target) => target.post("[]".into(), "msg_1").await,
-        Err(reason) => Outcome::Again { reason, after: None },
+    settings.headers_timeout = timeout;
+    match Target::new(&settings, &settings.urls[0], &Arc::new(Network::default())).await {
+        Ok(target) => target.post(message("[]")).await,
+        Err(reason) => Outcome::unreached(reason),
     }
 }
 
@@ -51,6 +56,7 @@ async fn a_hanging_endpoint_delays_no_other_webhook() {
     let (hanging, sink) = (Sink::hanging().await, Sink::new().await);
     let mut stuck = webhook("stuck", WebhookFormat::Alertmanager, &[hanging.url()]);
     stuck.timeout = Duration::from_secs(600);
+    stuck.headers_timeout = stuck.timeout;
     bench.apply(&[stuck, state_hook(&[&sink])]);
     bench.commit([record(1, 1)]);
     until("the hanging one has its post", || hanging.posts().len() == 1).await;

@@ -1,6 +1,9 @@
 //! Workers against a server on a port of this process: what a test needs, and the tests by concern.
 
+mod flow;
+mod formats;
 mod hostile;
+mod network;
 mod queue;
 mod state;
 
@@ -21,7 +24,8 @@ use tokio::sync::watch;
 
 use super::{Deliveries, OutboxRow, Source, SourceError, Timing};
 use crate::config::settings::{
-    BatchSettings, RetrySettings, Secret, WebhookFormat, WebhookSettings, WebhookUrl,
+    BatchSettings, BreakerSettings, RateLimit, RetrySettings, Secret, WebhookFormat, WebhookSettings,
+    WebhookUrl,
 };
 use crate::event::{AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp};
 use crate::metrics::Metrics;
@@ -186,7 +190,7 @@ impl Bench {
             Arc::clone(&queue),
             receiver,
             Arc::clone(&metrics),
-            timing,
+            (super::connect::Network::default(), timing),
         );
         Self { store, metrics, deliveries, queue, applied, writer: Some(writer) }
     }
@@ -340,14 +344,15 @@ fn webhook(name: &str, format: WebhookFormat, urls: &[String]) -> WebhookSetting
         name: name.into(),
         urls: urls.iter().map(|url| WebhookUrl(url.as_str().into())).collect(),
         format,
-        timeout: Duration::from_secs(10),
         retry: RetrySettings {
             attempts: 10,
             initial: Duration::from_millis(2),
             max: Duration::from_millis(20),
         },
+        breaker: BreakerSettings { failures: 5, pause: Duration::from_millis(20) },
         batch: BatchSettings { max: 100, wait: Duration::from_millis(5) },
         headers: vec![("X-Token".into(), Secret::new(b"planted-secret".to_vec()))],
+        ..WebhookSettings::default()
     }
 }
 

@@ -1,0 +1,232 @@
+//! Where alerts go.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Secret;
+use crate::template::BodyTemplate;
+
+/// One webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Unique among the webhooks; it outlives generations.
+    pub name: Arc<str>,
+    /// Where to post: each gets every post. `http` or `https`, checked.
+    pub urls: Vec<WebhookUrl>,
+    /// What is posted.
+    pub format: WebhookFormat,
+    /// For one whole request, connecting and the answer's end included.
+    pub timeout: Duration,
+    /// For connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// From the connection to the answer's head.
+    pub headers_timeout: Duration,
+    /// What follows a failure.
+    pub retry: RetrySettings,
+    /// When an endpoint is left alone.
+    pub breaker: BreakerSettings,
+    /// The most posts in a time; `None` is as many as there are.
+    pub rate_limit: Option<RateLimit>,
+    /// How alerts are put together.
+    pub batch: BatchSettings,
+    /// Posts in flight at once, to one URL; never two with changes of the same alert.
+    pub concurrency: usize,
+    /// Headers added to each post; values may be secrets.
+    pub headers: Vec<(Arc<str>, Secret)>,
+    /// Secrets that stand in no header as they are, as a Basic password; answers that repeat them are not shown.
+    pub passwords: Vec<Secret>,
+    /// The key that posts are signed with (Standard Webhooks).
+    pub signing: Option<Secret>,
+    /// What TLS connections trust and show; `None` is the system's certificates and none of our own.
+    pub tls: Option<Arc<TlsSettings>>,
+    /// Networks that may be connected to; `None` is every one but those that never are.
+    pub addresses: Option<Arc<[IpNet]>>,
+    /// What becomes of the queue once the settings no longer have this webhook.
+    pub when_removed: WhenRemoved,
+}
+
+impl Default for WebhookSettings {
+    /// What a webhook has that says nothing; it has neither name nor URL.
+    fn default() -> Self {
+        Self {
+            name: "".into(),
+            urls: Vec::new(),
+            format: WebhookFormat::Json,
+            timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            headers_timeout: Duration::from_secs(10),
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            rate_limit: None,
+            batch: BatchSettings::default(),
+            concurrency: 1,
+            headers: Vec::new(),
+            passwords: Vec::new(),
+            signing: None,
+            tls: None,
+            addresses: None,
+            when_removed: WhenRemoved::Park,
+        }
+    }
+}
+
+/// TLS of one webhook; everything in it has been tried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Certificates (PEM) that are trusted in place of the system's.
+    pub ca: Option<Arc<[u8]>>,
+    /// Our certificate chain and its key (PEM).
+    pub identity: Option<TlsIdentity>,
+    /// The least version.
+    pub minimum_version: TlsVersion,
+}
+
+/// Whom we show to an endpoint that asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// The certificate chain, PEM.
+    pub certificate: Arc<[u8]>,
+    /// Its private key, PEM.
+    pub key: Secret,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2 (RFC 5246) and later.
+    V12,
+    /// 1.3 (RFC 8446).
+    V13,
+}
+
+/// When an endpoint is left alone (a circuit breaker).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// So many failures in a row open it.
+    pub failures: u32,
+    /// It stays open for so long; then one post tries.
+    pub pause: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { failures: 5, pause: Duration::from_secs(30) }
+    }
+}
+
+/// The most posts to a URL in a time: one each `per / requests`, up to `burst` of them at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Posts in `per`, at least one.
+    pub requests: u32,
+    /// The time.
+    pub per: Duration,
+    /// How many may come at once after a rest, at least one.
+    pub burst: u32,
+}
+
+/// What becomes of the queue of a webhook that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenRemoved {
+    /// It stays in the store until a webhook of that name comes back, or until retention.
+    Park,
+    /// It is delivered, until nothing is left or the program ends; what is left then is parked.
+    Drain,
+}
+
+/// A webhook's address. It may carry credentials, so that it prints without them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookUrl(pub Arc<str>);
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    /// Scheme, host and port; user information, path and query are left out, since tokens live there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str("(invalid URL)");
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        write!(f, "{scheme}://{host}")
+    }
+}
+
+/// What a webhook posts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// Alertmanager's API v2: the state of each alert.
+    Alertmanager,
+    /// Nereus' own JSON: each change of an alert, as a queued event.
+    Json,
+    /// What Alertmanager posts to its webhook receivers, as a queued event.
+    Prometheus,
+    /// CloudEvents 1.0, as a queued event.
+    CloudEvents,
+    /// A text of one's own, as a queued event.
+    Template {
+        /// The text.
+        body: BodyTemplate,
+        /// What the post says it is.
+        content_type: Arc<str>,
+    },
+}
+
+impl WebhookFormat {
+    /// The name as it stands in the file.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Alertmanager => "alertmanager",
+            Self::Json => "json",
+            Self::Prometheus => "prometheus",
+            Self::CloudEvents => "cloudevents",
+            Self::Template { .. } => "template",
+        }
+    }
+
+    /// Whether alerts are delivered as the state that they have, not as queued changes.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        *self == Self::Alertmanager
+    }
+}
+
+/// What follows a failed post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// How often a post is tried in all, at least once.
+    pub attempts: u32,
+    /// The first pause.
+    pub initial: Duration,
+    /// The longest pause.
+    pub max: Duration,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { attempts: 10, initial: Duration::from_millis(500), max: Duration::from_secs(60) }
+    }
+}
+
+/// How many alerts a post holds, and how long it waits for more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// At most so many.
+    pub max: usize,
+    /// At most so long.
+    pub wait: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { max: 100, wait: Duration::from_millis(200) }
+    }
+}
