@@ -63,6 +63,7 @@ fn correlator(bench: &mut Criterion) {
         deduplicate: Some(Duration::from_secs(300)),
         store_repeats: true,
         expire: Some(Duration::from_secs(3600)),
+        flapping: None,
         notify: None,
         text: Box::new(Fixed(text)),
     });

@@ -93,6 +93,9 @@ fn command(number: u64, does: Does, rule: &Arc<RuleAction>) -> Command {
                 expires_at: Some(time),
                 notify: None,
                 by_hand: None,
+                muted: None,
+                flap: None,
+                origin: nereus::event::AlertOrigin::Rule,
             };
             (AlertId(number), vec![AlertChange { record: Arc::new(record), queue_for: Vec::new() }])
         }
@@ -108,6 +111,7 @@ fn run(count: u64, does: Does) -> Duration {
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         notify: None,
         text: Box::new(NoText),
     });

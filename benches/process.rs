@@ -9,11 +9,12 @@
 mod traffic;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use nereus::event::Verdict;
-use nereus::metrics::DropReason;
-use nereus::pipeline::{Scratch, process};
+use nereus::metrics::{DropReason, Metrics};
+use nereus::pipeline::{Scratch, Usm, process, settle};
 use nereus::snapshot::{Candidate, Publisher, Snapshot};
 
 fn main() {
@@ -53,6 +54,32 @@ fn main() {
             bencher.iter(|| process(snapshot, &traffic::received(black_box(octets)), &mut scratch));
         });
     }
+    let publisher = Publisher::new(traffic::candidate_with_user(1_000), 1).unwrap();
+    let snapshot = publisher.current();
+    for (name, octets) in [
+        ("linkDown, v3 SHA-256 + AES-128, 1000 rules", traffic::link_down_v3(24, true)),
+        ("linkDown, v3 SHA-256, 1000 rules", traffic::link_down_v3(24, false)),
+    ] {
+        group.bench_function(name, |bencher| {
+            let metrics = Metrics::new();
+            let mut scratch = Scratch::with(Arc::new(Usm::unkept(&metrics)));
+            assert_eq!(outcome(snapshot, &octets, &mut scratch), None, "{name}");
+            bencher.iter(|| {
+                let datagram = traffic::received(black_box(&octets));
+                let verdict = process(snapshot, &datagram, &mut scratch);
+                settle(verdict, datagram.received, &mut scratch)
+            });
+        });
+    }
+    // Known users at made-up engines, with wrong digests: what a forgery costs.
+    let mut forged = traffic::link_down_v3(24, true);
+    let place = forged.windows(5).position(|window| window == &traffic::ENGINE[..5]).unwrap();
+    forged[place + 4] ^= 1;
+    group.bench_function("forged v3 of a made-up engine", |bencher| {
+        let mut scratch = Scratch::default();
+        assert_eq!(outcome(snapshot, &forged, &mut scratch), Some(DropReason::WrongDigests));
+        bencher.iter(|| process(snapshot, &traffic::received(black_box(&forged)), &mut scratch));
+    });
     group.finish();
     criterion.final_summary();
 }

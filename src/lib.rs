@@ -21,6 +21,7 @@
 pub mod diagnostic;
 pub mod metrics;
 pub mod oid;
+pub mod security;
 pub mod severity;
 pub mod template;
 pub mod value;

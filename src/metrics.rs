@@ -67,12 +67,36 @@ reasons! {
     BadSpecificTrap = "bad_specific_trap",
     /// A v1 time-stamp that is negative or no number.
     BadTimestamp = "bad_timestamp",
-    /// An SNMPv3 header that RFC 3412 or RFC 3414 does not allow.
+    /// An SNMPv3 header field outside its range.
     BadV3Header = "bad_v3_header",
+    /// msgFlags that are not one octet, or privacy without authentication (snmpInvalidMsgs).
+    BadV3Flags = "bad_v3_flags",
+    /// A security model other than USM (snmpUnknownSecurityModels).
+    UnsupportedSecurityModel = "unsupported_security_model",
+    /// An engine ID that is neither empty nor of 5 to 32 octets.
+    BadEngineId = "bad_engine_id",
+    /// Negative engine boots or engine time.
+    BadEngineTime = "bad_engine_time",
+    /// A user name over 32 octets.
+    BadUserName = "bad_user_name",
+    /// A question for this collector's engine ID, answered with a Report: how every inform's sender begins.
+    Discovery = "discovery",
+    /// usmStatsUnknownEngineIDs: an inform for another engine, or a message without an engine ID.
+    UnknownEngineIds = "unknown_engine_ids",
+    /// usmStatsUnknownUserNames: no user of that name at that engine from that address.
+    UnknownUserNames = "unknown_user_names",
+    /// usmStatsUnsupportedSecLevels: a level that the user has no protocol for.
+    UnsupportedSecLevels = "unsupported_sec_levels",
+    /// usmStatsWrongDigests: another passphrase or protocol, or a forgery.
+    WrongDigests = "wrong_digests",
+    /// usmStatsNotInTimeWindows: a replay, or an engine that forgot its boots.
+    NotInTimeWindows = "not_in_time_windows",
+    /// usmStatsDecryptionErrors: another privacy passphrase or protocol.
+    DecryptionErrors = "decryption_errors",
+    /// A level below the user's `minimum_level`.
+    BelowMinimumLevel = "below_minimum_level",
     /// A community that is not among `access.communities`.
     BadCommunity = "bad_community",
-    /// An SNMPv3 message, which this version does not take.
-    V3NotSupported = "v3_not_supported",
     /// A rule with `drop: true`.
     Rule = "rule",
     /// No rule matched and `unmatched` is `drop`.
@@ -96,6 +120,8 @@ pub struct Metrics {
     pub kernel_drops: IntCounterVec,
     pub receive_buffer_bytes: IntGaugeVec,
     pub replies: IntCounterVec,
+    pub usm_lenient_time: IntCounter,
+    pub usm_engines: IntGauge,
     pub connections: IntGaugeVec,
     pub connections_refused: IntCounterVec,
     pub trap_processing_duration: Histogram,
@@ -107,6 +133,8 @@ pub struct Metrics {
     pub alerts_resolved: IntCounterVec,
     pub alerts_refused: IntCounter,
     pub alerts_acknowledged: IntCounter,
+    pub alerts_muted: IntGauge,
+    pub mutes_active: IntGauge,
     pub webhooks_delivered: IntCounterVec,
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
@@ -186,6 +214,16 @@ impl Metrics {
                 "What was sent back: Responses to informs, Reports. One that failed is not tried again; its sender does that.",
                 &["pdu", "result"],
             ),
+            usm_lenient_time: counter(
+                &r,
+                "usm_lenient_time_total",
+                "SNMPv3 messages outside of the time window that were taken since their user has lenient_time.",
+            ),
+            usm_engines: int_gauge(
+                &r,
+                "usm_engines",
+                "SNMPv3 engines whose boots and time are remembered; at most 131072.",
+            ),
             trap_processing_duration: histogram(
                 &r,
                 "trap_processing_duration_seconds",
@@ -212,6 +250,8 @@ impl Metrics {
                 "alerts_acknowledged_total",
                 "Alerts that an operator acknowledged.",
             ),
+            alerts_muted: int_gauge(&r, "alerts_muted", "Open alerts that a mute matches."),
+            mutes_active: int_gauge(&r, "mutes_active", "Mutes that are in force."),
             alerts_refused: counter(
                 &r,
                 "alerts_refused_total",

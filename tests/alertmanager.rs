@@ -89,6 +89,9 @@ fn firing(number: u64) -> AlertRecord {
         expires_at: None,
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: nereus::event::AlertOrigin::Rule,
     }
 }
 

@@ -110,7 +110,7 @@ fn a_datagram_that_is_refused_before_the_rules_asks_for_no_memory() {
     assert_free(elsewhere, &link_down, DropReason::NotAllowed);
     let secret = with(&|settings| {
         let community = Community { name: None, community: Secret::new(b"other".to_vec()) };
-        settings.access = Arc::new(Access { communities: Some(vec![community]) });
+        settings.access = Arc::new(Access { communities: Some(vec![community]), ..Access::default() });
     });
     assert_free(secret, &link_down, DropReason::BadCommunity);
     assert_free(Candidate::embedded_default(), &link_down[..120], DropReason::Truncated);

@@ -64,6 +64,7 @@ fn rule() -> Arc<RuleAction> {
         deduplicate: Some(Duration::from_secs(300)),
         store_repeats: true,
         expire: Some(Duration::from_secs(3600)),
+        flapping: None,
         notify: None,
         text: Box::new(Text),
     })

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nereus::config::settings::Listener;
 use nereus::event::{Handed, Queue};
 use nereus::metrics::Metrics;
-use nereus::pipeline::{Listeners, Samples, Wiring};
+use nereus::pipeline::{Listeners, Samples, Usm, Wiring};
 use nereus::snapshot::{self, Publisher};
 use program::{Nereus, PATIENCE};
 
@@ -292,6 +292,8 @@ fn what_was_held_or_found_no_room_or_was_stopped_is_not_answered() {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
+            usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         })
         .unwrap();
     let mut taken = Vec::new();

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("value", 0),
     ("version", 0),
     ("severity", 0),
+    ("security", 0),
     ("metrics", 0),
     ("diagnostic", 0),
     ("template", 0),

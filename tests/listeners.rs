@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nereus::config::settings::Listener;
 use nereus::event::{Handed, Queue};
 use nereus::metrics::Metrics;
-use nereus::pipeline::{Listeners, Samples, Wiring};
+use nereus::pipeline::{Listeners, Samples, Usm, Wiring};
 use nereus::snapshot::{self, Publisher};
 
 #[test]
@@ -46,6 +46,8 @@ fn a_stop_takes_what_had_arrived_and_ends_though_senders_never_pause() {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
+            usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         })
         .unwrap();
     let flood = Arc::new(AtomicBool::new(true));

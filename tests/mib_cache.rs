@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use nereus::mib::{CacheError, Collected, Collection, Scan};
+use nereus::mib::{CacheError, Collected, Collection, Making, Progress, Scan};
 use proptest::prelude::*;
 
 struct Bed {
@@ -70,8 +70,8 @@ fn after_a_warm_start_changes_are_taken_in() {
         .unwrap();
     let (warm, collected) = bed.make(Some(&cached));
     assert!(!collected.unchanged);
-    // The cache has no records: all files are parsed once.
-    assert_eq!(collected.parsed, warm.stats().files);
+    // The records are in the cache: only what is new is parsed.
+    assert_eq!((collected.parsed, collected.reused), (1, warm.stats().files - 1));
     let (fresh, _) = bed.make(None);
     assert_eq!(warm.mib().image(), fresh.mib().image());
     assert_eq!(warm.diagnostics(), fresh.diagnostics());
@@ -104,11 +104,106 @@ fn a_cache_that_cannot_be_written_is_an_error_and_no_more() {
     let bed = Bed::new();
     let (made, _) = bed.make(None);
     assert!(made.write_cache(&bed.root.path().join("missing/cache"), &bed.directories).is_err());
-    // What lies in its way is not followed and not replaced.
-    let beside = bed.root.path().join("mib.cache.new");
-    std::os::unix::fs::symlink(bed.root.path().join("target"), &beside).unwrap();
-    assert!(made.write_cache(&bed.cache, &bed.directories).is_err());
-    assert!(!bed.cache.exists() && !bed.root.path().join("target").exists());
+    // What another name leads to is left alone.
+    let target = bed.root.path().join("target");
+    std::os::unix::fs::symlink(&target, &bed.cache).unwrap();
+    made.write_cache(&bed.cache, &bed.directories).unwrap();
+    assert!(!target.exists() && fs::symlink_metadata(&bed.cache).unwrap().is_file());
+}
+
+fn with_cache(bed: &Bed, before: Option<&Collection>) -> Collection {
+    let (cancel, progress) = (AtomicBool::new(false), Progress::default());
+    let making = Making { cancel: &cancel, progress: &progress, cache: Some(&bed.cache) };
+    Collection::make_with(Scan::of(&bed.directories), before, false, &making).unwrap().0
+}
+
+fn beside(bed: &Bed) -> usize {
+    let names = fs::read_dir(bed.root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().contains(".new-")).count()
+}
+
+#[test]
+fn a_compile_takes_no_memory_once_it_is_in_the_cache() {
+    let bed = Bed::new();
+    let in_memory = bed.make(None).0;
+    let made = with_cache(&bed, None);
+    assert_eq!(made.mib().image(), in_memory.mib().image());
+    assert!(made.size() > in_memory.size() / 2);
+    assert_eq!((beside(&bed), bed.cache.exists()), (1, false));
+    made.write_cache(&bed.cache, &bed.directories).unwrap();
+    assert_eq!((beside(&bed), bed.cache.exists()), (0, true));
+    assert!(made.size() < in_memory.size() / 4, "{} of {}", made.size(), in_memory.size());
+    // What is never asked for leaves nothing behind.
+    drop(with_cache(&bed, None));
+    assert_eq!(beside(&bed), 0);
+    // Nor does a process that was killed, once the next one writes.
+    let left = bed.root.path().join("mib.cache.new-1-1");
+    fs::write(&left, "half").unwrap();
+    drop(with_cache(&bed, None));
+    assert!(!left.exists() && bed.cache.exists());
+    // A record that is lost is made again.
+    let octets = fs::read(&bed.cache).unwrap();
+    let mut damaged = octets.clone();
+    let image = made.mib().image().len();
+    damaged[4096 + image + 100] ^= 1;
+    fs::remove_file(&bed.cache).unwrap();
+    fs::write(&bed.cache, damaged).unwrap();
+    fs::set_permissions(&bed.cache, fs::Permissions::from_mode(0o600)).unwrap();
+    let warm = bed.read().unwrap();
+    fs::write(
+        bed.directories[0].join("NEW-MIB"),
+        "NEW-MIB DEFINITIONS ::= BEGIN n OBJECT IDENTIFIER ::= { enterprises 1 } END",
+    )
+    .unwrap();
+    let (next, collected) = bed.make(Some(&warm));
+    assert_eq!(collected.parsed, 2);
+    assert_eq!(next.mib().image(), bed.make(None).0.mib().image());
+}
+
+#[test]
+fn edits_that_change_no_name_share_what_is_mapped() {
+    let bed = Bed::new();
+    let text = |comment: &str, description: &str, line: &str| {
+        format!(
+            "{comment}E-MIB DEFINITIONS ::= BEGIN\nIMPORTS gone FROM NOWHERE-MIB;\n{line}e OBJECT IDENTIFIER ::= {{ enterprises 9 }}\n\
+             f OBJECT-TYPE SYNTAX Gone MAX-ACCESS read-only STATUS current DESCRIPTION \"{description}\" ::= {{ e 1 }}\nEND\n"
+        )
+    };
+    let path = bed.directories[0].join("E-MIB");
+    fs::write(&path, text("", "one", "")).unwrap();
+    let mut kept = with_cache(&bed, None);
+    kept.write_cache(&bed.cache, &bed.directories).unwrap();
+    for (comment, description, line) in
+        [("-- x\n", "one", ""), ("", "another one", "\n\n"), ("", "x", ""), ("-- a\n-- b\n", "y", "\n")]
+    {
+        fs::write(&path, text(comment, description, line)).unwrap();
+        let next = with_cache(&bed, Some(&kept));
+        assert_eq!(beside(&bed), 0, "it went the whole way");
+        let fresh = bed.make(None).0;
+        assert!(next.mib().image() == fresh.mib().image());
+        assert_eq!(next.diagnostics(), fresh.diagnostics());
+        kept = next;
+    }
+    // Also from a cache, and into one.
+    kept.write_cache(&bed.cache, &bed.directories).unwrap();
+    let warm = bed.read().unwrap();
+    assert!(warm.mib().image() == kept.mib().image());
+    fs::write(&path, text("-- again\n", "z", "")).unwrap();
+    let next = with_cache(&bed, Some(&warm));
+    assert_eq!(beside(&bed), 0);
+    assert!(next.mib().image() == bed.make(None).0.mib().image());
+    assert_eq!(next.diagnostics(), bed.make(None).0.diagnostics());
+    // A name goes the whole way.
+    fs::write(&path, text("", "z", "g OBJECT IDENTIFIER ::= { enterprises 10 }\n")).unwrap();
+    let next = with_cache(&bed, Some(&next));
+    assert_eq!(beside(&bed), 1);
+    assert!(next.mib().image() == bed.make(None).0.mib().image());
+}
+
+/// Where the records lie in a cache.
+fn records_of(cache: &[u8]) -> std::ops::Range<usize> {
+    let number = |at: usize| u64::from_le_bytes(cache[at..at + 8].try_into().unwrap()) as usize;
+    4096 + number(12)..number(28)
 }
 
 proptest! {
@@ -141,7 +236,11 @@ proptest! {
             let _ = fs::remove_file(&path);
             fs::write(&path, &octets).unwrap();
             let read = Collection::read_cache(&path, &bed.directories);
-            assert!(octets == *whole || read.is_err());
+            // The image and the account tell any damage; a record tells it when it is read.
+            let records = records_of(whole);
+            let outside = |octets: &[u8]| [&octets[..records.start], &octets[records.end..]].concat();
+            let same = octets.len() == whole.len() && outside(&octets) == outside(whole);
+            assert_eq!(same, read.is_ok());
         });
     }
 }

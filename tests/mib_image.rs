@@ -87,7 +87,7 @@ fn the_same_files_give_the_same_octets_wherever_they_lie() {
 #[test]
 fn the_octets_are_those_of_every_machine() {
     let image = Mib::builtin().image().to_vec();
-    assert_eq!(&image[..12], b"NereuMIB\x01\0\0\0");
+    assert_eq!(&image[..12], b"NereuMIB\x02\0\0\0");
     insta::assert_snapshot!(format!("{} octets, checksum {:02x?}", image.len(), &image[12..20]));
 }
 
@@ -102,11 +102,11 @@ fn a_mapped_image_is_read_in_place() {
     octets.extend_from_slice(mib.image());
     octets.extend_from_slice(b"after");
     fs::write(&path, &octets).unwrap();
-    let file = fs::File::open(&path).unwrap();
+    let file = Arc::new(fs::File::open(&path).unwrap());
     let mapped = Mib::map_image(&file, 3..3 + mib.image().len(), &directories).unwrap();
     drop(file);
     assert_eq!(walk(&mapped), walk(&mib));
-    let file = fs::File::open(&path).unwrap();
+    let file = Arc::new(fs::File::open(&path).unwrap());
     for part in [0..octets.len(), 3..octets.len() + 9, 2..1 + mib.image().len()] {
         assert!(Mib::map_image(&file, part, &directories).is_err());
     }

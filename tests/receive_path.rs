@@ -23,7 +23,7 @@ use nereus::config::Settings;
 use nereus::config::settings::{Listener, Unmatched};
 use nereus::event::{Handed, Queue};
 use nereus::metrics::Metrics;
-use nereus::pipeline::{Listeners, Samples, Wiring};
+use nereus::pipeline::{Listeners, Samples, Usm, Wiring};
 use nereus::snapshot::{self, Publisher};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -109,6 +109,8 @@ impl Bed {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples: Arc::new(Samples::default()),
+            usm: Arc::new(Usm::unkept(&metrics)),
+            refusals: Arc::default(),
         };
         listeners.start(wiring).unwrap();
         Self { _alone: alone, listeners, handoff, metrics, _publisher: publisher, to }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nereus::config::settings::Listener;
 use nereus::event::{Handed, Queue, Timestamp};
 use nereus::metrics::Metrics;
-use nereus::pipeline::{Listeners, Samples, Wiring};
+use nereus::pipeline::{Listeners, Samples, Usm, Wiring};
 use nereus::snapshot::{self, Publisher};
 
 struct Bed {
@@ -44,6 +44,8 @@ impl Bed {
             handoff: Arc::clone(&self.handoff),
             metrics: Arc::clone(&self.metrics),
             samples: Arc::new(Samples::default()),
+            usm: Arc::new(Usm::unkept(&self.metrics)),
+            refusals: Arc::default(),
         };
         self.listeners.start(wiring).unwrap();
     }

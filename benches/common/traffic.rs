@@ -8,16 +8,18 @@ use std::sync::Arc;
 
 use nereus::config::Settings;
 use nereus::config::settings::{
-    AlertSettings, ClearSettings, Condition, RuleActionSettings, RuleSettings, Scalar, SeveritySettings,
-    Test, TrapPattern, Unmatched,
+    Access, AlertSettings, ClearSettings, Condition, Credential, KeySource, RuleActionSettings, RuleSettings,
+    Scalar, Secret, SeveritySettings, Test, TrapPattern, Unmatched, UserSettings,
 };
 use nereus::event::Timestamp;
 use nereus::mib::Mib;
 use nereus::oid::Oid;
 use nereus::pipeline::Datagram;
+use nereus::security::{AuthProtocol, PrivacyProtocol, SecurityLevel};
 use nereus::severity::Severity;
 use nereus::snapshot::{Candidate, build};
 use nereus::value::Value;
+use nereus::wire::usm::{MasterKey, Protection, V3Outgoing, V3Pdu};
 use nereus::wire::{self, Kind, V2Notification};
 
 pub(crate) const LINK_DOWN: &str = "1.3.6.1.6.3.1.1.5.3";
@@ -56,6 +58,67 @@ pub(crate) fn trap(trap_oid: &str, interface: u32) -> Vec<u8> {
     )
     .unwrap();
     octets
+}
+
+/// The engine that sends in SNMPv3.
+pub(crate) const ENGINE: &[u8] = &[0x80, 0, 0x1f, 0x88, 4, b'c', b'o', b'r', b'e'];
+const PASSPHRASE: &[u8] = b"a passphrase";
+
+/// The same linkDown in SNMPv3 with SHA-256, encrypted with AES-128 or not.
+pub(crate) fn link_down_v3(interface: u32, private: bool) -> Vec<u8> {
+    let trap_oid: Oid = LINK_DOWN.parse().unwrap();
+    let column = |number: u32| Oid::new([1, 3, 6, 1, 2, 1, 2, 2, 1, number, interface]).unwrap();
+    let (index, descr, admin, oper) = (column(1), column(2), column(7), column(8));
+    let varbinds = [
+        (index.borrow(), Value::Integer(interface.cast_signed())),
+        (admin.borrow(), Value::Integer(1)),
+        (oper.borrow(), Value::Integer(2)),
+        (descr.borrow(), Value::Octets(b"HundredGigE0/0/1")),
+    ];
+    let master = MasterKey::from_passphrase(AuthProtocol::Sha256, PASSPHRASE);
+    let (auth, privacy) = (master.localize(ENGINE), master.localize_privacy(PrivacyProtocol::Aes128, ENGINE));
+    let message = V3Outgoing {
+        message_id: 1,
+        reportable: false,
+        engine_id: ENGINE,
+        boots: 3,
+        time: 1_000,
+        user: b"ops",
+        context_engine_id: ENGINE,
+        context_name: b"",
+        protection: if private { Protection::AuthPriv(&auth, &privacy, 1) } else { Protection::Auth(&auth) },
+    };
+    let pdu = V3Pdu::Notification {
+        kind: Kind::Trap,
+        request_id: 0x1234_5678,
+        uptime: 123_456_789,
+        trap_oid: trap_oid.borrow(),
+        varbinds: &varbinds,
+    };
+    let mut octets = Vec::new();
+    wire::encode_v3(&message, &pdu, &mut octets).unwrap();
+    octets
+}
+
+/// As [`candidate`], with the user of [`link_down_v3`].
+pub(crate) fn candidate_with_user(number: usize) -> Candidate {
+    let secret = || KeySource::Passphrase(Secret::new(PASSPHRASE.to_vec()));
+    let user = UserSettings {
+        name: "ops".into(),
+        auth: Some(Credential { protocol: AuthProtocol::Sha256, secret: secret() }),
+        privacy: Some(Credential { protocol: PrivacyProtocol::Aes128, secret: secret() }),
+        engines: None,
+        sources: Vec::new(),
+        minimum_level: SecurityLevel::AuthNoPriv,
+        lenient_time: false,
+    };
+    let settings = Settings {
+        rules: rules(number).into_iter().map(Arc::new).collect(),
+        unmatched: Unmatched::Drop,
+        access: Arc::new(Access { users: vec![Arc::new(user)], ..Access::default() }),
+        ..Settings::default()
+    };
+    build(settings, Mib::builtin(), None).unwrap()
 }
 
 /// A datagram as a receiver hands it to the processing.
@@ -155,6 +218,7 @@ fn alert(name: &str, key: &[&str]) -> AlertSettings {
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         notify: None,

@@ -56,6 +56,9 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "receive_buffer": each(|listener| listener.receive_buffer),
             "kernel_drops": each(|listener| listener.kernel_drops),
             "connections": each(|listener| listener.connections),
+            "engine_id": admin.engine.local().id().to_string(),
+            "engine_boots": admin.engine.local().boots(),
+            "engines": admin.engine.engines().len(),
             "rules": snapshot.rules().len(),
             "webhooks": snapshot.routes().iter().map(|webhook| &webhook.name).collect::<Vec<_>>(),
             "mib": {"modules": snapshot.mib().modules().count(), "nodes": snapshot.mib().nodes().len()},
@@ -221,6 +224,14 @@ fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(time.as_microsecond()));
     }
+    let ago = span(text).ok_or_else(|| {
+        format!("`{text}` is neither a time, as 2026-01-31T10:00:00Z, nor a span before now, as 2h")
+    })?;
+    Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))))
+}
+
+/// `90s`, `5m`, `2h`, `7d`.
+pub(super) fn span(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let seconds = match unit {
@@ -228,20 +239,12 @@ fn time(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        _ => 0,
+        _ => return None,
     };
-    match digits.parse::<u64>().ok().and_then(|value| value.checked_mul(seconds)) {
-        Some(ago) if seconds > 0 => {
-            let ago = Duration::from_secs(ago).as_micros();
-            Ok(Timestamp(now.0.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))))
-        }
-        _ => {
-            Err(format!("`{text}` is neither a time, as 2026-01-31T10:00:00Z, nor a span before now, as 2h"))
-        }
-    }
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
-fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
+pub(super) fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -> Response {
     match answered {
         Ok(Ok(body)) => answer(StatusCode::OK, &body),
         Ok(Err(error)) => unavailable(&error),
@@ -249,7 +252,7 @@ fn finish(answered: Result<Result<Value, StoreError>, tokio::task::JoinError>) -
     }
 }
 
-fn bad(problem: &dyn Display) -> Response {
+pub(super) fn bad(problem: &dyn Display) -> Response {
     answer(StatusCode::BAD_REQUEST, &json!({"error": problem.to_string()}))
 }
 

@@ -5,7 +5,10 @@
 
 mod api;
 mod auth;
+mod explain;
+mod mutes;
 mod operate;
+mod refused;
 mod reload;
 mod routes;
 
@@ -26,10 +29,10 @@ use tokio::sync::{Notify, watch};
 use crate::config::settings::AdminSettings;
 use crate::event::Operators;
 use crate::metrics::Metrics;
-use crate::pipeline::ListenerStatus;
+use crate::pipeline::{ListenerStatus, Refusals, Usm};
 use crate::reload::ReloadManager;
 use crate::snapshot::SnapshotHandle;
-use crate::store::Reader;
+use crate::store::{MuteBook, Reader};
 
 /// Connections at once. One more takes the place of the one that has been without a request for longest.
 const CONNECTIONS: usize = 256;
@@ -50,6 +53,10 @@ pub struct Admin {
     pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
     /// The listeners as they are at the moment.
     pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
+    /// A sample of what was refused.
+    pub refusals: Arc<Refusals>,
+    /// The own SNMPv3 engine, and the others that were heard.
+    pub engine: Arc<Usm>,
     /// Whether notifications are received and stored.
     pub ready: Arc<AtomicBool>,
     /// When the program started.
@@ -58,6 +65,8 @@ pub struct Admin {
     pub reloads: ReloadManager,
     /// What operators ask of the correlator.
     pub operators: Operators,
+    /// What operators have muted.
+    pub mutes: Arc<MuteBook>,
 }
 
 impl Admin {

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, operate, reload};
+use super::{Admin, api, explain, mutes, operate, refused, reload};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -22,9 +22,14 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/refused", get(refused::refused))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
         .route("/api/v1/alerts/{id}/close", post(operate::close))
+        .route("/api/v1/events/{id}/explain", get(explain::event))
+        .route("/api/v1/explain", get(explain::datagram))
+        .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
+        .route("/api/v1/mutes/{id}/end", post(mutes::end))
         .route("/reload", post(reload::all))
         .route("/debug/reload/trigger", post(reload::trigger))
         .route("/debug/reload/rollback", post(reload::rollback))

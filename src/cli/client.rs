@@ -163,6 +163,21 @@ impl Client {
         self.judge(path, status, &body).map(|event| (true, event))
     }
 
+    /// Asks for one thing that may not be there: `Err` within is the refusal that names it (404).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(super) fn find(&self, path: &str) -> Result<Result<Value, Value>, Failure> {
+        let (status, body) = self.answer(Method::GET, path, &[], TIMEOUT)?;
+        if status == StatusCode::NOT_FOUND
+            && let Ok(Value::Object(refusal)) = serde_json::from_slice(&body)
+            && refusal.contains_key("id")
+        {
+            return Ok(Err(Value::Object(refusal)));
+        }
+        self.judge(path, status, &body).map(Ok)
+    }
+
     fn answer(
         &self,
         method: Method,

@@ -8,6 +8,8 @@
 //! | `mib lookup` | `lookup.rs` |
 //! | `mib tree`, `mib lint`, `mib stats`, `mib compile` | `mib.rs` |
 //! | `events`, `alerts`, `status` | `query.rs` over `client.rs` |
+//! | `mutes` | `mutes.rs` over `client.rs` |
+//! | `explain` | `explain.rs`, over `client.rs` or a configuration |
 //! | `tail` | `tail.rs` over `client.rs` |
 //! | `reload`, `rollback`, `generations` | `reload.rs` over `client.rs` |
 //! | `completions` | here |
@@ -18,14 +20,17 @@
 
 mod client;
 mod config;
+mod explain;
 mod failure;
 mod lookup;
 mod mib;
+mod mutes;
 mod names;
 mod output;
 mod privileges;
 mod progress;
 mod query;
+mod refused;
 mod reload;
 mod replay;
 mod run;
@@ -79,6 +84,10 @@ enum Command {
     Tail(tail::TailArgs),
     /// List alerts of a running Nereus, acknowledge or close them
     Alerts(query::AlertsArgs),
+    /// Say why an event was treated as it was, or what would become of a datagram
+    Explain(explain::ExplainArgs),
+    /// List what a running Nereus keeps quiet, mute alerts, or end that
+    Mutes(mutes::MutesArgs),
     /// Show how a running Nereus is
     Status(query::StatusArgs),
     /// Have a running Nereus reload, and show what came of it
@@ -157,6 +166,8 @@ fn dispatch(command: Command, out: &mut Out) -> Result<ExitCode, Failure> {
         Command::Events(args) => query::events(&args, out)?,
         Command::Tail(args) => tail::tail(&args, out)?,
         Command::Alerts(args) => query::alerts(&args, out)?,
+        Command::Explain(args) => explain::explain(&args, out)?,
+        Command::Mutes(args) => mutes::mutes(&args, out)?,
         Command::Status(args) => query::status(&args, out)?,
         Command::Reload(args) => return reload::reload(&args, out),
         Command::Rollback(args) => return reload::rollback(&args, out),

@@ -10,7 +10,7 @@ use super::failure::{Failure, note};
 use super::progress;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::mib::{
-    Cancelled, Collection, CompileStats, LookupError, Mib, Progress, Scan, SourceFile, Target,
+    Cancelled, Collection, CompileStats, LookupError, Making, Mib, Progress, Scan, SourceFile, Target,
     read_directories,
 };
 
@@ -109,7 +109,9 @@ impl NameArgs {
 
 fn collect(scan: Scan) -> Result<Collection, Failure> {
     let never = AtomicBool::new(false);
-    let make = |progress: &Progress| Collection::make_shown(scan, None, false, &never, progress);
+    let make = |progress: &Progress| {
+        Collection::make_with(scan, None, false, &Making { cancel: &never, progress, cache: None })
+    };
     match progress::shown("compiling MIB files", make) {
         Ok((collection, _)) => Ok(collection),
         Err(Cancelled) => Err(Failure::Unable("the compile was cancelled".to_owned())),

@@ -39,6 +39,9 @@ pub(super) struct EventsArgs {
     /// The newest so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// In place of events: what was refused and why. A sample of the newest; the counters know how many there were
+    #[arg(long, conflicts_with_all = ["since", "until", "source", "trap", "severity", "rule", "conditions", "all", "csv"])]
+    refused: bool,
     /// Every one; with --json or --csv, which print as they read
     #[arg(long, conflicts_with = "limit", requires = "lines")]
     all: bool,
@@ -103,7 +106,7 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     text.parse().map_err(|()| "the severities are critical, major, minor, warning, info".to_owned())
 }
 
@@ -112,6 +115,9 @@ fn severity(text: &str) -> Result<Severity, String> {
 /// # Errors
 /// What the client says.
 pub(super) fn events(args: &EventsArgs, out: &mut Out) -> Result<(), Failure> {
+    if args.refused {
+        return super::refused::refused(args.limit, args.json, &args.admin.client()?, out);
+    }
     let filters = [
         ("since", args.since.clone()),
         ("until", args.until.clone()),
@@ -257,11 +263,16 @@ pub(super) fn alerts(args: &AlertsArgs, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
+/// Who asks.
+pub(super) fn user(named: Option<&str>) -> String {
+    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    named.map(str::to_owned).or_else(user).unwrap_or_else(|| "cli".to_owned())
+}
+
 /// Each alert by a request of its own: one that has ended does not hold the others.
 fn operate(deed: &str, args: &OperateArgs, out: &mut Out) -> Result<(), Failure> {
     let client = args.admin.client()?;
-    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-    let by = args.by.clone().or_else(user).unwrap_or_else(|| "cli".to_owned());
+    let by = user(args.by.as_deref());
     let mut table = output::table(&["ID", "STATE", "NOTE"]);
     let mut all = true;
     for id in &args.alerts {
@@ -336,8 +347,17 @@ fn state(alert: &Value) -> String {
         Some("resolved") => &alert["resolved_by"],
         _ => &Value::Null,
     };
-    let state = brief(alert.get("state"));
-    by.as_str().map_or_else(|| state.clone(), |by| format!("{state} by {by}"))
+    let mut state = brief(alert.get("state"));
+    if let Some(by) = by.as_str() {
+        state = format!("{state} by {by}");
+    }
+    if !alert["flapping_since"].is_null() {
+        state += ", flapping";
+    }
+    if !alert["muted_by"].is_null() {
+        state = format!("{state}, muted by {}", brief(alert.get("muted_by")));
+    }
+    state
 }
 
 /// Prints how Nereus is.

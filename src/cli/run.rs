@@ -132,7 +132,7 @@ pub(super) fn candidate(path: Option<&Path>) -> Result<Candidate, Failure> {
     };
     let loaded = config::load(path).map_err(|problems| told(&problems.diagnostics))?;
     let (built, _) = FirstPlan::make(Some(path.to_owned()), loaded.inputs, loaded.settings);
-    built.map(FirstPlan::into_candidate).map_err(|problems| told(&problems))
+    built.map(|first| first.candidate().clone()).map_err(|problems| told(&problems))
 }
 
 /// Where a running Nereus of this file is asked. A file that was broken since it was started does for that, as
@@ -168,7 +168,8 @@ fn load(path: &Path) -> Result<(Settings, Vec<config::Input>), Failure> {
     }
 }
 
-fn tell(problems: &[Diagnostic]) {
+/// Every problem, on standard error.
+pub(super) fn tell(problems: &[Diagnostic]) {
     if problems.is_empty() {
         return;
     }

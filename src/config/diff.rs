@@ -19,6 +19,8 @@ pub enum Section {
     Lookups,
     Unmatched,
     Rules,
+    Storm,
+    Heartbeats,
     Webhooks,
     Storage,
     Admin,
@@ -37,6 +39,8 @@ impl fmt::Display for Section {
             Self::Lookups => "lookups",
             Self::Unmatched => "unmatched",
             Self::Rules => "rules",
+            Self::Storm => "storm",
+            Self::Heartbeats => "heartbeats",
             Self::Webhooks => "webhooks",
             Self::Storage => "storage",
             Self::Admin => "admin",
@@ -67,7 +71,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut changes = Changes(Vec::new());
     listeners(&old.listeners, &new.listeners, &mut changes);
     changes.section(Section::Source, old.source == new.source);
-    changes.section(Section::Access, old.access == new.access);
+    let (was, is) = (&*old.access, &*new.access);
+    changes.key(Section::Access, "access.engine_id", was.engine_id == is.engine_id);
+    changes.section(Section::Access, (&was.communities, &was.users) == (&is.communities, &is.users));
     changes.section(Section::Mib, old.mib.directories == new.mib.directories);
     changes.key(Section::Mib, "mib.cache", old.mib.cache == new.mib.cache);
     for (name, component) in &new.components {
@@ -80,6 +86,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.named(Section::Lookups, &old.lookups, &new.lookups, |table| table.name());
     changes.section(Section::Unmatched, old.unmatched == new.unmatched);
     changes.named(Section::Rules, &old.rules, &new.rules, |rule| &rule.name);
+    changes.section(Section::Storm, old.storm == new.storm);
+    changes.named(Section::Heartbeats, &old.heartbeats, &new.heartbeats, |heartbeat| &heartbeat.name);
     changes.named(Section::Webhooks, &old.webhooks, &new.webhooks, |webhook| &webhook.name);
     let (was, is) = (&*old.storage, &*new.storage);
     changes.key(Section::Storage, "storage.path", was.path == is.path);
@@ -224,12 +232,18 @@ mod tests {
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
         let new = settings(
-            "{storage: {path: /elsewhere}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+            "{storage: {path: /elsewhere}, access: {engine_id: 0x8000000001}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
         );
         let changes = diff(&old, &new);
         assert_eq!(
             restart_needed(&changes),
-            ["listener[].receivers of 0.0.0.0:1162", "mib.cache", "storage.path", "admin.address"]
+            [
+                "listener[].receivers of 0.0.0.0:1162",
+                "access.engine_id",
+                "mib.cache",
+                "storage.path",
+                "admin.address"
+            ]
         );
         let found: Vec<_> = changes.iter().filter_map(|change| change.restart).collect();
         for path in RESTART_ONLY {

@@ -6,14 +6,7 @@
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
-pub(super) const NOT_YET: &[&str] = &[
-    "listener[].realm",
-    "access.users",
-    "access.engine_id",
-    "rules[].flapping",
-    "webhooks[].rate_limit",
-    "webhooks[].addresses",
-];
+pub(super) const NOT_YET: &[&str] = &["listener[].realm", "webhooks[].rate_limit", "webhooks[].addresses"];
 
 /// Values of choices that this version does not know yet, by the path of their key.
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
@@ -24,7 +17,7 @@ pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
 pub(super) const RESTART_ONLY: &[&str] =
-    &["storage.path", "mib.cache", "listener[].receivers", "admin.address"];
+    &["access.engine_id", "storage.path", "mib.cache", "listener[].receivers", "admin.address"];
 
 /// What a value may be.
 #[derive(Debug)]
@@ -57,6 +50,8 @@ pub(super) enum Kind {
     Url,
     /// A text, `{env: NAME}` or `{file: PATH}`; never shown.
     Secret,
+    /// An SNMPv3 engine ID in hexadecimal digits.
+    EngineId,
     /// A notification: `IF-MIB::linkDown`, an OID, or a subtree.
     Trap,
     /// A varbind's name or OID.
@@ -240,6 +235,16 @@ pub(super) static ROOT: Section = Section {
         )
         .default("\"builtin\""),
         key("rules", Kind::List(&Kind::Section(&RULE)), "What becomes of which notification. The first match wins."),
+        key(
+            "storm",
+            Kind::Section(&STORM),
+            "Holds back what a source raises too fast: one alert says so, events are stored all the same. Off without this section.",
+        ),
+        key(
+            "heartbeats",
+            Kind::List(&Kind::Section(&HEARTBEAT)),
+            "Devices that must send something within a time; an alert for one that does not, until it is heard again.",
+        ),
         key("webhooks", Kind::List(&Kind::Section(&WEBHOOK)), "Where alerts are posted."),
         key("storage", Kind::Section(&STORAGE), "Where events and alerts are kept."),
         key("admin", Kind::Section(&ADMIN), "The HTTP address: metrics, health, status, reload."),
@@ -346,15 +351,87 @@ static LOOKUP: Section = Section {
 static ACCESS: Section = Section {
     path: "access",
     keys: &[
-        key("engine_id", Kind::Later, "The SNMPv3 engine ID of this collector."),
+        key(
+            "engine_id",
+            Kind::Either(&[Kind::Choice(&["auto"]), Kind::EngineId]),
+            "The SNMPv3 engine ID of this collector, for informs; auto makes one and keeps it in the data directory. Changed only by a restart.",
+        )
+        .default("\"auto\"")
+        .example("\"0x80000000056e6572657573\""),
         key(
             "communities",
             Kind::List(&Kind::Either(&[Kind::Secret, Kind::Section(&COMMUNITY)])),
-            "The communities that are accepted; without it any is. A name lets rules match on it.",
+            "The communities that are accepted; without it any is, but none once there are users. A name lets rules match on it.",
         )
         .example(r#"["public", {"name": "core", "community": {"env": "CORE"}}]"#)
         .also(r#"[{"file": "/run/secrets/community"}]"#),
-        key("users", Kind::Later, "SNMPv3 users."),
+        key(
+            "users",
+            Kind::List(&Kind::Section(&USER)),
+            "SNMPv3 users. A name may stand more than once: the one for the engine counts, then the one for the sender's address.",
+        ),
+    ],
+};
+
+static USER: Section = Section {
+    path: "access.users[]",
+    keys: &[
+        key("name", Kind::Text, "The user's name, as its messages say it.").required().example("\"ops\""),
+        key("auth", Kind::Section(&USER_AUTH), "How it authenticates; without it not at all."),
+        key("privacy", Kind::Section(&USER_PRIVACY), "How it encrypts; needs `auth`."),
+        key(
+            "engines",
+            Kind::Either(&[Kind::Choice(&["any"]), Kind::Many(&Kind::EngineId)]),
+            "The engine IDs that it sends from.",
+        )
+        .default("\"any\"")
+        .example(r#"["0x80001f8804636f7265"]"#),
+        key("sources", Kind::Many(&Kind::Network), "Networks that it sends from; without it, every one.")
+            .example(r#"["10.1.0.0/16"]"#),
+        key(
+            "minimum_level",
+            Kind::Choice(&["no_auth_no_priv", "auth_no_priv", "auth_priv"]),
+            "What is below is refused; without it, what its protocols allow at most.",
+        )
+        .example("\"auth_priv\""),
+        key(
+            "lenient_time",
+            Kind::Flag,
+            "Take messages outside of the time window, which replays are; for devices that forget their boots.",
+        )
+        .default("false"),
+    ],
+};
+
+static USER_AUTH: Section = Section {
+    path: "access.users[].auth",
+    keys: &[
+        key("protocol", Kind::Choice(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]), "The hash.")
+            .required()
+            .example("\"sha256\""),
+        key("passphrase", Kind::Secret, "At least eight characters.").example(r#"{"env": "OPS_AUTH"}"#),
+        key(
+            "key",
+            Kind::Secret,
+            "In its place: a key localised to the user's only engine, in hexadecimal digits.",
+        )
+        .example(r#"{"file": "/run/secrets/ops-auth-key"}"#),
+    ],
+};
+
+static USER_PRIVACY: Section = Section {
+    path: "access.users[].privacy",
+    keys: &[
+        key(
+            "protocol",
+            Kind::Choice(&["des", "3des", "aes128", "aes192", "aes256", "aes192c", "aes256c"]),
+            "The cipher. aes192 and aes256 lengthen keys by Blumenthal's draft, aes192c and aes256c by Reeder's, as Cisco does.",
+        )
+        .required()
+        .example("\"aes128\""),
+        key("passphrase", Kind::Secret, "At least eight characters.").example(r#"{"env": "OPS_PRIV"}"#),
+        key("key", Kind::Secret, "In its place: a key localised to the user's only engine, in hexadecimal digits.")
+            .example(r#"{"file": "/run/secrets/ops-priv-key"}"#),
     ],
 };
 
@@ -420,7 +497,11 @@ static RULE: Section = Section {
             "Which repeats inside `deduplicate` are stored as events: every one, or none after the first. All are counted.",
         )
         .default("\"every\""),
-        key("flapping", Kind::Later, "Holds an alert that comes and goes."),
+        key(
+            "flapping",
+            Kind::Section(&FLAPPING),
+            "Holds an alert open that comes and goes: webhooks hear that it flaps, and what became of it once it is quiet.",
+        ),
         key(
             "expire",
             Kind::Either(&[Kind::Choice(&["never"]), Kind::Duration { min: SECOND, max: 10 * YEAR }]),
@@ -433,6 +514,22 @@ static RULE: Section = Section {
             .example(r#"{"summary": "{{ source }} {{ ifDescr }} is down"}"#),
         key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
             .example(r#"["alertmanager"]"#),
+    ],
+};
+
+static FLAPPING: Section = Section {
+    path: "rules[].flapping",
+    keys: &[
+        key(
+            "count",
+            Kind::Integer { min: 2, max: 100 },
+            "So many changes (a beginning, an end, another severity) within `window`.",
+        )
+        .default("6"),
+        key("window", Kind::Duration { min: SECOND, max: HOUR }, "The time in which they are counted.")
+            .default("\"2m\""),
+        key("hold", Kind::Duration { min: SECOND, max: DAY }, "Let go after so long without a change.")
+            .default("\"10m\""),
     ],
 };
 
@@ -472,6 +569,51 @@ static CLEAR: Section = Section {
         key("when", Kind::Condition, "What their varbinds must say.").example(r#"{"ifOperStatus": "up"}"#),
         key("key", Kind::Map(&Kind::Varbind), "Names of the key that are called differently there.")
             .example(r#"{"ifIndex": "otherIfIndex"}"#),
+    ],
+};
+
+static STORM: Section = Section {
+    path: "storm",
+    keys: &[
+        key(
+            "alerts",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            "More alerts of one source than this that begin within `per` are a storm.",
+        )
+        .default("100"),
+        key("per", Kind::Duration { min: SECOND, max: HOUR }, "The time in which they are counted.")
+            .default("\"1m\""),
+        key(
+            "hold",
+            Kind::Duration { min: SECOND, max: DAY },
+            "Over once the source has stayed below for so long.",
+        )
+        .default("\"5m\""),
+        key("alert", Kind::Text, "The name of the alert that says so.").default("\"AlertStorm\""),
+        key("severity", Kind::Choice(SEVERITIES), "Its severity.").default("\"major\""),
+        key("labels", Kind::Map(&Kind::Text), "Labels of it.").example(r#"{"team": "noc"}"#),
+        key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
+            .example(r#"["alertmanager"]"#),
+    ],
+};
+
+static HEARTBEAT: Section = Section {
+    path: "heartbeats[]",
+    keys: &[
+        key("name", Kind::Text, "Its name; the label `heartbeat` of its alerts.")
+            .required()
+            .example("\"ups\""),
+        key("source", Kind::Many(&Kind::Network), "The addresses of the devices, each of which must send.")
+            .required()
+            .example(r#"["10.0.0.1", "10.0.0.2"]"#),
+        key("within", Kind::Duration { min: SECOND, max: YEAR }, "Something at least this often.")
+            .required()
+            .example("\"15m\""),
+        key("alert", Kind::Text, "The name of the alert.").default("\"DeviceSilent\""),
+        key("severity", Kind::Choice(SEVERITIES), "Its severity.").default("\"major\""),
+        key("labels", Kind::Map(&Kind::Text), "Labels of it.").example(r#"{"team": "noc"}"#),
+        key("notify", Kind::List(&Kind::Webhook), "Webhooks by name; without it every one, `[]` none.")
+            .example(r#"["alertmanager"]"#),
     ],
 };
 

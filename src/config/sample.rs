@@ -10,9 +10,9 @@ use super::keys::{self, Key, Kind, Section};
 use super::tree::{self, Data, Language, Node};
 
 /// Keys that stand in another one's place, so that only one of the two is shown as a line.
-const ALTERNATIVES: &[&str] = &["webhooks[].url"];
+const ALTERNATIVES: &[&str] = &["webhooks[].url", "access.users[].auth.key", "access.users[].privacy.key"];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["lookups", "rules", "webhooks"];
+const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks"];
 
 /// The commented sample as YAML.
 #[must_use]
@@ -20,7 +20,7 @@ pub fn sample_yaml() -> String {
     let mut out = head("yaml");
     for key in keys::ROOT.known() {
         out.push('\n');
-        yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, EXAMPLES.contains(&key.name));
+        yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, false);
     }
     out
 }
@@ -110,6 +110,7 @@ fn explain(
 }
 
 fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, indent: Indent, example: bool) {
+    let example = example || EXAMPLES.contains(&&*section.path_of(key.name));
     explain(out, section, key, indent, example, yaml_flow);
     if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
         let value = json(key.example.unwrap_or_default());
@@ -211,7 +212,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
         }
     }
     for key in section.known().filter(|key| is_table(key)) {
-        let example = example || (path.is_empty() && EXAMPLES.contains(&key.name));
+        let example = example || EXAMPLES.contains(&&*section.path_of(key.name));
         let mark = if example { "#" } else { "" };
         let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         out.push('\n');

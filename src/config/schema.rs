@@ -91,6 +91,7 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Endpoint => text("^(tcp://)?(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
+        Kind::EngineId => text("^(0[xX])?[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){4,31}$"),
         Kind::Url => text("^https?://[^@\\s#]+$"),
         Kind::Trap | Kind::Varbind => text(
             "^(\\.?[0-9]+(\\.[0-9]+)*(\\.\\*)?|([A-Za-z][A-Za-z0-9_-]*::)?[A-Za-z][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*\\.[A-Za-z_][A-Za-z0-9_]*)$",

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::lookup::LookupTable;
+use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
 /// Everything that a configuration file says, checked, with its defaults filled in.
@@ -35,6 +36,10 @@ pub struct Settings {
     pub unmatched: Unmatched,
     /// The rules, in their order.
     pub rules: Vec<Arc<RuleSettings>>,
+    /// Storm control, where it is on.
+    pub storm: Option<Arc<StormSettings>>,
+    /// Devices that must send; names are unique.
+    pub heartbeats: Vec<Arc<HeartbeatSettings>>,
     /// The webhooks, by their order in the file; names are unique.
     pub webhooks: Vec<Arc<WebhookSettings>>,
     /// Where events are kept.
@@ -60,6 +65,8 @@ impl Default for Settings {
             lookups: Vec::new(),
             unmatched: Unmatched::Builtin,
             rules: Vec::new(),
+            storm: None,
+            heartbeats: Vec::new(),
             webhooks: Vec::new(),
             storage: Arc::default(),
             admin: Arc::default(),
@@ -197,11 +204,65 @@ impl Default for SourceSettings {
     }
 }
 
-/// Who may send. (SNMPv3 users come with a later version.)
+/// Who may send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
-    /// The communities that are accepted; `None` is any.
+    /// This collector's engine ID; `None` is `auto`: one of its own making, kept in the data directory.
+    /// Restart-only.
+    pub engine_id: Option<EngineId>,
+    /// The communities that are accepted; `None` is any, but only while there are no users, and then none.
     pub communities: Option<Vec<Community>>,
+    /// SNMPv3 users, in their order.
+    pub users: Vec<Arc<UserSettings>>,
+}
+
+/// An SNMPv3 user. The same name may stand more than once, for other engines or other sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSettings {
+    /// msgUserName, at most 32 octets.
+    pub name: Arc<str>,
+    /// How it authenticates; `None` is not at all.
+    pub auth: Option<Credential<AuthProtocol>>,
+    /// How it encrypts; only with `auth`.
+    pub privacy: Option<Credential<PrivacyProtocol>>,
+    /// The authoritative engines that it is known at; `None` is any.
+    pub engines: Option<Vec<EngineId>>,
+    /// Networks that it sends from; empty is every one.
+    pub sources: Vec<IpNet>,
+    /// What is below is refused.
+    pub minimum_level: SecurityLevel,
+    /// Whether messages outside of the time window are taken all the same, and counted.
+    pub lenient_time: bool,
+}
+
+impl UserSettings {
+    /// The strongest level that its credentials serve.
+    #[must_use]
+    pub fn level(&self) -> SecurityLevel {
+        match (&self.auth, &self.privacy) {
+            (None, _) => SecurityLevel::NoAuthNoPriv,
+            (Some(_), None) => SecurityLevel::AuthNoPriv,
+            (Some(_), Some(_)) => SecurityLevel::AuthPriv,
+        }
+    }
+}
+
+/// A protocol and what its keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential<P> {
+    /// The protocol.
+    pub protocol: P,
+    /// Where keys come from.
+    pub secret: KeySource,
+}
+
+/// Where a user's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A passphrase of at least eight octets, from which each engine's key follows.
+    Passphrase(Secret),
+    /// The octets of a key that was localised to the user's only engine; of the protocol's length.
+    Localized(Secret),
 }
 
 /// One accepted community, with the alias that rules see in its place.
@@ -311,12 +372,64 @@ pub struct AlertSettings {
     pub store_repeats: bool,
     /// Ended after so long without a repeat; `None` is never.
     pub expire: Option<Duration>,
+    /// When it counts as flapping; `None` is never.
+    pub flapping: Option<FlappingSettings>,
     /// Labels beside the identity's own; values are templates.
     pub labels: BTreeMap<String, String>,
     /// Annotations; values are templates.
     pub annotations: BTreeMap<String, String>,
     /// Webhooks by name; `None` is every one.
     pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// When a source raises too many alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StormSettings {
+    /// More alerts than this …
+    pub alerts: u32,
+    /// … that begin within this time are a storm.
+    pub per: Duration,
+    /// It is over once the source has stayed below for so long.
+    pub hold: Duration,
+    /// What is raised then.
+    pub raises: WatchAlert,
+}
+
+/// Devices that must send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The devices, each once.
+    pub sources: Vec<IpAddr>,
+    /// Something at least this often.
+    pub within: Duration,
+    /// What is raised for one that does not.
+    pub raises: WatchAlert,
+}
+
+/// An alert that no rule raises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchAlert {
+    /// Its `alertname`.
+    pub alert: Arc<str>,
+    /// Its severity.
+    pub severity: Severity,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
+    /// Webhooks by name; `None` is every one.
+    pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// When an alert flaps, and for how long it is held then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlappingSettings {
+    /// So many changes, each a beginning, an end or another severity …
+    pub count: usize,
+    /// … within this time.
+    pub window: Duration,
+    /// Let go after so long without a change.
+    pub hold: Duration,
 }
 
 /// Where a severity comes from.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{AlertId, AlertRecord, ByHand, EventId, Generation, Timestamp};
+use crate::event::{AlertId, AlertRecord, ByHand, EventId, Flap, Generation, Timestamp};
 
 /// What ends an alert: `resolved_by`, and the label of `nereus_alerts_resolved_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,16 @@ pub(super) enum How {
     Reload,
     /// An operator closed it.
     Operator,
+    /// It flapped, and its last word when it came to rest was that it has ended.
+    Flapping,
+    /// Its source has calmed down.
+    Quiet,
+    /// Its source was heard again.
+    Heartbeat,
 }
 
 impl How {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Trap,
         Self::Severity,
         Self::Labels,
@@ -33,6 +39,9 @@ impl How {
         Self::Superseded,
         Self::Reload,
         Self::Operator,
+        Self::Flapping,
+        Self::Quiet,
+        Self::Heartbeat,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -44,6 +53,9 @@ impl How {
             Self::Superseded => "superseded",
             Self::Reload => "reload",
             Self::Operator => "operator",
+            Self::Flapping => "flapping",
+            Self::Quiet => "quiet",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }
@@ -111,6 +123,7 @@ impl Open {
             + size_of::<AlertRecord>()
             + 2 * record.key.len()
             + record.by_hand.as_ref().map_or(0, |_| size_of::<ByHand>() + 2 * 64)
+            + record.flap.as_ref().map_or(0, |flap| size_of::<Flap>() + size_of_val(&*flap.changes))
             + text(&record.labels)
             + text(&record.annotations);
         u32::try_from(octets).unwrap_or(u32::MAX)

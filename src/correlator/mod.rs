@@ -14,20 +14,24 @@
 //! | `table` | open alerts by key and by time of expiry |
 //! | `number` | numbers of events, alerts and changes |
 //! | `operator` | acknowledging and closing |
+//! | `mute` | which mute matches which alert |
+//! | `storm` | sources that begin too many alerts |
+//! | `heartbeat` | sources that must send |
+//! | `flapping` | alerts that come and go, counted and held |
 //! | `route` | who hears of a change |
 //! | `fence` | which generation every receiver has read |
 //! | `reload` | changed rules, applied to open alerts once the fence is passed |
 //! | `rekey` | what a changed rule makes of one alert |
 //! | `run` | the thread |
 //!
-//! Still to come, each as a file beside these and a step in `state`: `flapping` (counters of changes a key, in
-//! `raise` and `clear`, released in `tick`), storm control (before `begin`), mutes (in `route`, when a change
-//! is queued) and heartbeats (timers beside the table's).
 
 mod alert;
 mod deduplicate;
 mod fence;
+mod flapping;
+mod heartbeat;
 mod identity;
+mod mute;
 mod number;
 mod operator;
 mod rekey;
@@ -35,6 +39,7 @@ mod reload;
 mod route;
 mod run;
 mod state;
+mod storm;
 mod table;
 
 #[cfg(test)]

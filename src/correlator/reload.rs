@@ -17,15 +17,13 @@ use super::deduplicate::quiet_until;
 use super::identity::{LabelNames, Labels};
 use super::rekey::{Fate, fate};
 use super::route::Routes;
-use super::state::{Correlator, change};
+use super::state::{Correlator, TICK_ALERTS, change};
 use super::table::Slot;
 use crate::event::{
-    AlertChange, AlertId, AlertRecord, Effect, EventId, Generation, RuleAction, RuleChange, RuleChanges,
-    Timestamp,
+    AlertChange, AlertId, AlertRecord, Effect, EventId, Generation, Muted, RuleAction, RuleChange,
+    RuleChanges, Timestamp,
 };
 
-/// How many alerts one tick looks at.
-const TICK_ALERTS: usize = 4096;
 /// How many clears are remembered for each generation that is pending.
 const MAX_CLEARS: usize = 1 << 16;
 
@@ -260,7 +258,11 @@ impl Correlator {
         }
         reloads.walk = (above > 0).then_some((generation, above));
         if above == 0 {
-            reloads.pending.drain(..number);
+            if reloads.pending.drain(..number).any(|pending| pending.changes.clear_windows) {
+                self.flaps.clear();
+            }
+            // A mute may name the rule that stands for an alert now.
+            self.mutes.look_at_all(self.open.len());
         }
         self.reloads = reloads;
         above > 0
@@ -299,6 +301,11 @@ impl Correlator {
         if open.generation >= batch.generation() {
             return;
         }
+        // No rule has raised it, whatever one is called.
+        if !open.record.origin.is_rule() {
+            self.open.get_mut(slot).generation = batch.generation();
+            return;
+        }
         match batch.turn(&self.names, open) {
             Turn::Stays => self.settle(slot, batch),
             Turn::Renamed(rule) => {
@@ -316,6 +323,9 @@ impl Correlator {
         open.generation = batch.generation();
         if clears_windows && open.record.quiet_until.is_some() {
             open.fold().quiet_until = None;
+        }
+        if clears_windows && open.record.flap.is_some() {
+            self.release_early(slot);
         }
     }
 
@@ -401,7 +411,7 @@ impl Correlator {
             }
         }
         let clears_windows = batch.clears_windows(open.generation);
-        let record = AlertRecord {
+        let mut record = AlertRecord {
             id: AlertId(self.alerts.next(now)),
             alert: Arc::clone(&rule.alert),
             rule: Arc::clone(&rule.rule),
@@ -412,6 +422,8 @@ impl Correlator {
             notify: rule.notify.clone(),
             ..open.fold().clone()
         };
+        record.muted = self.mutes.of(&record).map(|by| Muted { by, unheard: true });
+        self.move_flap(&mut record, clears_windows);
         moves.ended.push((open, How::Reload));
         moves.begun.push(key);
         self.tally.fired += 1;

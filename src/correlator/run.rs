@@ -63,6 +63,14 @@ pub fn run(
                     Handed::Generation { receiver, generation } => correlator.mark(receiver, generation),
                     Handed::Left { receiver } => correlator.leave(receiver),
                     Handed::Reloaded(changes) => correlator.reloaded(changes),
+                    Handed::Watch(watch) => {
+                        let mut changes = Vec::new();
+                        correlator.watch(&watch, now, &routes, &mut changes);
+                        if !changes.is_empty() {
+                            out.push(Command::Changes(changes));
+                        }
+                    }
+                    Handed::Mutes(mutes) => correlator.mute(mutes, now),
                     Handed::Operator(request) => correlator.operate(*request, now, &routes, &mut out),
                 }
             }
@@ -139,6 +147,8 @@ struct Counters {
     fired: IntCounter,
     refused: IntCounter,
     acknowledged: IntCounter,
+    muted: IntGauge,
+    mutes: IntGauge,
     resolved: [IntCounter; How::ALL.len()],
 }
 
@@ -149,6 +159,8 @@ impl Counters {
             fired: metrics.alerts_fired.clone(),
             refused: metrics.alerts_refused.clone(),
             acknowledged: metrics.alerts_acknowledged.clone(),
+            muted: metrics.alerts_muted.clone(),
+            mutes: metrics.mutes_active.clone(),
             resolved: How::ALL.map(|how| metrics.alerts_resolved.with_label_values(&[how.as_str()])),
         }
     }
@@ -168,6 +180,9 @@ impl Counters {
         for (counter, number) in self.resolved.iter().zip(tally.resolved) {
             counter.inc_by(number);
         }
+        let (muted, mutes) = correlator.muted();
+        self.muted.set(i64::try_from(muted).unwrap_or(i64::MAX));
+        self.mutes.set(i64::try_from(mutes).unwrap_or(i64::MAX));
         for (gauge, number) in self.open.iter().zip(correlator.open_by_severity()) {
             gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         }

@@ -6,14 +6,18 @@ use std::time::Duration;
 use super::alert::{How, Open};
 use super::deduplicate::{is_quiet, quiet_until};
 use super::fence::Fence;
+use super::flapping::Flaps;
+use super::heartbeat::Heartbeats;
 use super::identity::{LabelNames, Labels};
+use super::mute::Mutes;
 use super::number::Numbers;
 use super::reload::{Cleared, Reloads};
 use super::route::Routes;
+use super::storm::Storms;
 use super::table::{MAX_ALERTS, OpenAlerts, Slot};
 use crate::event::{
-    AlertChange, AlertId, AlertRecord, AlertState, ClearedBy, Command, Decided, Effect, EffectKind, Event,
-    EventId, Generation, Rendered, Timestamp,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ClearedBy, Command, Decided, Effect,
+    EffectKind, Event, EventId, Flap, Generation, Mute, Muted, Rendered, Timestamp,
 };
 use crate::severity::Severity;
 
@@ -23,6 +27,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 const TICK_CHANGES: usize = 256;
 /// How many timers one tick looks at.
 const TICK_TIMERS: usize = 4096;
+/// How many alerts one tick looks at, for a reload and for mutes each.
+pub(super) const TICK_ALERTS: usize = 4096;
 /// How many alerts one tick looks at for their counts.
 const TICK_COUNTS: usize = 8192;
 
@@ -55,6 +61,10 @@ pub struct Restored {
     pub last_alert: AlertId,
     /// The largest number of a change.
     pub last_change: u64,
+    /// How keys without an open alert came and went up to the end of their newest alert, an hour back.
+    pub ended: Vec<(Box<str>, Flap)>,
+    /// The mutes that are not over.
+    pub mutes: Arc<[Mute]>,
 }
 
 /// What happened since the counts were last taken.
@@ -96,7 +106,6 @@ pub(super) struct Tally {
 ///
 /// Alerts whose rule a reload has changed are ended or go on under their new identity: [`Self::reloaded`].
 ///
-/// Flapping, storms, mutes and heartbeats belong here and come later.
 #[derive(Debug)]
 pub struct Correlator {
     limits: Limits,
@@ -114,15 +123,19 @@ pub struct Correlator {
     pub(super) tally: Tally,
     fence: Fence,
     pub(super) reloads: Reloads,
+    pub(super) mutes: Mutes,
+    pub(super) flaps: Flaps,
+    pub(super) storms: Storms,
+    pub(super) heartbeats: Heartbeats,
 }
 
 /// What an effect needs of its event.
 #[derive(Clone, Copy)]
-struct Here<'a> {
-    event: &'a Event,
-    id: EventId,
-    now: Timestamp,
-    routes: &'a Routes,
+pub(super) struct Here<'a> {
+    pub(super) event: &'a Event,
+    pub(super) id: EventId,
+    pub(super) now: Timestamp,
+    pub(super) routes: &'a Routes,
 }
 
 /// The decision on one event. `row` has its place here for `history: first`, under which a silent repeat
@@ -141,12 +154,20 @@ impl Correlator {
     /// ends the other, so that neither is orphaned.
     #[must_use]
     pub fn new(limits: Limits, restored: Restored, receivers: &[u32]) -> Self {
-        let Restored { open: mut records, last_event, last_alert, last_change } = restored;
+        let Restored { open: mut records, last_event, last_alert, last_change, ended, mutes } = restored;
         records.retain(|record| record.state != AlertState::Resolved);
         records.sort_unstable_by_key(|record| record.id);
         let mut last = (last_event, last_alert, last_change);
+        let mutes = Mutes::new(mutes, records.iter().any(|record| record.muted.is_some()));
         let mut open = OpenAlerts::with_capacity(records.len());
         let mut superseded = Vec::new();
+        let mut storms = Storms::default();
+        records
+            .iter()
+            .filter(|record| record.origin == AlertOrigin::Storm)
+            .for_each(|record| storms.restore(record));
+        let mut flaps = Flaps::default();
+        flaps.restore(&records, ended);
         for record in records {
             last = (last.0.max(record.last_event), last.1.max(record.id), last.2.max(record.change));
             if let Some(slot) = open.find(&record.key) {
@@ -168,6 +189,10 @@ impl Correlator {
             tally: Tally::default(),
             fence: Fence::new(receivers),
             reloads: Reloads::default(),
+            mutes,
+            flaps,
+            storms,
+            heartbeats: Heartbeats::default(),
         }
     }
 
@@ -175,12 +200,25 @@ impl Correlator {
     /// effect; texts are rendered for an alert that opens or changes alone.
     pub fn event(&mut self, event: Event, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) {
         let id = EventId(self.events.next(now));
+        self.mutes.look(now, self.open.len());
         let here = Here { event: &event, id, now, routes };
         // An event is left to the counts if all that it does is what need not be stored.
         let mut decision = Decision { row: event.effects.is_empty(), alert: None, changes: Vec::new() };
+        if self.heartbeats.is_on() {
+            decision.alert = self.heard(here, &mut decision.changes);
+        }
         for effect in &event.effects {
             self.catch_up(&effect.key, event.generation, now, routes, &mut decision.changes);
             let alert = match effect.kind {
+                // An alert that would begin: the event is stored, and belongs to the storm.
+                EffectKind::Raise(_)
+                    if self.storms.is_on()
+                        && self.open.find(&effect.key).is_none()
+                        && let Some(storm) = self.held_back(here, &mut decision.changes) =>
+                {
+                    decision.row = true;
+                    Some(storm)
+                }
                 EffectKind::Raise(severity) => {
                     let before = decision.changes.len();
                     let alert = self.raise(effect, severity, here, &mut decision.changes);
@@ -204,12 +242,14 @@ impl Correlator {
         out.push(Command::Event(Box::new(Decided { id, event, row, alert, changes })));
     }
 
-    /// Applies reloads that are due, ends what has expired and, every 30 s, tells the counts of what was repeated silently. The work of one
-    /// call is bounded; returns whether more is due now.
+    /// Applies reloads that are due and mutes that begin or end, ends what has expired, lets go what has flapped and is
+    /// quiet, ends storms, raises heartbeats that are missing, and, every 30 s, tells the counts of what was repeated silently. The work of one call is bounded; returns
+    /// whether more is due now.
     pub fn tick(&mut self, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) -> bool {
         let mut changes = Vec::new();
         let mut budget = TICK_TIMERS;
-        let reloading = self.apply_reloads(now, routes, TICK_CHANGES, &mut changes);
+        let mut more = self.apply_reloads(now, routes, TICK_CHANGES, &mut changes);
+        more |= self.apply_mutes(now, routes, TICK_CHANGES, &mut changes);
         while changes.len() < TICK_CHANGES {
             if let Some(open) = self.superseded.pop() {
                 changes.push(self.resolve(open, How::Superseded, now, now, routes));
@@ -220,7 +260,10 @@ impl Correlator {
                 break;
             }
         }
-        let more = reloading || budget == 0 || changes.len() >= TICK_CHANGES;
+        self.release_flapping(now, routes, &mut budget, TICK_CHANGES, &mut changes);
+        self.end_storms(now, routes, &mut budget, TICK_CHANGES, &mut changes);
+        self.miss(now, routes, &mut budget, TICK_CHANGES, &mut changes);
+        more |= budget == 0 || changes.len() >= TICK_CHANGES;
         if !changes.is_empty() {
             out.push(Command::Changes(changes));
         }
@@ -243,10 +286,15 @@ impl Correlator {
             return Some(Timestamp(i64::MIN));
         }
         let flush = self.flush_at.filter(|_| self.open.uncounted() > 0);
-        match (flush, self.open.earliest()) {
-            (Some(flush), Some(expiry)) => Some(flush.min(expiry)),
-            (flush, expiry) => flush.or(expiry),
-        }
+        let due = [
+            flush,
+            self.open.earliest(),
+            self.mutes.wake_at(),
+            self.flaps.wake_at(),
+            self.storms.wake_at(),
+            self.heartbeats.wake_at(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// A receiver has read `generation` and hands over nothing older from here on.
@@ -270,6 +318,11 @@ impl Correlator {
     #[must_use]
     pub fn open_alerts(&self) -> usize {
         self.open.len()
+    }
+
+    /// How many of them are muted, and how many mutes are in force.
+    pub(super) fn muted(&self) -> (usize, usize) {
+        (self.open.muted(), self.mutes.active())
     }
 
     pub(super) fn open_by_severity(&self) -> [usize; Severity::ALL.len()] {
@@ -296,20 +349,32 @@ impl Correlator {
             }
             let rendered = rule.text.render(here.event, severity);
             let labels = self.identity(effect, severity, &here.event.source.to_string(), rendered.labels);
-            return Some(self.begin(effect, severity, labels, rendered.annotations, here, changes));
+            let flap = self.flap_of_beginning(effect, severity, here);
+            return Some(self.begin(effect, severity, labels, rendered.annotations, flap, here, changes));
         };
         let open = self.open.get(slot);
         if open.last_event == here.id {
             return Some(open.record.id);
         }
         let same = open.record.severity == severity;
+        if same && self.is_held(slot, effect) {
+            return Some(self.hold_on(slot, effect, Some(severity), here, changes));
+        }
+        let open = self.open.get(slot);
         if same && is_quiet(open.record.quiet_until, rule.deduplicate, here.event.time) {
             return Some(self.repeat(slot, effect, here));
         }
+        let flap = match same {
+            true => open.record.flap.clone(),
+            false => match self.flap_of_severity(slot, effect, severity, here) {
+                Some(flap) => flap,
+                None => return Some(self.hold_on(slot, effect, Some(severity), here, changes)),
+            },
+        };
         let Some(Rendered { labels, annotations }) =
             (!self.full()).then(|| rule.text.render(here.event, severity))
         else {
-            return Some(self.raise_unrendered(slot, effect, severity, here, changes));
+            return Some(self.raise_unrendered(slot, effect, severity, flap, here, changes));
         };
         if same {
             let record = &self.open.get(slot).record;
@@ -318,11 +383,11 @@ impl Correlator {
                 return Some(self.renew(slot, Some(annotations), effect, here, changes));
             }
             self.end(slot, How::Labels, here, changes);
-            return Some(self.begin(effect, severity, labels, annotations, here, changes));
+            return Some(self.begin(effect, severity, labels, annotations, flap, here, changes));
         }
         let labels = self.identity(effect, severity, &here.event.source.to_string(), labels);
         self.end(slot, How::Severity, here, changes);
-        Some(self.begin(effect, severity, labels, annotations, here, changes))
+        Some(self.begin(effect, severity, labels, annotations, flap, here, changes))
     }
 
     /// A change of an open alert while the table is full: it goes on with the texts that it has.
@@ -331,6 +396,7 @@ impl Correlator {
         slot: Slot,
         effect: &Effect,
         severity: Severity,
+        flap: Option<Box<Flap>>,
         here: Here<'_>,
         changes: &mut Vec<AlertChange>,
     ) -> AlertId {
@@ -340,7 +406,7 @@ impl Correlator {
         }
         self.end(slot, How::Severity, here, changes);
         let labels = self.names.with_severity(record.labels.clone(), severity);
-        self.begin(effect, severity, labels, record.annotations.clone(), here, changes)
+        self.begin(effect, severity, labels, record.annotations.clone(), flap, here, changes)
     }
 
     fn clear(
@@ -359,7 +425,20 @@ impl Correlator {
         self.tally.forgotten += u64::from(!self.reloads.cleared(effect, cleared));
         let slot = self.open.find(&effect.key)?;
         let id = self.open.get(slot).record.id;
-        self.end(slot, how, here, changes);
+        if self.is_held(slot, effect) {
+            return Some(self.hold_on(slot, effect, None, here, changes));
+        }
+        if self.flaps_by_end(slot, effect, here, changes) {
+            return Some(id);
+        }
+        if effect.rule.flapping.is_none() {
+            self.end(slot, how, here, changes);
+            return Some(id);
+        }
+        let open = self.take_on(slot, here);
+        let ended = self.resolve_keeping(open, how, here.event.time, here.now, here.routes);
+        self.keep_flap(&ended.record, effect);
+        changes.push(ended);
         Some(id)
     }
 
@@ -374,19 +453,21 @@ impl Correlator {
     }
 
     /// Opens an alert whose key is free.
+    #[allow(clippy::too_many_arguments, reason = "what an alert is made of")]
     fn begin(
         &mut self,
         effect: &Effect,
         severity: Severity,
         labels: Labels,
         mut annotations: Labels,
+        flap: Option<Box<Flap>>,
         here: Here<'_>,
         changes: &mut Vec<AlertChange>,
     ) -> AlertId {
         let (rule, time) = (&effect.rule, here.event.time);
         let id = AlertId(self.alerts.next(here.now));
         annotations.shrink_to_fit();
-        let mut open = Open::new(AlertRecord {
+        let record = AlertRecord {
             id,
             change: self.changes.next(here.now),
             alert: Arc::clone(&rule.alert),
@@ -406,16 +487,32 @@ impl Correlator {
             expires_at: rule.expire.map(|expire| here.now.after(expire)),
             notify: rule.notify.clone(),
             by_hand: None,
-        });
-        open.generation = here.event.generation;
-        self.tally.fired += 1;
-        changes.push(change(&open.record, here.routes));
-        self.open.insert(open);
+            muted: None,
+            flap,
+            origin: AlertOrigin::Rule,
+        };
+        self.open_alert(record, here.event.generation, here.routes, changes);
         id
     }
 
+    /// Puts an alert that begins into the table, muted if a mute wants it, and tells it.
+    pub(super) fn open_alert(
+        &mut self,
+        mut record: AlertRecord,
+        generation: Generation,
+        routes: &Routes,
+        changes: &mut Vec<AlertChange>,
+    ) {
+        record.muted = self.mutes.of(&record).map(|by| Muted { by, unheard: true });
+        let mut open = Open::new(record);
+        open.generation = generation;
+        self.tally.fired += 1;
+        changes.push(change(&open.record, routes));
+        self.open.insert(open);
+    }
+
     /// Counts a repeat and postpones the expiry.
-    fn repeat(&mut self, slot: Slot, effect: &Effect, here: Here<'_>) -> AlertId {
+    pub(super) fn repeat(&mut self, slot: Slot, effect: &Effect, here: Here<'_>) -> AlertId {
         let open = self.open.get_mut(slot);
         open.count = open.count.saturating_add(1);
         open.last_seen = here.event.time;
@@ -456,15 +553,36 @@ impl Correlator {
     }
 
     /// Ends an alert on an event, which becomes its last.
-    fn end(&mut self, slot: Slot, how: How, here: Here<'_>, changes: &mut Vec<AlertChange>) {
+    pub(super) fn end(&mut self, slot: Slot, how: How, here: Here<'_>, changes: &mut Vec<AlertChange>) {
+        let open = self.take_on(slot, here);
+        changes.push(self.resolve(open, how, here.event.time, here.now, here.routes));
+    }
+
+    /// Takes an alert out of the table on an event, which becomes its last.
+    fn take_on(&mut self, slot: Slot, here: Here<'_>) -> Open {
         let mut open = self.open.remove(slot);
         open.last_seen = here.event.time;
         open.last_event = here.id;
-        changes.push(self.resolve(open, how, here.event.time, here.now, here.routes));
+        open
     }
 
     /// The last change of an alert that has left the table.
     pub(super) fn resolve(
+        &mut self,
+        mut open: Open,
+        how: How,
+        at: Timestamp,
+        now: Timestamp,
+        routes: &Routes,
+    ) -> AlertChange {
+        if open.record.flap.is_some() {
+            open.fold().flap = None;
+        }
+        self.resolve_keeping(open, how, at, now, routes)
+    }
+
+    /// As [`Self::resolve`], of one that may come and go on: how it did stays on its record.
+    fn resolve_keeping(
         &mut self,
         mut open: Open,
         how: How,
@@ -535,5 +653,6 @@ impl Correlator {
 }
 
 pub(super) fn change(record: &Arc<AlertRecord>, routes: &Routes) -> AlertChange {
-    AlertChange { record: Arc::clone(record), queue_for: routes.queue_for(record.notify.as_deref()) }
+    let queue_for = if record.is_news() { routes.queue_for(record.notify.as_deref()) } else { Vec::new() };
+    AlertChange { record: Arc::clone(record), queue_for }
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::alert::Open;
-use crate::event::{AlertId, EventId, Timestamp};
+use crate::event::{AlertId, AlertRecord, EventId, Muted, Timestamp};
 use crate::severity::Severity;
 
 /// Where an alert lies now. Any removal may move another alert, so that a slot is not kept.
@@ -33,6 +33,7 @@ pub(super) struct OpenAlerts {
     timers: Vec<Timer>,
     octets: usize,
     uncounted: usize,
+    muted: usize,
     by_severity: [usize; Severity::ALL.len()],
 }
 
@@ -59,6 +60,19 @@ impl OpenAlerts {
         self.by_severity
     }
 
+    /// How many are muted.
+    pub(super) fn muted(&self) -> usize {
+        self.muted
+    }
+
+    /// Says what mutes an alert.
+    pub(super) fn set_muted(&mut self, slot: Slot, muted: Option<Muted>) {
+        let record = self.alerts[slot as usize].fold();
+        self.muted -= usize::from(record.muted.is_some());
+        self.muted += usize::from(muted.is_some());
+        record.muted = muted;
+    }
+
     /// How many were repeated since the writer was told their counts.
     pub(super) fn uncounted(&self) -> usize {
         self.uncounted
@@ -67,6 +81,12 @@ impl OpenAlerts {
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Open> {
         self.alerts.iter()
+    }
+
+    /// The keys of the alerts that are `wanted`. Costs a walk over all.
+    pub(super) fn keys_of(&self, wanted: impl Fn(&AlertRecord) -> bool) -> Vec<Box<str>> {
+        let wanted = self.alerts.iter().filter(|open| wanted(&open.record));
+        wanted.map(|open| open.record.key.clone()).collect()
     }
 
     pub(super) fn find(&self, key: &str) -> Option<Slot> {
@@ -88,6 +108,7 @@ impl OpenAlerts {
         open.octets = open.weigh();
         self.octets += open.octets as usize;
         self.by_severity[open.record.severity as usize] += 1;
+        self.muted += usize::from(open.record.muted.is_some());
         self.index.insert(open.record.key.clone(), slot);
         let at = open.expires_at;
         self.alerts.push(open);
@@ -102,6 +123,7 @@ impl OpenAlerts {
         let open = self.alerts.swap_remove(slot as usize);
         self.octets -= open.octets as usize;
         self.by_severity[open.record.severity as usize] -= 1;
+        self.muted -= usize::from(open.record.muted.is_some());
         self.index.remove(&open.record.key);
         if let Some(moved) = self.alerts.get(slot as usize) {
             *self.index.get_mut(&moved.record.key).expect("every open alert is indexed") = slot;
@@ -279,6 +301,7 @@ impl OpenAlerts {
         assert_eq!(self.octets, self.alerts.iter().map(|open| open.octets as usize).sum::<usize>());
         assert_eq!(self.uncounted, self.alerts.iter().filter(|open| open.uncounted).count());
         assert_eq!(self.by_severity.iter().sum::<usize>(), self.alerts.len());
+        assert_eq!(self.muted, self.alerts.iter().filter(|open| open.record.muted.is_some()).count());
     }
 }
 

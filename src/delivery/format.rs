@@ -14,7 +14,7 @@
 //!   "annotations": {"summary": "…"},
 //!   "count": 1, "first_seen": "2024-08-01T00:00:00.000000Z", "last_seen": "2024-08-01T00:00:00.000000Z",
 //!   "resolved_at": null, "resolved_by": null,
-//!   "acknowledged_at": null, "acknowledged_by": null, "closed_by": null,
+//!   "acknowledged_at": null, "acknowledged_by": null, "closed_by": null, "muted_by": null, "flapping_since": null,
 //!   "event": {"id": 1722470400000001, "…": "the last event, as `events --json` shows it; null once retention has removed it"}
 //! }]}
 //! ```
@@ -94,7 +94,7 @@ pub(super) fn fingerprint(record: &AlertRecord) -> u64 {
 #[serde(rename_all = "camelCase")]
 struct PostableAlert<'a> {
     labels: BTreeMap<Cow<'a, str>, &'a str>,
-    annotations: BTreeMap<Cow<'a, str>, &'a str>,
+    annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     starts_at: Timestamp,
     ends_at: Timestamp,
 }
@@ -106,12 +106,25 @@ pub(super) fn alertmanager(records: &[Arc<AlertRecord>], now: Timestamp, hold: D
         .iter()
         .map(|record| PostableAlert {
             labels: labels(record),
-            annotations: legal_pairs(&record.annotations),
+            annotations: annotations(record),
             starts_at: record.first_seen,
             ends_at: ended(record).unwrap_or_else(|| now.after(hold)).max(record.first_seen),
         })
         .collect();
     encoded(&alerts)
+}
+
+/// The texts for people, with what Nereus knows besides: that it flaps, that it is muted.
+fn annotations(record: &AlertRecord) -> BTreeMap<Cow<'_, str>, Cow<'_, str>> {
+    let mut texts: BTreeMap<_, _> =
+        legal_pairs(&record.annotations).into_iter().map(|(name, text)| (name, text.into())).collect();
+    if let Some(since) = record.flapping_since() {
+        texts.entry("flapping".into()).or_insert_with(|| format!("since {since}").into());
+    }
+    if let Some(muted) = record.muted.filter(|_| record.state != AlertState::Resolved) {
+        texts.entry("muted".into()).or_insert_with(|| format!("by mute {}", muted.by).into());
+    }
+    texts
 }
 
 /// When `record` ended; `None` while it is open.
@@ -143,6 +156,8 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
         "acknowledged_at": by_hand.and_then(|hand| hand.acknowledged_at),
         "acknowledged_by": by_hand.and_then(|hand| hand.acknowledged_by.as_deref()),
         "closed_by": by_hand.and_then(|hand| hand.closed_by.as_deref()),
+        "muted_by": record.muted.map(|muted| muted.by),
+        "flapping_since": record.flapping_since(),
     });
     match value {
         Value::Object(members) => members,
@@ -200,6 +215,7 @@ pub(super) fn post_id<'a>(
 mod tests {
     use super::*;
     use crate::delivery::tests::record;
+    use crate::event::{Flap, Held, MuteId, Muted};
     use proptest::prelude::*;
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(Arc<str>, String)> {
@@ -285,6 +301,8 @@ mod tests {
             "acknowledged_at",
             "acknowledged_by",
             "closed_by",
+            "muted_by",
+            "flapping_since",
             "event",
         ];
         expected.sort_unstable();
@@ -292,6 +310,30 @@ mod tests {
         assert_eq!(body["alerts"][0]["event"], json!({"id": 3}));
         assert_eq!(body["alerts"][1]["event"], Value::Null);
         assert_eq!(body["alerts"][0]["state"], "firing");
+    }
+
+    #[test]
+    fn people_read_that_it_flaps_and_that_it_is_muted() {
+        let mut alert = record(1, 1);
+        alert.annotations = vec![("muted".into(), "the rule's own".to_owned())];
+        alert.muted = Some(Muted { by: MuteId(7), unheard: false });
+        let held =
+            Held { since: Timestamp(0), until: Timestamp(9), said: None, by: crate::event::EventId(1) };
+        alert.flap = Some(Box::new(Flap { changes: Vec::new(), held: Some(held) }));
+        let read = |alert: &AlertRecord| {
+            let body = alertmanager(&[Arc::new(alert.clone())], Timestamp(0), Duration::from_secs(1));
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            (body[0]["annotations"].clone(), body[0]["labels"].clone())
+        };
+        let (annotations, labels) = read(&alert);
+        assert_eq!(
+            annotations,
+            json!({"flapping": "since 1970-01-01T00:00:00.000000Z", "muted": "the rule's own"})
+        );
+        alert.annotations.clear();
+        assert_eq!(read(&alert).0["muted"], "by mute 7");
+        (alert.muted, alert.flap) = (None, None);
+        assert_eq!(read(&alert), (json!({}), labels), "the same alert");
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl StateLane {
         for record in &page {
             if format::ended(record).is_some() {
                 round.first_resolved.get_or_insert(record.id);
-            } else if !round.resolved {
+            } else if !round.resolved && record.is_told() {
                 round.open.insert(format::fingerprint(record));
             }
         }
@@ -209,10 +209,13 @@ impl StateLane {
         Ok(failed.map_or(Step::Posted, Step::Failed))
     }
 
-    /// Whether this lane posts `record`: it is for this webhook, and was not refused as it is.
+    /// Whether this lane posts `record`: it is for this webhook, no mute has kept it back from the beginning, and it was
+    /// not refused as it is.
     fn concerns(&self, record: &AlertRecord) -> bool {
         let name = &self.lane.context.name;
-        record.notify.as_ref().is_none_or(|names| names.contains(name)) && !self.refused.contains(record)
+        record.notify.as_ref().is_none_or(|names| names.contains(name))
+            && record.is_told()
+            && !self.refused.contains(record)
     }
 
     /// Posts `list` in order, by halves where its contents are refused.

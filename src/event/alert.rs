@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, EventId, Timestamp, Weight};
+use super::{Event, EventId, Muted, Timestamp, Weight};
 use crate::severity::Severity;
 
 /// An alert's number: unique, rising, stable over restarts; built as an [`EventId`] is.
@@ -88,6 +88,84 @@ pub struct AlertRecord {
     /// What operators did with it. Boxed: most alerts come and go without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<Box<ByHand>>,
+    /// What mutes it; for an ended one, what muted it at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<Muted>,
+    /// How it has come and gone lately, where its rule looks at that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap: Option<Box<Flap>>,
+    /// What raised it.
+    #[serde(default, skip_serializing_if = "AlertOrigin::is_rule")]
+    pub origin: AlertOrigin,
+}
+
+impl AlertRecord {
+    /// Whether those who are told each change (event webhooks) hear of this one. Of a muted alert they hear the
+    /// end alone, and that only if they heard of its beginning.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.muted.is_none_or(|muted| self.state == AlertState::Resolved && !muted.unheard)
+    }
+
+    /// Whether those who are told what the alert is now (Alertmanager) know of it. One that began while it was
+    /// muted is told once it no longer is. One that they knew before goes on to be told as it is: to fall
+    /// silent about it would let them take it for ended.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.muted.is_none_or(|muted| !muted.unheard)
+    }
+
+    /// Since when it flaps.
+    #[must_use]
+    pub fn flapping_since(&self) -> Option<Timestamp> {
+        self.flap.as_ref().and_then(|flap| flap.held.as_ref()).map(|held| held.since)
+    }
+}
+
+/// What raised an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertOrigin {
+    /// A rule of the settings or a built-in one.
+    #[default]
+    Rule,
+    /// Storm control: one source raised too many alerts.
+    Storm,
+    /// A heartbeat that did not come.
+    Heartbeat,
+}
+
+impl AlertOrigin {
+    /// Whether a rule did.
+    #[must_use]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub fn is_rule(&self) -> bool {
+        *self == Self::Rule
+    }
+}
+
+/// How an alert comes and goes. For an open one, up to its last beginning or end; an ended one keeps it, so that
+/// the next of its key goes on from there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flap {
+    /// When it changed, oldest first: as many as the rule counts, inside its window.
+    pub changes: Vec<Timestamp>,
+    /// Set while it flaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// An alert that flaps: it is held open, whatever comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Since when.
+    pub since: Timestamp,
+    /// It is let go at this time, unless it changes before.
+    pub until: Timestamp,
+    /// What the last notification said: this severity, or that it has ended.
+    pub said: Option<Severity>,
+    /// Which notification said so last.
+    pub by: EventId,
 }
 
 /// What operators did with an alert. Names are what they called themselves.

@@ -16,8 +16,10 @@
 
 mod alert;
 mod answer;
+mod mute;
 mod operator;
 mod queue;
+mod watch;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,10 +30,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-pub use alert::{AlertChange, AlertId, AlertRecord, AlertState, ByHand, Command, Decided, Delivered};
+pub use alert::{
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, ByHand, Command, Decided, Delivered, Flap,
+    Held,
+};
 pub use answer::Answer;
+pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher};
 pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
 pub use queue::{Queue, Weight};
+pub use watch::{Heartbeat, Raises, StormControl, Watch};
 
 use crate::metrics::DropReason;
 use crate::oid::Oid;
@@ -197,6 +204,10 @@ pub enum Handed {
     Reloaded(Arc<RuleChanges>),
     /// An operator asks for something.
     Operator(Box<OperatorRequest>),
+    /// A generation was published that watches something else.
+    Watch(Arc<Watch>),
+    /// All mutes that are not over, as they are on the disk now.
+    Mutes(Arc<[Mute]>),
     /// This receiver has ended and hands over nothing more.
     Left {
         /// The receiver's number.
@@ -208,9 +219,12 @@ impl Weight for Handed {
     fn octets(&self) -> usize {
         match self {
             Self::Event(event) => event.octets(),
-            Self::Generation { .. } | Self::Left { .. } | Self::Reloaded(_) | Self::Operator(_) => {
-                size_of::<Self>()
-            }
+            Self::Generation { .. }
+            | Self::Left { .. }
+            | Self::Reloaded(_)
+            | Self::Operator(_)
+            | Self::Watch(_)
+            | Self::Mutes(_) => size_of::<Self>(),
         }
     }
 }
@@ -261,10 +275,23 @@ pub struct RuleAction {
     pub store_repeats: bool,
     /// The alert ends after so long without a repeat.
     pub expire: Option<Duration>,
+    /// When it counts as flapping.
+    pub flapping: Option<Flapping>,
     /// Webhooks by name; `None` is every one.
     pub notify: Option<Arc<[Arc<str>]>>,
     /// Renders labels and annotations.
     pub text: Box<dyn AlertText>,
+}
+
+/// When an alert flaps, and for how long it is held then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flapping {
+    /// So many changes, each a beginning, an end or another severity …
+    pub count: usize,
+    /// … within this time.
+    pub window: Duration,
+    /// Let go after so long without a change.
+    pub hold: Duration,
 }
 
 /// Separates the alert's name and the key's parts within [`Effect::key`]. A unit separator does not occur

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::{AlertId, AlertState, Handed, Queue};
+use super::{AlertId, AlertState, Handed, Mute, Queue};
 
 /// Requests that may wait for the correlator at once: they pass the handoff's bound.
 const WAITING: usize = 64;
@@ -118,6 +118,17 @@ impl Operators {
             wait(&on_disk, until)?;
         }
         Ok(outcome)
+    }
+}
+
+impl Operators {
+    /// Tells the correlator all mutes that are not over, in order with the events: whatever comes in after this is
+    /// compared with them.
+    ///
+    /// # Errors
+    /// [`Unanswered::Stopping`].
+    pub fn mute(&self, mutes: Arc<[Mute]>) -> Result<(), Unanswered> {
+        self.handoff.push_control(Handed::Mutes(mutes)).map_err(|_| Unanswered::Stopping)
     }
 }
 

@@ -3,11 +3,13 @@
 //! A [`FileRecord`] stands for itself: its symbols are its own, so that files are parsed independently,
 //! in any order, and a record can be kept while its file does not change. Names are not resolved here.
 
+use serde::{Deserialize, Serialize};
+
 use super::symbol::{NONE, Symbol, Symbols};
 use crate::diagnostic::Level;
 
 /// A stretch of one of the record's vectors, or of the file's octets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub(crate) start: u32,
     pub(crate) len: u32,
@@ -28,7 +30,7 @@ impl Span {
 }
 
 /// One file.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FileRecord {
     pub(crate) symbols: Symbols,
     pub(crate) modules: Vec<Module>,
@@ -87,7 +89,7 @@ impl FileRecord {
 }
 
 /// One module: `NAME DEFINITIONS ::= BEGIN … END`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Module {
     pub(crate) name: Symbol,
     /// The offset of its name.
@@ -100,7 +102,7 @@ pub(crate) struct Module {
 }
 
 /// `symbol FROM module`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Import {
     pub(crate) name: Symbol,
     pub(crate) module: Symbol,
@@ -109,7 +111,7 @@ pub(crate) struct Import {
 }
 
 /// What a definition is made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DefinitionKind {
     ObjectIdentifier,
     ObjectIdentity,
@@ -137,7 +139,7 @@ impl DefinitionKind {
 }
 
 /// STATUS of RFC 2578 and RFC 1212.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// `current`, and SMIv1's `mandatory` and `optional`; also what an absent or misspelt clause counts as.
     Current,
@@ -158,7 +160,7 @@ impl Status {
 }
 
 /// MAX-ACCESS of RFC 2578 and ACCESS of RFC 1212.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Access {
     /// The clause is absent, or says something unknown.
     Unstated,
@@ -188,7 +190,7 @@ impl Access {
 }
 
 /// One definition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Definition {
     pub(crate) name: Symbol,
     pub(crate) kind: DefinitionKind,
@@ -233,14 +235,14 @@ impl Definition {
 }
 
 /// One component of an OID value: a name, a number, or `name(number)`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) name: Symbol,
     pub(crate) number: Option<u32>,
 }
 
 /// One name of INDEX, OBJECTS, VARIABLES or AUGMENTS.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) name: Symbol,
     pub(crate) implied: bool,
@@ -248,14 +250,14 @@ pub(crate) struct Item {
 }
 
 /// One `label(number)` of an enumeration or of BITS.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Label {
     pub(crate) name: Symbol,
     pub(crate) number: i64,
 }
 
 /// How a type is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Shape {
     /// By the name of another type.
     Named,
@@ -269,7 +271,7 @@ pub(crate) enum Shape {
 }
 
 /// A SYNTAX clause or the right side of a type assignment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Type {
     pub(crate) shape: Shape,
     /// The name for [`Shape::Named`], else [`NONE`].
@@ -287,13 +289,18 @@ impl Type {
     }
 }
 
+/// A text of the program itself. (By a name of its own, since serde would borrow a plain reference.)
+pub(crate) type FixedText = &'static str;
+
 /// A problem with its place as offsets; made into a diagnostic when the text is at hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Problem {
     pub(crate) level: Level,
-    pub(crate) code: &'static str,
+    #[serde(with = "super::record::fixed")]
+    pub(crate) code: FixedText,
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) message: String,
-    pub(crate) help: Option<&'static str>,
+    #[serde(with = "super::record::fixed_option")]
+    pub(crate) help: Option<FixedText>,
 }

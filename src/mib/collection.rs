@@ -8,20 +8,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::ast::{FileRecord, Problem};
+use super::cache::Draft;
 use super::parser::Parser;
+use super::record::Parsed;
 use super::source::{self, FoundFile, Scan, Stamp};
 use super::symbol::NONE;
-use super::{CompileStats, Mib, builtin_input, resolve, workers};
+use super::{CompileStats, Mib, builtin_input, edit, resolve, workers};
 use crate::diagnostic::{Diagnostic, Level};
 
 /// The parsed files of some directories, and what they compiled to. Immutable: a change makes another one, which
 /// shares with it what is equal.
 ///
-/// Equal to a fresh compile of the same files ([`Mib::compile`]), always. Keeps a record of each file, less
-/// than half of its size (150 MB for LibreNMS' tree of 347 MB), and none of their texts.
+/// Equal to a fresh compile of the same files ([`Mib::compile`]), always. Keeps none of their texts, and a record of
+/// each file: in memory (less than half of its size, 150 MB for LibreNMS' tree of 347 MB) until
+/// [`write_cache`](Self::write_cache) has put it on the disk.
 #[derive(Debug)]
 pub struct Collection {
     /// In the order in which they are linked.
@@ -31,10 +35,12 @@ pub struct Collection {
     pub(super) diagnostics: Arc<[Diagnostic]>,
     pub(super) mib: Arc<Mib>,
     pub(super) stats: CompileStats,
+    /// The cache that was begun with the image.
+    pub(super) draft: Mutex<Option<Draft>>,
 }
 
 /// A file that was parsed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) path: Arc<str>,
     /// The number of its directory, or [`NONE`] where its path does not begin with that.
@@ -45,18 +51,12 @@ pub(super) struct Kept {
     /// Whether every change since gives another stamp.
     pub(super) settled: bool,
     pub(super) parsed: Arc<Parsed>,
+    /// What linking had to tell of it.
+    pub(super) linking: Arc<[Problem]>,
     /// Over the problems of it.
     pub(super) told: u64,
     /// Where they are among the diagnostics.
     pub(super) diagnostics: Range<usize>,
-}
-
-/// What one file's contents are, wherever they lie.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) content: [u8; 32],
-    /// `None` where it was parsed by another process.
-    pub(super) record: Option<FileRecord>,
 }
 
 /// What making a [`Collection`] came to.
@@ -64,7 +64,7 @@ pub(super) struct Parsed {
 pub struct Collected {
     /// Files whose contents were read.
     pub read: usize,
-    /// Of these, files whose contents were new, or were known from a cache alone.
+    /// Of these, files whose contents were new.
     pub parsed: usize,
     /// Files whose record was taken over.
     pub reused: usize,
@@ -125,25 +125,29 @@ impl Collection {
         everything: bool,
         cancel: &AtomicBool,
     ) -> Result<(Self, Collected), Cancelled> {
-        Self::make_shown(scan, before, everything, cancel, &Progress::default())
+        Self::make_with(
+            scan,
+            before,
+            everything,
+            &Making { cancel, progress: &Progress::default(), cache: None },
+        )
     }
 
-    /// As [`make`](Self::make), and says meanwhile how far it is.
+    /// As [`make`](Self::make), with what goes beside it.
     ///
     /// # Errors
     /// As [`make`](Self::make).
-    pub fn make_shown(
+    pub fn make_with(
         scan: Scan,
         before: Option<&Self>,
         everything: bool,
-        cancel: &AtomicBool,
-        progress: &Progress,
+        making: &Making<'_>,
     ) -> Result<(Self, Collected), Cancelled> {
         // Telling that nothing has changed takes milliseconds, and a start waits for it.
         if !everything && before.is_some_and(|before| !before.differs(&scan)) {
-            return make(scan, before, everything, cancel, progress);
+            return make(scan, before, everything, making);
         }
-        workers::standing_back(|| make(scan, before, everything, cancel, progress))
+        workers::standing_back(|| make(scan, before, everything, making))
     }
 
     /// Whether the stat of any file differs, or may hide a change.
@@ -173,6 +177,11 @@ impl Collection {
         self.stats
     }
 
+    /// What is told of one of its files.
+    fn told(&self, file: &Kept) -> &[Diagnostic] {
+        self.diagnostics.get(file.diagnostics.clone()).unwrap_or_default()
+    }
+
     /// All octets of the files.
     #[must_use]
     pub fn octets(&self) -> u64 {
@@ -182,18 +191,29 @@ impl Collection {
     /// An estimate of what the records take in memory, without the [`Mib`], in octets.
     #[must_use]
     pub fn size(&self) -> usize {
-        let record = |file: &Kept| file.parsed.record.as_ref().map_or(0, FileRecord::size);
-        self.files.iter().map(|file| record(file) + size_of::<Kept>()).sum()
+        self.files.iter().map(|file| file.parsed.size() + size_of::<Kept>()).sum()
     }
+}
+
+/// What goes beside the making of a [`Collection`].
+#[derive(Debug, Clone, Copy)]
+pub struct Making<'a> {
+    /// Set, it leaves off soon.
+    pub cancel: &'a AtomicBool,
+    /// How far it is.
+    pub progress: &'a Progress,
+    /// Where [`write_cache`](Collection::write_cache) will put it: the image is written beside that at once, and read
+    /// from there, so that it takes no memory but for what is looked up. Where that cannot be, it is in memory.
+    pub cache: Option<&'a Path>,
 }
 
 fn make(
     scan: Scan,
     before: Option<&Collection>,
     everything: bool,
-    cancel: &AtomicBool,
-    progress: &Progress,
+    making: &Making<'_>,
 ) -> Result<(Collection, Collected), Cancelled> {
+    let &Making { cancel, progress, cache } = making;
     let old = before.map_or(&[][..], |before| &before.files);
     let by_path: HashMap<&str, &Kept> = old.iter().map(|kept| (&*kept.path, kept)).collect();
     // A file that was moved or copied is known by its contents.
@@ -220,7 +240,7 @@ fn make(
             let content = content_of(bytes);
             Ok(match by_content.get(&content) {
                 Some(known) => Arc::clone(&known.parsed),
-                None => Arc::new(Parsed { content, record: Some(parser.parse(bytes)) }),
+                None => Arc::new(Parsed::new(content, parser.parse(bytes))),
             })
         },
     );
@@ -230,6 +250,7 @@ fn make(
     let mut collected = Collected { read: read.len(), ..Collected::default() };
     let mut contents = contents.into_iter();
     let mut files = Vec::with_capacity(found.len());
+    let nothing: Arc<[Problem]> = Arc::new([]);
     for (FoundFile { path, directory, stamp, settled }, work) in found.into_iter().zip(plan) {
         let (directory, relative) = below(&directories, directory, &path);
         let kept = |path, parsed| Kept {
@@ -239,6 +260,7 @@ fn make(
             stamp,
             settled,
             parsed,
+            linking: Arc::clone(&nothing),
             told: 0,
             diagnostics: 0..0,
         };
@@ -258,33 +280,69 @@ fn make(
     if let Some(before) = before
         && unread == before.unread
         && files.len() == old.len()
-        && files.iter().zip(old).all(|(new, old)| new.is_as(old))
+        && files.iter().zip(old).all(|(new, old)| new.is_at(old))
     {
-        collected.unchanged = true;
-        collected.reused = files.len();
-        for (new, old) in files.iter_mut().zip(old) {
-            (new.told, new.diagnostics) = (old.told, old.diagnostics.clone());
+        collected.reused = files.len() - collected.parsed;
+        if files.iter().zip(old).all(|(new, old)| same(&new.parsed, &old.parsed)) {
+            collected.unchanged = true;
+            collected.reused = files.len();
+            for (new, old) in files.iter_mut().zip(old) {
+                new.linking = Arc::clone(&old.linking);
+                (new.told, new.diagnostics) = (old.told, old.diagnostics.clone());
+            }
+            let (diagnostics, mib) = (Arc::clone(&before.diagnostics), Arc::clone(&before.mib));
+            let stats = before.stats;
+            return Ok((
+                Collection { files, unread, diagnostics, mib, stats, draft: Mutex::default() },
+                collected,
+            ));
         }
-        let (diagnostics, mib) = (Arc::clone(&before.diagnostics), Arc::clone(&before.mib));
-        return Ok((Collection { files, unread, diagnostics, mib, stats: before.stats }, collected));
+        if let Some(mib) = edit::edited(before, &mut files) {
+            let mut bytes = Vec::new();
+            let told = files.iter().zip(old).map(|(file, old)| {
+                let record = (!same(&file.parsed, &old.parsed)).then(|| file.parsed.record()).flatten();
+                match record {
+                    Some(record) => told_of(file, &record, None, &mut bytes),
+                    None => (old.told, before.told(old).to_vec()),
+                }
+            });
+            let told = told.collect();
+            let made = Made { files, unread, mib, modules: before.stats.modules, draft: None };
+            return Ok(made.conclude(told, Some(before), collected));
+        }
     }
-    // What came from a cache has no records yet.
-    let lacking: Vec<usize> = (0..files.len()).filter(|&at| files[at].parsed.record.is_none()).collect();
-    let parsed = parse_all(&files, &lacking, cancel, progress);
+    let records = workers::in_parallel(
+        files.len(),
+        || (Parser::default(), Vec::new()),
+        |(parser, bytes), at| record_of(&files[at], parser, bytes),
+    );
     if cancel.load(Ordering::Relaxed) {
         return Err(Cancelled);
     }
-    collected.parsed += lacking.len();
-    collected.read = collected.read.max(lacking.len());
-    for (at, parsed) in lacking.into_iter().zip(parsed) {
-        match parsed {
-            Ok(parsed) => files[at].parsed = Arc::new(parsed),
-            Err(error) => unread.push(source::unreadable(Path::new(&*files[at].path), &error)),
-        }
-    }
-    files.retain(|file| file.parsed.record.is_some());
+    // What was lost in the cache was parsed again, and may have changed meanwhile, or be gone.
+    let mut lacking = Vec::new();
+    let mut records: Vec<Option<Arc<FileRecord>>> = records
+        .into_iter()
+        .enumerate()
+        .map(|(at, record)| match record {
+            Ok((record, None)) => Some(record),
+            Ok((record, Some(parsed))) => {
+                files[at].parsed = Arc::new(parsed);
+                collected.parsed += 1;
+                Some(record)
+            }
+            Err(error) => {
+                lacking.push(source::unreadable(Path::new(&*files[at].path), &error));
+                None
+            }
+        })
+        .collect();
+    unread.extend(lacking);
+    let mut present = records.iter().map(Option::is_some).collect::<Vec<_>>().into_iter();
+    files.retain(|_| present.next().unwrap_or(true));
+    let records: Vec<Arc<FileRecord>> = records.drain(..).flatten().collect();
     collected.reused = files.len().saturating_sub(collected.parsed);
-    let records: Vec<&FileRecord> = files.iter().filter_map(|file| file.parsed.record.as_ref()).collect();
+    collected.read = collected.read.max(collected.parsed);
     let mut inputs: Vec<resolve::Input<'_>> = files
         .iter()
         .zip(&records)
@@ -298,45 +356,101 @@ fn make(
         .collect();
     inputs.push(builtin_input());
     let linked = resolve::link(&inputs);
-    let problems = source::problems_by_file(&records, linked.problems);
-    let old_told = before.map_or(&[][..], |before| &before.diagnostics);
-    let told = workers::in_parallel(files.len(), Vec::new, |bytes, at| {
-        let (file, problems) = (&files[at], &problems[at]);
-        let told = fingerprint(problems);
-        let old = by_path.get(&*file.path).filter(|old| old.told == told && same(&old.parsed, &file.parsed));
-        match old {
-            Some(old) => (told, old_told.get(old.diagnostics.clone()).unwrap_or_default().to_vec()),
-            None => match tell(file, records[at], problems, bytes) {
-                Some(own) => (told, own),
-                // Told without lines; not to be taken over.
-                None => (!told, tell_without_text(file, records[at], problems)),
-            },
+    drop(inputs);
+    let (mib, draft) = Draft::with_image(cache, &linked.parts, linked.files);
+    drop(linked.parts);
+    for (file, problems) in files.iter_mut().zip(source::problems_by_file(records.len(), linked.problems)) {
+        if !problems.is_empty() {
+            file.linking = problems.into();
         }
+    }
+    let told = workers::in_parallel(files.len(), Vec::new, |bytes, at| {
+        let file = &files[at];
+        let old = by_path.get(&*file.path).filter(|old| same(&old.parsed, &file.parsed));
+        let old = old.zip(before).map(|(old, before)| (old.told, before.told(old)));
+        told_of(file, &records[at], old, bytes)
     });
     let modules = records.iter().map(|record| record.modules.len()).sum();
-    let mut diagnostics = unread.clone();
-    for (file, (told, own)) in files.iter_mut().zip(told) {
-        let start = diagnostics.len();
-        diagnostics.extend(own);
-        file.told = told;
-        file.diagnostics = start..diagnostics.len();
+    Ok(Made { files, unread, mib, modules, draft }.conclude(told, before, collected))
+}
+
+/// What a [`Collection`] is made of, but for its problems.
+struct Made {
+    files: Vec<Kept>,
+    unread: Vec<Diagnostic>,
+    mib: Arc<Mib>,
+    modules: usize,
+    draft: Option<Draft>,
+}
+
+impl Made {
+    /// With what is to be told of each file.
+    fn conclude(
+        mut self,
+        told: Vec<(u64, Vec<Diagnostic>)>,
+        before: Option<&Collection>,
+        mut collected: Collected,
+    ) -> (Collection, Collected) {
+        let mut diagnostics = self.unread.clone();
+        for (file, (told, own)) in self.files.iter_mut().zip(told) {
+            let start = diagnostics.len();
+            diagnostics.extend(own);
+            file.told = told;
+            file.diagnostics = start..diagnostics.len();
+        }
+        let old = before.map_or(&[][..], |before| &before.diagnostics);
+        (collected.new_problems, collected.gone_problems) = difference(old, &diagnostics);
+        let Self { files, unread, mib, modules, draft } = self;
+        let stats = CompileStats {
+            files: files.len(),
+            modules,
+            nodes: mib.nodes().len(),
+            problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
+        };
+        let (diagnostics, draft) = (diagnostics.into(), Mutex::new(draft));
+        (Collection { files, unread, diagnostics, mib, stats, draft }, collected)
     }
-    (collected.new_problems, collected.gone_problems) = difference(old_told, &diagnostics);
-    let stats = CompileStats {
-        files: files.len(),
-        modules,
-        nodes: linked.mib.nodes().len(),
-        problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
-    };
-    let (diagnostics, mib) = (diagnostics.into(), Arc::new(linked.mib));
-    Ok((Collection { files, unread, diagnostics, mib, stats }, collected))
+}
+
+/// The record of a file; where what is kept of it is lost, it is parsed again, and what it is now comes with it.
+fn record_of(
+    file: &Kept,
+    parser: &mut Parser,
+    bytes: &mut Vec<u8>,
+) -> io::Result<(Arc<FileRecord>, Option<Parsed>)> {
+    if let Some(record) = file.parsed.record() {
+        return Ok((record, None));
+    }
+    source::read_file(Path::new(&*file.path), bytes)?;
+    let record = Arc::new(parser.parse(bytes));
+    Ok((Arc::clone(&record), Some(Parsed::new(content_of(bytes), record))))
+}
+
+/// A file's problems, and a number that changes with them; the old ones where they are the same.
+fn told_of(
+    file: &Kept,
+    record: &FileRecord,
+    old: Option<(u64, &[Diagnostic])>,
+    bytes: &mut Vec<u8>,
+) -> (u64, Vec<Diagnostic>) {
+    let mut problems = file.linking.to_vec();
+    source::add_parsing(&mut problems, record);
+    let told = fingerprint(&problems);
+    match old {
+        Some((before, old)) if before == told => (told, old.to_vec()),
+        _ => match tell(file, record, &problems, bytes) {
+            Some(own) => (told, own),
+            // Told without lines; not to be taken over.
+            None => (!told, tell_without_text(file, record, &problems)),
+        },
+    }
 }
 
 impl Kept {
-    /// Whether nothing that a compile yields can differ.
-    fn is_as(&self, old: &Self) -> bool {
+    /// Whether it is the file of that place, whatever it says now.
+    fn is_at(&self, old: &Self) -> bool {
         let place = |kept: &Self| (kept.directory, kept.relative);
-        self.path == old.path && place(self) == place(old) && same(&self.parsed, &old.parsed)
+        self.path == old.path && place(self) == place(old)
     }
 }
 
@@ -351,34 +465,12 @@ fn below(directories: &[PathBuf], number: usize, path: &Path) -> (u32, u32) {
     }
 }
 
-fn same(a: &Parsed, b: &Parsed) -> bool {
+pub(super) fn same(a: &Parsed, b: &Parsed) -> bool {
     a.content == b.content
 }
 
 fn content_of(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
-}
-
-/// The files of these numbers, read once more.
-fn parse_all(
-    files: &[Kept],
-    numbers: &[usize],
-    cancel: &AtomicBool,
-    progress: &Progress,
-) -> Vec<io::Result<Parsed>> {
-    progress.begin(numbers.len());
-    workers::in_parallel(
-        numbers.len(),
-        || (Parser::default(), Vec::new()),
-        |(parser, bytes), at| {
-            progress.step();
-            if cancel.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            source::read_file(Path::new(&*files[numbers[at]].path), bytes)?;
-            Ok(Parsed { content: content_of(bytes), record: Some(parser.parse(bytes)) })
-        },
-    )
 }
 
 fn fingerprint(problems: &[Problem]) -> u64 {

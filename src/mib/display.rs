@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use super::address::{self, ADDRESS};
-use super::image::{BaseType, Mib, NodeId, Syntax};
+use super::image::{BaseType, Mib, NodeId};
 use super::index::write_arcs;
+use super::view::Syntax;
 use crate::oid::{EncodedOid, OidArray};
 use crate::value::Value;
 

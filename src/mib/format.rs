@@ -12,7 +12,9 @@
 //! tree is a tree, and every chain ends. What no check covers (a text that is no UTF-8, labels out of order) reads as
 //! something, and never panics.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::io::{self, Write};
 use std::ops::Range;
 
 use zerocopy::little_endian::{I64, U32, U64};
@@ -24,7 +26,7 @@ use super::trie::Vertex;
 
 const MAGIC: [u8; 8] = *b"NereuMIB";
 /// Raised with every change of what the octets mean.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -149,8 +151,56 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// The octets. Gives up each part as soon as it is written.
-    pub(crate) fn into_octets(self) -> Vec<u8> {
+    /// The octets.
+    pub(crate) fn to_octets(&self) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(self.header().length.get() as usize);
+        // Memory takes whatever is written.
+        if let Ok(sum) = self.write_to(&mut octets) {
+            write_checksum(&mut octets, sum);
+        }
+        octets
+    }
+
+    /// Writes the octets, but for the checksum, which is returned: it belongs to [`CHECKSUM_AT`].
+    pub(crate) fn write_to(&self, out: &mut impl Write) -> io::Result<u64> {
+        let header = self.header();
+        let (head, checked) = header.as_bytes().split_at(CHECKED);
+        out.write_all(head)?;
+        let mut out = Summed { out, chunk: Vec::with_capacity(CHUNK), number: 0, sum: 0 };
+        let Self {
+            files,
+            modules,
+            nodes,
+            references,
+            syntaxes,
+            labels,
+            vertices,
+            parents,
+            name_slots,
+            text_ends,
+            text,
+        } = self;
+        for section in [
+            checked,
+            files.as_bytes(),
+            modules.as_bytes(),
+            nodes.as_bytes(),
+            references.as_bytes(),
+            syntaxes.as_bytes(),
+            labels.as_bytes(),
+            vertices.as_bytes(),
+            parents.as_bytes(),
+            name_slots.as_bytes(),
+            text_ends.as_bytes(),
+            text,
+        ] {
+            out.put(section)?;
+        }
+        out.put_chunk()?;
+        Ok(out.sum)
+    }
+
+    fn header(&self) -> Header {
         let counts = [
             self.files.len(),
             self.modules.len(),
@@ -163,37 +213,49 @@ impl Parts {
             self.name_slots.len(),
             self.text_ends.len(),
             self.text.len(),
-        ]
-        .map(|count| count as u32);
-        let length = size_of::<Header>()
-            + counts.iter().zip(SIZES).map(|(&count, size)| count as usize * size).sum::<usize>();
-        let header = Header {
+        ];
+        let length =
+            size_of::<Header>() + counts.iter().zip(SIZES).map(|(count, size)| count * size).sum::<usize>();
+        Header {
             magic: MAGIC,
             version: VERSION.into(),
             checksum: 0.into(),
             length: (length as u64).into(),
-            counts: counts.map(U32::new),
-        };
-        let mut octets = Vec::with_capacity(length);
-        octets.extend_from_slice(header.as_bytes());
-        append(&mut octets, self.files);
-        append(&mut octets, self.modules);
-        append(&mut octets, self.nodes);
-        append(&mut octets, self.references);
-        append(&mut octets, self.syntaxes);
-        append(&mut octets, self.labels);
-        append(&mut octets, self.vertices);
-        append(&mut octets, self.parents);
-        append(&mut octets, self.name_slots);
-        append(&mut octets, self.text_ends);
-        append(&mut octets, self.text);
-        sign(&mut octets);
-        octets
+            counts: counts.map(|count| U32::new(count as u32)),
+        }
     }
 }
 
-fn append<T: IntoBytes + Immutable>(octets: &mut Vec<u8>, records: Vec<T>) {
-    octets.extend_from_slice(records.as_bytes());
+/// Sums up what it passes on.
+struct Summed<'a, W> {
+    out: &'a mut W,
+    chunk: Vec<u8>,
+    number: u64,
+    sum: u64,
+}
+
+impl<W: Write> Summed<'_, W> {
+    fn put(&mut self, mut octets: &[u8]) -> io::Result<()> {
+        while !octets.is_empty() {
+            let (now, later) = octets.split_at(octets.len().min(CHUNK - self.chunk.len()));
+            self.chunk.extend_from_slice(now);
+            if self.chunk.len() == CHUNK {
+                self.put_chunk()?;
+            }
+            octets = later;
+        }
+        Ok(())
+    }
+
+    fn put_chunk(&mut self) -> io::Result<()> {
+        if !self.chunk.is_empty() {
+            self.sum = self.sum.wrapping_add(chunk_sum(self.number, &self.chunk));
+            self.number += 1;
+            self.out.write_all(&self.chunk)?;
+            self.chunk.clear();
+        }
+        Ok(())
+    }
 }
 
 /// The octets of a record of each section.
@@ -245,6 +307,16 @@ impl Layout {
         10 text: u8,
     }
 
+    /// Where a node's record lies.
+    pub(crate) fn node_at(&self, node: u32) -> usize {
+        self.sections[2].start + node as usize * size_of::<NodeRecord>()
+    }
+
+    /// Where a module's record lies.
+    pub(crate) fn module_at(&self, module: u32) -> usize {
+        self.sections[1].start + module as usize * size_of::<ModuleRecord>()
+    }
+
     /// Of octets that were just written; of others see [`check`](Self::check).
     ///
     /// # Errors
@@ -278,7 +350,7 @@ impl Layout {
             return Err(ImageError::Version(header.version.get()));
         }
         let layout = Self::of(octets)?;
-        if checksum(&octets[CHECKED..]) != header.checksum.get() {
+        if image_checksum(octets) != header.checksum.get() {
             return Err(ImageError::Checksum);
         }
         layout.check_tree(octets)?;
@@ -379,17 +451,66 @@ impl Layout {
     }
 }
 
-/// Writes the checksum into its place.
+/// Writes the checksum that the octets have into its place.
 pub(super) fn sign(octets: &mut [u8]) {
-    if let Some((head, checked)) = octets.split_at_mut_checked(CHECKED) {
-        head[CHECKED - size_of::<u64>()..].copy_from_slice(&checksum(checked).to_le_bytes());
+    let sum = image_checksum(octets);
+    write_checksum(octets, sum);
+}
+
+/// Where the checksum stands.
+pub(super) const CHECKSUM_AT: usize = CHECKED - size_of::<u64>();
+
+pub(super) fn write_checksum(octets: &mut [u8], sum: u64) {
+    if let Some(place) = octets.get_mut(CHECKSUM_AT..CHECKED) {
+        place.copy_from_slice(&sum.to_le_bytes());
     }
 }
 
 /// The checksum that an image says it has.
 pub(super) fn written_checksum(octets: &[u8]) -> &[u8] {
-    octets.get(CHECKED - size_of::<u64>()..CHECKED).unwrap_or_default()
+    octets.get(CHECKSUM_AT..CHECKED).unwrap_or_default()
 }
+
+/// Octets that are summed up together.
+const CHUNK: usize = 64 << 10;
+
+/// Over what follows the checksum: a sum over its chunks, so that who changes some octets need not read the others.
+fn image_checksum(octets: &[u8]) -> u64 {
+    let chunks = octets.get(CHECKED..).unwrap_or_default().chunks(CHUNK);
+    chunks.zip(0..).fold(0, |sum, (chunk, number)| sum.wrapping_add(chunk_sum(number, chunk)))
+}
+
+fn chunk_sum(number: u64, chunk: &[u8]) -> u64 {
+    fold(checksum(chunk) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0xd6e8_feb8_6659_fd93)
+}
+
+/// Puts each of `patches` in its place behind the header, and the checksum right. False where one has no place.
+pub(super) fn patch(octets: &mut [u8], patches: &[Patch]) -> bool {
+    let Ok(before) = <[u8; 8]>::try_from(written_checksum(octets)) else { return false };
+    let mut sum = u64::from_le_bytes(before);
+    let mut touched = BTreeSet::new();
+    for (at, with) in patches {
+        let end = at.saturating_add(with.len());
+        if *at < size_of::<Header>() || end > octets.len() || with.is_empty() {
+            return false;
+        }
+        touched.extend((at - CHECKED) / CHUNK..=(end - 1 - CHECKED) / CHUNK);
+    }
+    let of = |octets: &[u8], number: usize| {
+        let start = CHECKED + number * CHUNK;
+        chunk_sum(number as u64, &octets[start..octets.len().min(start + CHUNK)])
+    };
+    sum = touched.iter().fold(sum, |sum, &number| sum.wrapping_sub(of(octets, number)));
+    for (at, with) in patches {
+        octets[*at..at + with.len()].copy_from_slice(with);
+    }
+    sum = touched.iter().fold(sum, |sum, &number| sum.wrapping_add(of(octets, number)));
+    write_checksum(octets, sum);
+    true
+}
+
+/// Octets of an image, and where they go.
+pub(super) type Patch = (usize, Box<[u8]>);
 
 /// Tells damage; equal on every machine. Four independent strands, so that memory is what bounds it.
 pub(crate) fn checksum(octets: &[u8]) -> u64 {

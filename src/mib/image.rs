@@ -4,20 +4,21 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use zerocopy::IntoBytes as _;
 use zerocopy::little_endian::U32;
 
 pub use super::ast::{Access, Status};
 pub use super::format::ImageError;
-use super::format::{LabelRecord, Layout, ModuleRecord, NodeRecord, Parts, SyntaxRecord};
+use super::format::{self, CHECKSUM_AT, Layout, NodeRecord, Parts, Patch};
 use super::symbol::{NONE, hash};
 use super::trie::Trie;
-use crate::oid::{MAX_ARCS, Oid, OidArray};
 
 /// A named definition with an OID. Only for the [`Mib`] it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,7 +143,7 @@ pub enum BaseType {
 }
 
 impl BaseType {
-    fn from_octet(octet: u8) -> Self {
+    pub(super) fn from_octet(octet: u8) -> Self {
         const ALL: [BaseType; 12] = [
             BaseType::Unknown,
             BaseType::Integer,
@@ -187,17 +188,22 @@ pub(crate) const ANONYMOUS: u32 = IMPLIED - 1;
 
 /// Compiled MIBs: names, kinds and types of OIDs, and back. Immutable; share it as an `Arc`.
 pub struct Mib {
-    octets: Octets,
-    layout: Layout,
+    pub(super) octets: Octets,
+    pub(super) layout: Layout,
     /// The paths of the files, whole.
-    files: Vec<Arc<str>>,
+    pub(super) files: Vec<Arc<str>>,
 }
 
 /// Where an image lies.
-enum Octets {
+pub(super) enum Octets {
     Memory(Vec<u8>),
-    /// A part of a file.
-    Mapped(Mmap, Range<usize>),
+    /// A part of a file, and what was changed in it for this image alone.
+    Mapped {
+        file: Arc<File>,
+        part: Range<usize>,
+        patches: Vec<Patch>,
+        map: Mmap,
+    },
 }
 
 impl Deref for Octets {
@@ -206,7 +212,7 @@ impl Deref for Octets {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Memory(octets) => octets,
-            Self::Mapped(map, part) => map.get(part.clone()).unwrap_or_default(),
+            Self::Mapped { map, .. } => map,
         }
     }
 }
@@ -223,12 +229,123 @@ impl fmt::Debug for Mib {
 }
 
 impl Mib {
-    /// Of octets that were just made.
-    pub(super) fn made(parts: Parts, files: Vec<Arc<str>>) -> Self {
-        let octets = parts.into_octets();
+    /// Of parts that were just made, in memory.
+    pub(super) fn made(parts: &Parts, files: Vec<Arc<str>>) -> Self {
+        Self::of_made(Octets::Memory(parts.to_octets()), files)
+    }
+
+    /// As [`made`](Self::made), written into `file` from `at` on and mapped there: takes memory for what is looked up
+    /// alone. What follows in `file` may be written later.
+    ///
+    /// # Errors
+    /// When the file cannot be written or mapped.
+    pub(super) fn made_in(
+        parts: &Parts,
+        files: Vec<Arc<str>>,
+        file: &Arc<File>,
+        at: usize,
+    ) -> io::Result<Self> {
+        let mut out = &**file;
+        out.seek(SeekFrom::Start(at as u64))?;
+        let sum = parts.write_to(&mut out)?;
+        let end = out.stream_position()? as usize;
+        file.write_all_at(&sum.to_le_bytes(), (at + CHECKSUM_AT) as u64)?;
+        let (part, patches) = (at..end, Vec::new());
+        let map = map(file, part.clone())?;
+        Ok(Self::of_made(Octets::Mapped { file: Arc::clone(file), part, patches, map }, files))
+    }
+
+    fn of_made(octets: Octets, files: Vec<Arc<str>>) -> Self {
         // Its counts are those of the vectors that it was written from.
         let layout = Layout::of(&octets).expect("an image that was just written has its length");
-        Self { octets: Octets::Memory(octets), layout, files }
+        Self { octets, layout, files }
+    }
+
+    /// This one, with other lines and descriptions for some nodes and modules. Shares what is mapped with this one,
+    /// and the time is that of what is changed; an image in memory is copied.
+    ///
+    /// `None` where so much was changed in what is mapped that it is worth writing anew.
+    pub(super) fn edited(&self, nodes: &[(NodeId, NodeEdit)], modules: &[(u32, u32)]) -> Option<Self> {
+        /// Times the octets of a record in memory, so 4 MiB.
+        const MOST_PATCHES: usize = 64 << 10;
+        let mut patches = Vec::with_capacity(nodes.len() + modules.len() + 1);
+        for &(node, edit) in nodes {
+            let mut record = *self.node_records().get(node.0 as usize)?;
+            record.line = edit.line.into();
+            record.description = edit.description.map(U32::new);
+            (record.status, record.access) = (edit.status as u8, edit.access as u8);
+            patches.push((self.layout.node_at(node.0), record.as_bytes().into()));
+        }
+        for &(module, line) in modules {
+            let mut record = *self.layout.modules(&self.octets).get(module as usize)?;
+            record.line = line.into();
+            patches.push((self.layout.module_at(module), record.as_bytes().into()));
+        }
+        let octets = match &self.octets {
+            Octets::Memory(octets) => {
+                let mut octets = octets.clone();
+                format::patch(&mut octets, &patches).then_some(Octets::Memory(octets))?
+            }
+            Octets::Mapped { file, part, patches: before, .. } => {
+                let patches = [before, &*patches].concat();
+                if patches.len() > MOST_PATCHES {
+                    return None;
+                }
+                let mut own = map_privately(file, part.clone()).ok()?;
+                if !format::patch(&mut own, &patches) {
+                    return None;
+                }
+                let map = own.make_read_only().ok()?;
+                Octets::Mapped { file: Arc::clone(file), part: part.clone(), patches, map }
+            }
+        };
+        Some(Self { octets, layout: self.layout.clone(), files: self.files.clone() })
+    }
+
+    /// Writes the compiled form into a file from `at` on. What is mapped is read from its file and not through the
+    /// mapping, all of which would be resident afterwards.
+    ///
+    /// # Errors
+    /// When a file refuses it.
+    pub(super) fn write_image(&self, to: &File, at: u64) -> io::Result<()> {
+        let Octets::Mapped { file, part, patches, .. } = &self.octets else {
+            return to.write_all_at(&self.octets, at);
+        };
+        let mut piece = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < part.len() {
+            let now = piece.len().min(part.len() - done);
+            file.read_exact_at(&mut piece[..now], (part.start + done) as u64)?;
+            to.write_all_at(&piece[..now], at + done as u64)?;
+            done += now;
+        }
+        for (place, with) in patches {
+            to.write_all_at(with, at + *place as u64)?;
+        }
+        to.write_all_at(format::written_checksum(&self.octets), at + CHECKSUM_AT as u64)
+    }
+
+    /// The modules of a file by its number, with their names; also those that only stand for a second linking.
+    pub(super) fn modules_of(&self, file: u32) -> impl Iterator<Item = (u32, &str)> {
+        let all = self.layout.modules(&self.octets).iter().zip(0..);
+        all.filter(move |(record, _)| record.file.get() == file)
+            .map(|(record, number)| (number, self.word(record.name.get())))
+    }
+
+    /// What an edit could change of a node.
+    pub(super) fn edit_of(&self, node: NodeId) -> NodeEdit {
+        let record = &self.node_records()[node.0 as usize];
+        NodeEdit {
+            line: record.line.get(),
+            description: record.description.map(U32::get),
+            status: Status::from_octet(record.status),
+            access: Access::from_octet(record.access),
+        }
+    }
+
+    /// The module of a node, by its number.
+    pub(super) fn module_of(&self, node: NodeId) -> u32 {
+        self.node_records()[node.0 as usize].module.get()
     }
 
     /// The compiled form, which is the same on every machine for the same files. See [`from_image`](Self::from_image).
@@ -249,7 +366,7 @@ impl Mib {
     /// Gives made-up octets the checksum that they should have, so that tests reach what lies behind it.
     #[doc(hidden)]
     pub fn sign_image(octets: &mut [u8]) {
-        super::format::sign(octets);
+        format::sign(octets);
     }
 
     /// As [`from_image`](Self::from_image), mapped from a part of a file: what is not looked up takes no memory that
@@ -259,12 +376,13 @@ impl Mib {
     ///
     /// # Errors
     /// When the file cannot be mapped, and [`ImageError`] within.
-    pub fn map_image(file: &File, part: Range<usize>, directories: &[PathBuf]) -> io::Result<Self> {
-        let map = map(file)?;
-        if map.get(part.clone()).is_none() {
+    pub fn map_image(file: &Arc<File>, part: Range<usize>, directories: &[PathBuf]) -> io::Result<Self> {
+        if part.start > part.end || part.end as u64 > file.metadata()?.len() {
             return Err(io::Error::other(ImageError::Truncated));
         }
-        Self::read(Octets::Mapped(map, part), directories).map_err(io::Error::other)
+        let map = map(file, part.clone())?;
+        let octets = Octets::Mapped { file: Arc::clone(file), part, patches: Vec::new(), map };
+        Self::read(octets, directories).map_err(io::Error::other)
     }
 
     fn read(octets: Octets, directories: &[PathBuf]) -> Result<Self, ImageError> {
@@ -315,33 +433,6 @@ impl Mib {
         self.same_oid(node).find(|other| nodes[other.0 as usize].module == module).unwrap_or(node)
     }
 
-    /// What is known of a node.
-    ///
-    /// # Panics
-    /// When `id` comes from another [`Mib`] that has more nodes.
-    #[must_use]
-    pub fn node(&self, id: NodeId) -> Node<'_> {
-        Node { mib: self, id, record: &self.node_records()[id.0 as usize] }
-    }
-
-    /// All nodes, in the order of the tree's levels.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = Node<'_>> {
-        (0..self.node_records().len() as u32).map(|at| self.node(NodeId(at)))
-    }
-
-    /// All modules, with the versions that were not chosen, in the order of their files.
-    pub fn modules(&self) -> impl Iterator<Item = Module<'_>> {
-        let all = self.layout.modules(&self.octets).iter().enumerate().filter(|(_, record)| record.anew == 0);
-        all.map(|(at, record)| Module { mib: self, id: ModuleId(at as u32), record })
-    }
-
-    /// The nodes right below `node`, by arc; where several have one OID, the best.
-    pub fn children(&self, node: NodeId) -> impl Iterator<Item = Node<'_>> {
-        let trie = self.trie();
-        let below = trie.children(self.vertex(node));
-        below.filter_map(move |child| trie.node(child)).map(|at| self.node(NodeId(at)))
-    }
-
     /// What the compiled form takes, in octets.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -352,7 +443,7 @@ impl Mib {
         Trie { vertices: self.layout.vertices(&self.octets), parents: self.layout.parents(&self.octets) }
     }
 
-    fn node_records(&self) -> &[NodeRecord] {
+    pub(super) fn node_records(&self) -> &[NodeRecord] {
         self.layout.nodes(&self.octets)
     }
 
@@ -427,282 +518,36 @@ impl Mib {
         found.iter().map(|reference| reference.get())
     }
 
-    fn references_of(&self, record: &NodeRecord) -> &[U32] {
+    pub(super) fn references_of(&self, record: &NodeRecord) -> &[U32] {
         let [start, len] = record.references.map(|number| number.get() as usize);
         let all = self.layout.references(&self.octets);
         all.get(start..start.saturating_add(len)).unwrap_or_default()
     }
 }
 
-/// Maps a whole file.
+/// Maps a part of a file, which is there.
 #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
-fn map(file: &File) -> io::Result<Mmap> {
+fn map(file: &File, part: Range<usize>) -> io::Result<Mmap> {
     // SAFETY: the octets of a mapping must not change while they are borrowed. The cache is the only file that is
-    // mapped: it is private to its owner (0600), written under another name and put in its place by rename, never
-    // written in place or cut off, so the inode that is mapped here stays as it is for as long as it is mapped.
-    // Whoever has the owner's rights and changes it all the same could change the program itself.
-    unsafe { Mmap::map(file) }
+    // mapped: it is private to its owner (0600), and an image in it is written once, before it is mapped; then
+    // only what lies before and behind it is written, which no borrow reaches, and the whole is put in the cache's
+    // place by rename, never written in place or cut off. Whoever has the owner's rights and changes it all the
+    // same could change the program itself.
+    unsafe { MmapOptions::new().offset(part.start as u64).len(part.len()).map(file) }
 }
 
-/// A node and what is known of it. Copy: a borrow of the [`Mib`].
-#[derive(Clone, Copy)]
-pub struct Node<'a> {
-    mib: &'a Mib,
-    id: NodeId,
-    record: &'a NodeRecord,
+/// As [`map`]; what is written to it stays in this process.
+#[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
+fn map_privately(file: &File, part: Range<usize>) -> io::Result<MmapMut> {
+    // SAFETY: as above. What is written goes to pages of its own, which nothing else has.
+    unsafe { MmapOptions::new().offset(part.start as u64).len(part.len()).map_copy(file) }
 }
 
-impl<'a> Node<'a> {
-    /// Its number.
-    #[must_use]
-    pub fn id(self) -> NodeId {
-        self.id
-    }
-
-    /// Its name, without the module.
-    #[must_use]
-    pub fn name(self) -> &'a str {
-        self.mib.word(self.record.name.get())
-    }
-
-    /// The module that defines it.
-    #[must_use]
-    pub fn module(self) -> Module<'a> {
-        let number = self.record.module.get();
-        let record = &self.mib.layout.modules(&self.mib.octets)[number as usize];
-        Module { mib: self.mib, id: ModuleId(number), record }
-    }
-
-    /// `MODULE::name`.
-    #[must_use]
-    pub fn qualified_name(self) -> String {
-        format!("{}::{}", self.module().name(), self.name())
-    }
-
-    /// Its OID. Walks up the tree; allocates.
-    #[must_use]
-    pub fn oid(self) -> Oid {
-        let mut arcs = OidArray::default();
-        self.oid_into(&mut arcs);
-        // A node has 1 to 128 arcs: it is never the root, and `oid_into` bounds them.
-        Oid::new(arcs.arcs()).expect("a node lies below the root and within the bound")
-    }
-
-    /// Its OID, without allocating. `into` is emptied before.
-    pub fn oid_into(self, into: &mut OidArray) {
-        let mut reversed = [0; MAX_ARCS];
-        let mut len = 0;
-        let trie = self.mib.trie();
-        let mut at = self.record.vertex.get();
-        while at != 0 && len < MAX_ARCS {
-            reversed[len] = trie.arc(at);
-            len += 1;
-            at = trie.parent(at);
-        }
-        into.clear();
-        // At most MAX_ARCS, as the loop bounds.
-        let _ = into.extend(reversed[..len].iter().rev().copied());
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn kind(self) -> Kind {
-        Kind::from_octet(self.record.kind)
-    }
-
-    /// STATUS.
-    #[must_use]
-    pub fn status(self) -> Status {
-        Status::from_octet(self.record.status)
-    }
-
-    /// MAX-ACCESS or ACCESS.
-    #[must_use]
-    pub fn access(self) -> Access {
-        Access::from_octet(self.record.access)
-    }
-
-    /// The type of an object's values; `None` for what has none.
-    #[must_use]
-    pub fn syntax(self) -> Option<Syntax<'a>> {
-        let record = self.mib.layout.syntaxes(&self.mib.octets).get(self.record.syntax.get() as usize)?;
-        Some(Syntax { mib: self.mib, record })
-    }
-
-    /// The file that defines it.
-    #[must_use]
-    pub fn file(self) -> &'a Arc<str> {
-        self.module().file()
-    }
-
-    /// The line of its definition, from 1; 0 for what is built in.
-    #[must_use]
-    pub fn line(self) -> u32 {
-        self.record.line.get()
-    }
-
-    /// The octets of DESCRIPTION in the file, as it was when it was compiled: start and length. `None` without.
-    #[must_use]
-    pub fn description(self) -> Option<Range<usize>> {
-        let [start, len] = self.record.description.map(|number| number.get() as usize);
-        (len > 0).then(|| start..start.saturating_add(len))
-    }
-
-    /// OBJECTS or VARIABLES of a notification, in order, as far as they are defined anywhere.
-    pub fn objects(self) -> impl Iterator<Item = NodeId> + 'a {
-        let own = self.kind() == Kind::Notification;
-        let references = if own { self.mib.references_of(self.record) } else { &[] };
-        references.iter().map(|reference| NodeId(reference.get()))
-    }
-
-    /// The objects of the INDEX of a row or of a column's row, in order, AUGMENTS followed. A part that is
-    /// no object (INDEX names a type) is `None`.
-    pub fn index(self) -> impl Iterator<Item = Option<NodeId>> + 'a {
-        self.mib.index_references(self.id).map(|reference| {
-            let node = reference & !IMPLIED;
-            (node != ANONYMOUS).then_some(NodeId(node))
-        })
-    }
-
-    /// The node right above, where that has a name.
-    #[must_use]
-    pub fn parent(self) -> Option<NodeId> {
-        let trie = self.mib.trie();
-        trie.node(trie.parent(self.record.vertex.get())).map(NodeId)
-    }
-}
-
-impl fmt::Debug for Node<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}::{} ({})", self.module().name(), self.name(), self.kind())
-    }
-}
-
-/// A module. Copy: a borrow of the [`Mib`].
-#[derive(Clone, Copy)]
-pub struct Module<'a> {
-    mib: &'a Mib,
-    id: ModuleId,
-    record: &'a ModuleRecord,
-}
-
-impl<'a> Module<'a> {
-    /// Its number.
-    #[must_use]
-    pub fn id(self) -> ModuleId {
-        self.id
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'a str {
-        self.mib.word(self.record.name.get())
-    }
-
-    /// The file that defines it.
-    #[must_use]
-    pub fn file(self) -> &'a Arc<str> {
-        &self.mib.files[self.record.file.get() as usize]
-    }
-
-    /// The line of its header, from 1; 0 for what is built in.
-    #[must_use]
-    pub fn line(self) -> u32 {
-        self.record.line.get()
-    }
-
-    /// LAST-UPDATED as the decimal number YYYYMMDDhhmm; `None` where it states none.
-    #[must_use]
-    pub fn last_updated(self) -> Option<u64> {
-        let last_updated = self.record.last_updated.get();
-        (last_updated > 0).then_some(last_updated)
-    }
-
-    /// Whether another version of this module was chosen for its name. What this one names beyond that one
-    /// is still known by OID.
-    #[must_use]
-    pub fn is_superseded(self) -> bool {
-        self.record.superseded != 0
-    }
-
-    /// How many nodes it defines.
-    #[must_use]
-    pub fn nodes(self) -> usize {
-        self.record.nodes.get() as usize
-    }
-}
-
-/// The type of an object's values. Copy: a borrow of the [`Mib`];
-/// [`Renderer`](super::Renderer) is the form that stands alone.
-#[derive(Clone, Copy)]
-pub struct Syntax<'a> {
-    mib: &'a Mib,
-    record: &'a SyntaxRecord,
-}
-
-impl<'a> Syntax<'a> {
-    /// What it comes to.
-    #[must_use]
-    pub fn base(self) -> BaseType {
-        BaseType::from_octet(self.record.base)
-    }
-
-    /// The name of the type it is written with, as `DisplayString`; empty where it is a base type.
-    #[must_use]
-    pub fn convention(self) -> &'a str {
-        self.mib.word(self.record.convention.get())
-    }
-
-    /// DISPLAY-HINT, or empty.
-    #[must_use]
-    pub fn hint(self) -> &'a str {
-        self.mib.word(self.record.hint.get())
-    }
-
-    /// UNITS, or empty.
-    #[must_use]
-    pub fn units(self) -> &'a str {
-        self.mib.word(self.record.units.get())
-    }
-
-    /// The least and the greatest SIZE, where it is given.
-    #[must_use]
-    pub fn size(self) -> Option<(u32, u32)> {
-        let [least, greatest] = self.record.size.map(U32::get);
-        (self.record.has_size != 0).then_some((least, greatest))
-    }
-
-    /// The labels of an enumeration or of BITS, by number.
-    pub fn labels(self) -> impl ExactSizeIterator<Item = (i64, &'a str)> {
-        self.label_records().iter().map(move |label| (label.number.get(), self.mib.word(label.name.get())))
-    }
-
-    /// The label of a number. Bisects.
-    #[must_use]
-    pub fn label(self, number: i64) -> Option<&'a str> {
-        let labels = self.label_records();
-        let at = labels.binary_search_by_key(&number, |label| label.number.get()).ok()?;
-        Some(self.mib.word(labels[at].name.get()))
-    }
-
-    /// The label of a number, unless a lesser number has it too.
-    pub(super) fn only_label(self, number: i64) -> Option<&'a str> {
-        let labels = self.label_records();
-        let at = labels.binary_search_by_key(&number, |label| label.number.get()).ok()?;
-        // Equal words are one symbol.
-        let name = labels[at].name;
-        (!labels[..at].iter().any(|label| label.name == name)).then(|| self.mib.word(name.get()))
-    }
-
-    /// The number of a label; the least, where several have it.
-    #[must_use]
-    pub fn number(self, label: &str) -> Option<i64> {
-        self.labels().find(|&(_, name)| name == label).map(|(number, _)| number)
-    }
-
-    fn label_records(self) -> &'a [LabelRecord] {
-        let [start, len] = self.record.labels.map(|number| number.get() as usize);
-        let all = self.mib.layout.labels(&self.mib.octets);
-        all.get(start..start.saturating_add(len)).unwrap_or_default()
-    }
+/// What of a node may change without any name, OID or type changing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NodeEdit {
+    pub(super) line: u32,
+    pub(super) description: [u32; 2],
+    pub(super) status: Status,
+    pub(super) access: Access,
 }

@@ -15,8 +15,9 @@
 
 use super::address::{self, ADDRESS, ADDRESS_TYPE};
 use super::display::push_number;
-use super::image::{ANONYMOUS, BaseType, IMPLIED, Mib, NodeId, Syntax};
+use super::image::{ANONYMOUS, BaseType, IMPLIED, Mib, NodeId};
 use super::index::{IndexKind, write_arcs};
+use super::view::Syntax;
 use crate::oid::MAX_ARCS;
 
 /// One part of an INDEX, as the row that has it says.

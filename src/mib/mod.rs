@@ -18,6 +18,7 @@ mod ast;
 mod cache;
 mod collection;
 mod display;
+mod edit;
 mod format;
 mod image;
 mod index;
@@ -26,24 +27,27 @@ mod lexer;
 mod names;
 mod parser;
 mod prelude;
+mod record;
 mod resolve;
 mod source;
 mod symbol;
 mod trie;
+mod view;
 mod workers;
 
 use std::sync::{Arc, OnceLock};
 
 pub use cache::CacheError;
-pub use collection::{Cancelled, Collected, Collection, Progress};
+pub use collection::{Cancelled, Collected, Collection, Making, Progress};
 pub use display::Renderer;
 #[doc(hidden)]
 pub use display::{show_by_hint, show_number_by_hint};
-pub use image::{
-    Access, BaseType, ImageError, Kind, Match, Mib, Module, ModuleId, Node, NodeId, Status, Syntax,
-};
+pub use image::{Access, BaseType, ImageError, Kind, Match, Mib, ModuleId, NodeId, Status};
 pub use index::{IndexDecoder, IndexKind, IndexPart};
 pub use names::{Bound, LookupError, Target};
+pub use view::{Module, Node, Syntax};
+pub(crate) use workers::standing_back;
+
 pub use source::{FoundFile, LARGEST_FILE, Scan, SourceFile, Stamp, read_directories};
 
 use crate::diagnostic::{Diagnostic, Level};
@@ -81,7 +85,11 @@ impl Mib {
     #[must_use]
     pub fn builtin() -> Arc<Self> {
         static BUILTIN: OnceLock<Arc<Mib>> = OnceLock::new();
-        Arc::clone(BUILTIN.get_or_init(|| Arc::new(resolve::link(&[builtin_input()]).mib)))
+        let make = || {
+            let linked = resolve::link(&[builtin_input()]);
+            Arc::new(Self::made(&linked.parts, linked.files))
+        };
+        Arc::clone(BUILTIN.get_or_init(make))
     }
 
     /// Lexes and parses `files` and drops what they say: how many definitions there are. What
@@ -103,8 +111,11 @@ impl Mib {
             records.iter().zip(files).map(|(record, file)| input(record, &file.path)).collect();
         inputs.push(builtin_input());
         let linked = resolve::link(&inputs);
-        let records: Vec<&ast::FileRecord> = records.iter().collect();
-        let by_file = source::problems_by_file(&records, linked.problems);
+        let mib = Self::made(&linked.parts, linked.files);
+        let mut by_file: Vec<Vec<ast::Problem>> = source::problems_by_file(files.len(), linked.problems);
+        for (problems, record) in by_file.iter_mut().zip(&records) {
+            source::add_parsing(problems, record);
+        }
         let told = by_file.iter().zip(files).zip(&records).flat_map(|((problems, file), record)| {
             source::diagnostics(&file.path, &file.bytes, problems, record.problems_left_out)
         });
@@ -112,10 +123,10 @@ impl Mib {
         let stats = CompileStats {
             files: files.len(),
             modules: records.iter().map(|record| record.modules.len()).sum(),
-            nodes: linked.mib.nodes().len(),
+            nodes: mib.nodes().len(),
             problems: diagnostics.iter().filter(|problem| problem.level > Level::Note).count(),
         };
-        Compiled { mib: linked.mib, diagnostics, stats }
+        Compiled { mib, diagnostics, stats }
     }
 }
 

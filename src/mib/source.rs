@@ -269,22 +269,24 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The problems of each file, those of parsing among those of linking, by place.
-pub(crate) fn problems_by_file(records: &[&FileRecord], linking: Vec<(u32, Problem)>) -> Vec<Vec<Problem>> {
-    let mut by_file: Vec<Vec<Problem>> = records.iter().map(|_| Vec::new()).collect();
+/// What linking has to tell of each of `files` files.
+pub(crate) fn problems_by_file(files: usize, linking: Vec<(u32, Problem)>) -> Vec<Vec<Problem>> {
+    let mut by_file: Vec<Vec<Problem>> = (0..files).map(|_| Vec::new()).collect();
     for (file, problem) in linking {
         // Past the files are the built-in names, of which linking tells no problem.
         if let Some(problems) = by_file.get_mut(file as usize) {
             problems.push(problem);
         }
     }
-    for (problems, record) in by_file.iter_mut().zip(records) {
-        problems.extend_from_slice(&record.problems);
-        problems.sort_by_key(|problem| problem.start);
-        // A module that was linked twice has its problems twice.
-        problems.dedup();
-    }
     by_file
+}
+
+/// Adds the problems of parsing to those of linking, by place.
+pub(crate) fn add_parsing(problems: &mut Vec<Problem>, record: &FileRecord) {
+    problems.extend_from_slice(&record.problems);
+    problems.sort_by_key(|problem| problem.start);
+    // A module that was linked twice has its problems twice.
+    problems.dedup();
 }
 
 /// One file's problems as diagnostics. `bytes` are all of the file.

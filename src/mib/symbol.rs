@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// The number of a word in its [`Symbols`].
 pub(crate) type Symbol = u32;
 
@@ -14,12 +16,14 @@ pub(crate) type Symbol = u32;
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// A set of words, numbered in the order of their first appearance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Symbols {
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    /// Open addressing, a power of two long: half of the hash, and the symbol.
+    /// Open addressing, a power of two long: half of the hash, and the symbol. Empty where words are only read.
+    #[serde(skip)]
     slots: Vec<(u32, Symbol)>,
+    #[serde(skip)]
     seed: u64,
 }
 
@@ -33,6 +37,9 @@ impl Symbols {
 
     /// The symbol of `word`, new or known. Amortised constant in the number of words.
     pub(crate) fn intern(&mut self, word: &[u8]) -> Symbol {
+        if self.slots.is_empty() {
+            self.grow();
+        }
         let hash = hash(word, self.seed);
         let tag = (hash >> 32) as u32;
         let mask = self.slots.len() - 1;
@@ -58,7 +65,7 @@ impl Symbols {
     }
 
     fn grow(&mut self) {
-        let size = self.slots.len() * 2;
+        let size = (self.ends.len().max(8) * 4).next_power_of_two();
         let mut slots = vec![(0, NONE); size];
         for symbol in 0..self.ends.len() as Symbol {
             let hash = hash(self.bytes_of(symbol), self.seed);
@@ -93,9 +100,18 @@ impl Symbols {
 
     /// Gives up the table that only interning needs, and surplus capacity.
     pub(crate) fn freeze(&mut self) {
-        self.slots = vec![(0, NONE)];
+        self.slots = Vec::new();
         self.bytes.shrink_to_fit();
         self.ends.shrink_to_fit();
+    }
+
+    /// Whether every word lies within what is stored, as text.
+    pub(crate) fn holds(&self) -> bool {
+        let within =
+            self.ends.is_sorted() && self.ends.last().map_or(0, |&end| end as usize) == self.bytes.len();
+        within
+            && std::str::from_utf8(&self.bytes)
+                .is_ok_and(|text| self.ends.iter().all(|&end| text.is_char_boundary(end as usize)))
     }
 
     /// What it takes in memory, in octets.

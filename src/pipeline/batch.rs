@@ -480,14 +480,17 @@ pub(crate) fn give_back_memory() {
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn give_back_memory() {}
 
-/// Makes the allocator give the end of each heap back as soon as 128 KiB of it are free. By itself glibc
-/// raises that bound to twice the largest block that was ever freed, which a burst makes tens of MiB, and
-/// [`give_back_memory`] does not reach the end of any heap but the first.
+/// Makes the allocator give the end of each heap back as soon as 128 KiB of it are free.
+///
+/// By itself glibc raises that bound to twice the largest block that was ever freed, which a burst makes tens of MiB.
+/// And it keeps small blocks apart when they are freed (fastbins): [`give_back_memory`] joins those, but what they then
+/// add to the end of any heap but the first stays. Without fastbins each free joins its neighbours at once.
 pub(crate) fn bound_kept_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes two numbers; callable at any time, from any thread.
+    // SAFETY: takes two numbers each; callable at any time, from any thread.
     unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10)
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_MXFAST, 0);
     };
 }
 

@@ -7,7 +7,9 @@ use prometheus::IntCounter;
 
 use super::inform::{Informs, Met};
 use super::process::{Datagram, Scratch, process};
+use super::refused::{Refusals, Sampler};
 use super::reply::{ReplyKind, WayBack};
+use super::usm::{Usm, settle};
 use crate::event::{Handed, Queue, Verdict};
 use crate::metrics::{DropReason, Metrics};
 use crate::snapshot::Snapshot;
@@ -48,12 +50,17 @@ impl Counters {
 const UNKNOWN: usize = 3;
 
 /// What one batch came to, in plain integers.
-#[derive(Default)]
 struct Tally {
     received: [u64; 4],
     dropped: [u64; DropReason::ALL.len()],
     accepted: u64,
     unresolved: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { received: [0; 4], dropped: [0; DropReason::ALL.len()], accepted: 0, unresolved: 0 }
+    }
 }
 
 impl Tally {
@@ -85,16 +92,20 @@ pub(super) struct Intake {
     events: Vec<Handed>,
     informs: Informs,
     tally: Tally,
+    refusals: Arc<Refusals>,
+    sampler: Sampler,
 }
 
 impl Intake {
-    pub(super) fn new(counters: Counters) -> Self {
+    pub(super) fn new(counters: Counters, usm: Arc<Usm>, refusals: Arc<Refusals>) -> Self {
         Self {
             informs: Informs::new(&counters.metrics),
             counters,
-            scratch: Scratch::default(),
+            scratch: Scratch::with(usm),
             events: Vec::new(),
             tally: Tally::default(),
+            refusals,
+            sampler: Sampler::default(),
         }
     }
 
@@ -106,7 +117,8 @@ impl Intake {
         now: Instant,
         way: impl FnOnce() -> WayBack,
     ) {
-        let mut verdict = process(snapshot, datagram, &mut self.scratch);
+        let verdict = process(snapshot, datagram, &mut self.scratch);
+        let mut verdict = settle(verdict, datagram.received, &mut self.scratch);
         self.tally.version(self.scratch.version);
         let reply = &self.scratch.reply;
         let mut met = Met::New;
@@ -129,7 +141,13 @@ impl Intake {
                     self.events.push(Handed::Event(event));
                 }
             }
-            Verdict::Dropped(reason) => self.tally.drop(reason, 1),
+            Verdict::Dropped(reason) => {
+                self.tally.drop(reason, 1);
+                let Datagram { octets, peer, received, .. } = *datagram;
+                if let Some(listener) = snapshot.settings().listeners.get(datagram.listener) {
+                    self.sampler.meet(&self.refusals, listener.address, peer, received, reason, octets);
+                }
+            }
         }
     }
 

@@ -20,8 +20,10 @@ use super::hold::{self, Held};
 use super::inherited::Inherited;
 use super::intake::Counters;
 use super::receiver::Receiver;
+use super::refused::Refusals;
 use super::samples::Samples;
 use super::tcp::{self, TcpReceiver};
+use super::usm::Usm;
 use crate::config::settings::{Endpoint, Listener, Transport};
 use crate::event::{Handed, Queue};
 use crate::metrics::Metrics;
@@ -43,6 +45,10 @@ pub struct Wiring {
     pub metrics: Arc<Metrics>,
     /// Where they leave samples for the rehearsal.
     pub samples: Arc<Samples>,
+    /// The own SNMPv3 engine, and the table of the others.
+    pub usm: Arc<Usm>,
+    /// Where they leave a sample of what they refuse.
+    pub refusals: Arc<Refusals>,
 }
 
 /// All listeners of the program.
@@ -388,6 +394,8 @@ impl Group {
             snapshot: wiring.snapshot.reader(),
             handoff: Arc::clone(&wiring.handoff),
             samples: Arc::clone(&wiring.samples),
+            usm: Arc::clone(&wiring.usm),
+            refusals: Arc::clone(&wiring.refusals),
             counters: Counters::new(&wiring.metrics),
             stop: Arc::clone(&self.stop),
             inherited: socket.inherited,

@@ -5,6 +5,7 @@
 //! thread a socket run [`process`] on what comes in. Sockets and threads outlive generations.
 
 mod batch;
+mod explain;
 mod hold;
 mod inform;
 mod inherited;
@@ -12,13 +13,18 @@ mod intake;
 mod listeners;
 mod process;
 mod receiver;
+mod refused;
 mod reply;
 mod samples;
 mod tcp;
+mod usm;
 
 pub(crate) use batch::{bound_kept_memory, give_back_memory};
+pub use explain::{ExplainedDatagram, ExplainedEvent, explain_datagram, explain_event};
 pub use inherited::Inherited;
 pub use listeners::{BindError, ListenerStatus, Listeners, Wiring};
 pub use process::{Datagram, Scratch, process};
+pub use refused::{Claimed, Refusal, Refusals};
 pub use reply::{Reply, ReplyKind};
 pub use samples::{Sample, Samples};
+pub use usm::{Engines, EnginesWriter, LocalEngine, MAX_ENGINES, Stat, Usm, settle};

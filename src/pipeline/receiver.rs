@@ -9,8 +9,10 @@ use super::batch::{Batch, Origin};
 use super::hold::{Held, Part};
 use super::intake::{Counters, Intake};
 use super::process::Datagram;
+use super::refused::Refusals;
 use super::reply::WayBack;
 use super::samples::Samples;
+use super::usm::Usm;
 use crate::config::settings::Endpoint;
 use crate::event::{Generation, Handed, Queue, Timestamp};
 use crate::metrics::DropReason;
@@ -30,6 +32,8 @@ pub(super) struct Receiver {
     pub(super) snapshot: SnapshotReader,
     pub(super) handoff: Arc<Queue<Handed>>,
     pub(super) samples: Arc<Samples>,
+    pub(super) usm: Arc<Usm>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) counters: Counters,
     pub(super) stop: Arc<AtomicBool>,
     /// Whether another program keeps the socket open: what it still holds at a stop waits for the next run.
@@ -41,7 +45,7 @@ impl Receiver {
     /// then takes what the socket still holds and ends.
     pub(super) fn run(mut self, mut held: Held) {
         let mut batch = Batch::new();
-        let mut intake = Intake::new(self.counters);
+        let mut intake = Intake::new(self.counters, self.usm, self.refusals);
         // The generation that this receiver works under. A receiver whose address is gone stays at the
         // last one that had it, for what had arrived by then.
         let mut working: Option<(Arc<Snapshot>, usize)> = None;

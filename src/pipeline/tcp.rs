@@ -157,7 +157,11 @@ impl TcpReceiver {
             snapshot: wiring.snapshot.reader(),
             handoff: Arc::clone(&wiring.handoff),
             samples: Arc::clone(&wiring.samples),
-            intake: Intake::new(Counters::new(&wiring.metrics)),
+            intake: Intake::new(
+                Counters::new(&wiring.metrics),
+                Arc::clone(&wiring.usm),
+                Arc::clone(&wiring.refusals),
+            ),
             stop,
             connections: Vec::new(),
             number_of_connections,

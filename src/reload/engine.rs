@@ -394,6 +394,7 @@ impl Engine {
             self.plan = Arc::new(plan);
         }
         let kept: Vec<Generation> = self.publisher.kept().map(|snapshot| snapshot.generation()).collect();
+        *self.shared.kept.lock() = self.publisher.kept().map(Arc::downgrade).collect();
         let info = GenerationInfo::new(&snapshot, change.kind, change.source);
         self.shared.published(old.generation(), traps_of_old, info, &kept);
         self.shared.samples.set_limit(snapshot.settings().reload.guard.samples);

@@ -27,7 +27,7 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
@@ -42,12 +42,14 @@ pub use history::{
 };
 pub use trigger::ReloadType;
 
-use crate::config::{Input, Settings};
-use crate::diagnostic::{Diagnostic, Level};
+use crate::config::{self, Input, Settings};
+use crate::diagnostic::{Diagnostic, Level, Part};
 use crate::event::Generation;
 use crate::metrics::Metrics;
 use crate::pipeline::Samples;
-use crate::snapshot::{Candidate, ComponentReloader, Publisher, ReloadStats, SnapshotHandle};
+use crate::snapshot::{
+    Candidate, ComponentReloader, Explanation, Publisher, ReloadStats, Snapshot, SnapshotHandle,
+};
 use engine::{Engine, unix_seconds};
 use history::History;
 use plan::{Late, Plan};
@@ -92,10 +94,10 @@ impl FirstPlan {
         (built.map(|(candidate, plan)| Self { candidate, plan, late, begun }), mib_problems)
     }
 
-    /// What would be published, for asking it without a running Nereus.
+    /// What was built.
     #[must_use]
-    pub fn into_candidate(self) -> Candidate {
-        self.candidate
+    pub fn candidate(&self) -> &Candidate {
+        &self.candidate
     }
 
     /// What a reload of these settings would be refused for though a start goes on: MIB directories that cannot be
@@ -176,6 +178,10 @@ struct Shared {
     history: History,
     components: RwLock<Vec<(Arc<str>, Arc<dyn ComponentReloader>)>>,
     generations: Mutex<BTreeMap<Generation, GenerationInfo>>,
+    /// The kept generations themselves; whoever asks for one holds it for a moment, the publisher for good.
+    kept: Mutex<Vec<Weak<Snapshot>>>,
+    /// The configuration file, if there is one.
+    origin: Option<PathBuf>,
     mib_problems: Mutex<Arc<[Diagnostic]>>,
     watcher: Mutex<Option<Watcher>>,
     snapshot: SnapshotHandle,
@@ -209,6 +215,8 @@ impl ReloadManager {
             history: History::default(),
             components: RwLock::default(),
             generations: Mutex::default(),
+            kept: Mutex::new(vec![Arc::downgrade(publisher.current())]),
+            origin: plan.origin.clone(),
             mib_problems: Mutex::new(Arc::new([])),
             watcher: Mutex::default(),
             snapshot: publisher.handle(),
@@ -328,6 +336,20 @@ impl ReloadManager {
                 info
             })
             .collect()
+    }
+
+    /// A generation that is kept, as long as it is. Hold it no longer than a request.
+    #[must_use]
+    pub fn kept(&self, generation: Generation) -> Option<Arc<Snapshot>> {
+        let kept = self.shared.kept.lock();
+        kept.iter().filter_map(Weak::upgrade).find(|snapshot| snapshot.generation() == generation)
+    }
+
+    /// Says where the rules of an explanation stand in the configuration file, as it is now.
+    pub fn locate(&self, explained: &mut Explanation) {
+        if let Some(origin) = &self.shared.origin {
+            locate_rules(origin, explained);
+        }
     }
 
     /// The components and their part in reloads.
@@ -563,5 +585,23 @@ impl Shared {
             metrics.component_reloads.with_label_values(&[component]).inc();
         }
         self.history.add(event);
+    }
+}
+
+/// Says where the rules of an explanation stand in the configuration file at `path`. Reads it once.
+pub fn locate_rules(path: &Path, explained: &mut Explanation) {
+    let mut rules: Vec<_> =
+        explained.clears.iter_mut().chain(&mut explained.rules).filter(|rule| !rule.builtin).collect();
+    let part = |rule: &str| Part { rule: Some(rule.into()), key: "name".into(), word: rule.into() };
+    let mut wanted: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let part = Some(Box::new(part(&rule.rule)));
+            Diagnostic { part, ..Diagnostic::warning("rule", String::new()) }
+        })
+        .collect();
+    config::locate(path, &mut wanted);
+    for (rule, found) in rules.iter_mut().zip(wanted) {
+        rule.defined = found.place.map(|place| format!("{}:{}", place.file, place.line));
     }
 }

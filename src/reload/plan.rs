@@ -19,7 +19,7 @@ use crate::config::diff::{Section, diff, restart_needed};
 use crate::config::settings::MibSettings;
 use crate::config::{self, ContentHash, Input, Memory, Settings, hash_of};
 use crate::diagnostic::{Diagnostic, Level, Part};
-use crate::mib::{self, CacheError, Collection, Mib, Scan};
+use crate::mib::{self, CacheError, Collection, Making, Mib, Progress, Scan};
 use crate::snapshot::{self, Candidate, Snapshot};
 
 /// Why an attempt cannot go on.
@@ -280,9 +280,12 @@ impl Plan {
             }
             let before = self.mibs.collection.clone();
             let late = if before.is_some() { self.late.lock().take() } else { self.late.lock().clone() };
-            let mibs = Mibs::read(directories, scan, before.or(late).as_deref(), attempt)?;
+            let mibs = Mibs::read(&settings.mib, scan, before.or(late).as_deref(), attempt)?;
             mib = Arc::clone(&mibs.mib);
-            let unchanged = Arc::ptr_eq(&mib, current.mib());
+            // What is told may change though no name does.
+            let told = |collection: &Arc<Collection>| *collection.diagnostics() == mibs.problems();
+            let unchanged = Arc::ptr_eq(&mib, current.mib())
+                && (mibs.report.unchanged || self.mibs.collection.as_ref().is_none_or(told));
             if mibs.report.read > 0 {
                 mibs.write_cache(&settings.mib.cache);
             }
@@ -471,7 +474,7 @@ impl Mibs {
                 None
             }
         };
-        let made = Self::made(directories, scan, cached.as_ref(), false, cancel)
+        let made = Self::made(settings, scan, cached.as_ref(), false, cancel)
             .unwrap_or_else(|mib::Cancelled| Self::none());
         if made.report.unchanged {
             tracing::info!(component = "mib_loader", cache = %path, files = made.report.files, "The MIB cache is used");
@@ -493,7 +496,7 @@ impl Mibs {
         let write = move || {
             let started = std::time::Instant::now();
             let size = collection.mib().size();
-            match collection.write_cache(&path, &directories) {
+            match mib::standing_back(|| collection.write_cache(&path, &directories)) {
                 Ok(()) => tracing::debug!(
                     component = "mib_loader", cache = %path.display(), size,
                     duration_seconds = started.elapsed().as_secs_f64(), "The MIB cache is written"
@@ -511,23 +514,23 @@ impl Mibs {
 
     /// Reads and compiles what differs from `before`.
     fn read(
-        directories: &[PathBuf],
+        settings: &MibSettings,
         scan: Scan,
         before: Option<&Collection>,
         attempt: &Attempt<'_>,
     ) -> Result<Self, Failure> {
-        if directories.is_empty() {
+        if settings.directories.is_empty() {
             return Ok(Self::none());
         }
         // The sweep hashes contents too: a change that no stat tells is found by reading them.
         let unseen = || attempt.automatic && before.is_some_and(|before| !before.differs(&scan));
         let everything = attempt.everything || unseen();
-        Self::made(directories, scan, before, everything, attempt.cancel)
+        Self::made(settings, scan, before, everything, attempt.cancel)
             .map_err(|mib::Cancelled| Failure::lasting("cancelled"))
     }
 
     fn made(
-        directories: &[PathBuf],
+        settings: &MibSettings,
         scan: Scan,
         before: Option<&Collection>,
         everything: bool,
@@ -536,7 +539,8 @@ impl Mibs {
         // A file that was written just now may be written once more without another stamp.
         let settled = scan.files.iter().all(|file| file.settled);
         let stat = settled.then(|| stat_of(&scan));
-        let (collection, collected) = Collection::make(scan, before, everything, cancel)?;
+        let making = Making { cancel, progress: &Progress::default(), cache: Some(&settings.cache) };
+        let (collection, collected) = Collection::make_with(scan, before, everything, &making)?;
         let stats = collection.stats();
         let report = MibReport {
             files: stats.files,
@@ -551,7 +555,7 @@ impl Mibs {
             unchanged: collected.unchanged,
         };
         let mib = Arc::clone(collection.mib());
-        let (directories, collection) = (directories.to_vec(), Some(Arc::new(collection)));
+        let (directories, collection) = (settings.directories.clone(), Some(Arc::new(collection)));
         Ok(Self { directories, stat, collection, mib, report })
     }
 

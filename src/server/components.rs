@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::LoggingSettings;
+use crate::config::Settings;
+use crate::config::settings::{LoggingSettings, WatchAlert};
 use crate::delivery::Deliveries;
-use crate::event::{Command, Handed, Queue, RuleChanges};
+use crate::event::{Command, Handed, Heartbeat, Queue, Raises, RuleChanges, StormControl, Watch};
 use crate::snapshot::{
     ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, rule_changes,
 };
@@ -73,13 +74,16 @@ impl CorrelatorRules {
 impl ComponentReloader for CorrelatorRules {
     fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
         let changes: RuleChanges = rule_changes(old, new);
-        if Arc::ptr_eq(old.rules(), new.rules()) && !changes.clear_windows {
+        let (was, is) = (old.settings(), new.settings());
+        let watches_the_same = was.storm == is.storm && was.heartbeats == is.heartbeats;
+        if Arc::ptr_eq(old.rules(), new.rules()) && !changes.clear_windows && watches_the_same {
             return Ok(None);
         }
         Ok(Some(Box::new(Changed {
             handoff: Arc::clone(&self.handoff),
             counter: Arc::clone(&self.counter),
             changes: Some(changes),
+            watch: (!watches_the_same).then(|| watch_of(is)),
         })))
     }
 
@@ -88,11 +92,35 @@ impl ComponentReloader for CorrelatorRules {
     }
 }
 
+/// What a generation watches besides its rules.
+pub(super) fn watch_of(settings: &Settings) -> Arc<Watch> {
+    let raises = |own: &WatchAlert| Raises {
+        alert: Arc::clone(&own.alert),
+        severity: own.severity,
+        labels: own.labels.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
+        notify: own.notify.as_deref().map(Arc::from),
+    };
+    let storm = settings.storm.as_deref().map(|own| StormControl {
+        alerts: own.alerts,
+        per: own.per,
+        hold: own.hold,
+        raises: raises(&own.raises),
+    });
+    let heartbeats = settings.heartbeats.iter().map(|own| Heartbeat {
+        name: Arc::clone(&own.name),
+        sources: own.sources.clone(),
+        within: own.within,
+        raises: raises(&own.raises),
+    });
+    Arc::new(Watch { storm, heartbeats: heartbeats.collect() })
+}
+
 /// What the reload means for open alerts, on its way to the correlator.
 struct Changed {
     handoff: Arc<Queue<Handed>>,
     counter: Arc<ReloadCounter>,
     changes: Option<RuleChanges>,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Prepared for Changed {
@@ -103,6 +131,9 @@ impl Prepared for Changed {
             self.counter.record(changes.generation.0);
             // A closed handoff: the program ends.
             let _ = self.handoff.push_control(Handed::Reloaded(Arc::new(changes)));
+        }
+        if let Some(watch) = self.watch.take() {
+            let _ = self.handoff.push_control(Handed::Watch(watch));
         }
     }
 

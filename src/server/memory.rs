@@ -2,7 +2,7 @@
 //!
 //! Receivers allocate events that the writer frees. glibc keeps what was freed for the arena that it came
 //! from, so that a flood which filled the queues once leaves their size resident for ever. Measured: a
-//! million traps as fast as they could be sent left 94 MiB, with this 25 to 80 (docs/performance-load.md).
+//! million traps as fast as they could be sent left 94 MiB, and with this 19 to 21 (docs/performance-load.md).
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@
 mod components;
 mod logging;
 mod memory;
+mod refused;
 mod service;
 mod source;
 
@@ -29,7 +30,9 @@ use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Inherited, Listeners, Samples};
+use crate::pipeline::{
+    self, Engines, EnginesWriter, Inherited, Listeners, LocalEngine, Refusals, Samples, Usm,
+};
 use crate::reload::{self, FirstPlan, ReloadEngine, ReloadManager};
 use crate::snapshot::{self, SnapshotHandle};
 use crate::store::{self, StopSignal, Store};
@@ -193,6 +196,7 @@ pub struct Server {
 /// The threads, in the order in which they end.
 struct Running {
     engine: ReloadEngine,
+    engines_writer: EnginesWriter,
     handoff: Arc<Queue<Handed>>,
     correlator: JoinHandle<()>,
     deliveries: Arc<Deliveries>,
@@ -247,6 +251,9 @@ impl Server {
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
+        let (usm, engines_writer) = usm(&settings, &metrics).map_err(environment)?;
+        let refusals: Arc<Refusals> = Arc::default();
+        refused::watch(&runtime, Arc::clone(&refusals), Arc::clone(&metrics));
         let (origin, inputs) = origin.unzip();
         let patience = settings.reload.reload_timeout;
         let (first, mib_problems) =
@@ -272,14 +279,20 @@ impl Server {
         let (applied, applied_changes) = watch::channel(opened.last_change);
         // Rules may have changed while Nereus was not running.
         let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
+        let mutes = Arc::new(opened.mutes);
         let restored = Restored {
             open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
+            ended: opened.ended,
+            mutes: mutes.open_at(Timestamp::now()),
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
+        let watch = components::watch_of(snapshot.current().settings());
+        // The first message, before any event: its outcome is journaled like any other.
+        let _ = handoff.push_control(Handed::Watch(watch));
         let writer_stop = opened.store.stop_signal();
         let writer = store::spawn_writer(opened.store, Arc::clone(&commands), applied, Arc::clone(&metrics))
             .map_err(environment)?;
@@ -301,6 +314,8 @@ impl Server {
             handoff: Arc::clone(&handoff),
             metrics: Arc::clone(&metrics),
             samples,
+            usm: Arc::clone(&usm),
+            refusals: Arc::clone(&refusals),
         };
         listeners.start(wiring).map_err(environment)?;
         reloads.register_component("mib_loader", Arc::new(MibLoader::default()));
@@ -325,9 +340,12 @@ impl Server {
                     Box::new(move || listeners.status())
                 },
                 ready: Arc::clone(&ready),
+                refusals,
+                engine: Arc::clone(&usm),
                 started,
                 reloads: reloads.clone(),
                 operators: Operators::new(Arc::clone(&handoff)),
+                mutes,
             },
         );
         let server = Self {
@@ -337,6 +355,7 @@ impl Server {
             ready,
             running: Some(Running {
                 engine,
+                engines_writer,
                 handoff,
                 correlator,
                 deliveries,
@@ -415,6 +434,8 @@ impl Server {
         self.ready.store(false, Ordering::Release);
         drop(running.engine);
         self.listeners.stop();
+        // No receiver hears anything any more: what was heard is written.
+        drop(running.engines_writer);
         running.handoff.close();
         join(running.correlator, "correlator");
         running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
@@ -438,6 +459,29 @@ fn join(thread: JoinHandle<()>, name: &str) {
     if thread.join().is_err() {
         tracing::error!(component = "listener", thread = name, "A thread has panicked");
     }
+}
+
+/// The own SNMPv3 engine with its boots raised on the disk, and the table of the others as it was left.
+fn usm(settings: &Settings, metrics: &Metrics) -> std::io::Result<(Arc<Usm>, EnginesWriter)> {
+    let directory = &settings.storage.path;
+    let about = |error: std::io::Error| {
+        std::io::Error::new(error.kind(), format!("the SNMPv3 engines in {}: {error}", directory.display()))
+    };
+    let (local, note) =
+        LocalEngine::open(directory, settings.access.engine_id, Timestamp::now()).map_err(about)?;
+    if let Some(note) = note {
+        tracing::warn!(component = "storage", "{note}");
+    }
+    let engines = Arc::new(Engines::default());
+    let (writer, damaged) = EnginesWriter::start(directory, &engines).map_err(about)?;
+    if damaged > 0 {
+        tracing::warn!(
+            component = "storage",
+            records = damaged,
+            "Damaged records of SNMPv3 engines were passed over; replays of these engines would be taken"
+        );
+    }
+    Ok((Arc::new(Usm::new(local, engines, metrics)), writer))
 }
 
 fn spawn_correlator(

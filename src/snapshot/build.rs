@@ -18,7 +18,7 @@ use crate::config::settings::{
     Unmatched,
 };
 use crate::diagnostic::{Diagnostic, Part};
-use crate::event::RuleAction;
+use crate::event::{Flapping, RuleAction};
 use crate::mib::{Mib, NodeId, Target};
 use crate::oid::Oid;
 use crate::template::Template;
@@ -43,7 +43,7 @@ pub fn build(
         Some(previous) if Arc::ptr_eq(&previous.users().access, &settings.access) => {
             Arc::clone(previous.users())
         }
-        _ => Arc::new(Users { access: Arc::clone(&settings.access) }),
+        _ => Arc::new(Users::build(&settings.access, previous.map(|previous| &**previous.users()))),
     };
     let settings = match previous {
         Some(previous) if **previous.settings() == settings => Arc::clone(previous.settings()),
@@ -269,6 +269,7 @@ impl Compiler<'_> {
             deduplicate: None,
             store_repeats: true,
             expire: None,
+            flapping: None,
             notify: None,
             text: Box::new(self.text(Vec::new(), Vec::new(), Vec::new(), "".into())),
         })
@@ -325,6 +326,11 @@ impl Compiler<'_> {
             deduplicate: alert.deduplicate,
             store_repeats: alert.store_repeats,
             expire: alert.expire,
+            flapping: alert.flapping.map(|own| Flapping {
+                count: own.count,
+                window: own.window,
+                hold: own.hold,
+            }),
             notify: alert.notify.as_deref().map(Arc::from),
             text: Box::new(self.text(labels, annotations, fields, Arc::clone(&alert.alert))),
         });

@@ -66,7 +66,7 @@ pub(super) fn rules() -> &'static [Arc<RuleSettings>] {
                 None,
                 "SnmpTrap",
                 Severity::Warning,
-                &["source", "trap"],
+                &["source", "trap_oid"],
                 None,
                 "{{ source }} sent {{ trap }}",
             ),
@@ -107,6 +107,7 @@ fn rule(
             deduplicate: Some(DEDUPLICATE),
             store_repeats: true,
             expire: cleared_by.is_none().then_some(EXPIRE),
+            flapping: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::from([
                 annotation("summary", summary),

@@ -79,7 +79,8 @@ pub fn rule_changes(old: &Snapshot, new: &Snapshot) -> RuleChanges {
 pub fn start_changes(new: &Snapshot, open: &[AlertRecord]) -> RuleChanges {
     let mut changes = changes_of(new);
     let mut open_of: BTreeMap<&Arc<str>, &AlertRecord> = BTreeMap::new();
-    for record in open.iter().filter(|record| record.state != AlertState::Resolved) {
+    let raised = |record: &&AlertRecord| record.state != AlertState::Resolved && record.origin.is_rule();
+    for record in open.iter().filter(raised) {
         open_of.entry(&record.rule).or_insert(record);
     }
     let actions = || new.rules().rules.iter().filter_map(action);
@@ -313,6 +314,9 @@ mod tests {
             expires_at: None,
             notify: None,
             by_hand: None,
+            muted: None,
+            flap: None,
+            origin: crate::event::AlertOrigin::Rule,
         };
         let turned = |name: &str| raising(name, DOWN, "Down", &["ifIndex", "source"], "noc");
         let cases: &[(&str, &[&str], Vec<RuleSettings>, &[&str])] = &[

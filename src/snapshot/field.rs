@@ -249,7 +249,7 @@ impl Field {
         for notification in contexts {
             match mib.resolve_object(notification, name) {
                 Ok(bound) => {
-                    let object = Object::new(bound, mib);
+                    let object = Object::new(bound, mib).below(name, mib);
                     if !objects.iter().any(|other| other.prefix == object.prefix) {
                         objects.push(object);
                     }
@@ -369,6 +369,21 @@ impl Object {
         // An OID of one arc has no encoding, and `holds` refuses the empty prefix.
         let _ = oid::encode(mib.node(node).oid().arcs(), &mut prefix);
         Self { node, renderer: mib.renderer(node), prefix: prefix.into(), index }
+    }
+
+    /// Restricted to the whole OID where `name` says more of it than the MIBs know: `1.3.6.1.4.1.99999.1.1`
+    /// without its MIB, or an instance as `1.3.6.1.2.1.2.2.1.2.3`.
+    fn below(mut self, name: &str, mib: &Mib) -> Self {
+        let target = mib.resolve(name).ok().filter(|target| target.oid.arcs().len() > target.matched);
+        if let Some(target) = target {
+            self.prefix = Box::default();
+            let mut prefix = Vec::new();
+            if oid::encode(target.oid.arcs(), &mut prefix).is_ok() {
+                self.prefix = prefix.into();
+            }
+            self.index = Box::default();
+        }
+        self
     }
 
     fn holds(&self, name: &[u8]) -> bool {

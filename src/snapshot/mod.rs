@@ -8,12 +8,14 @@ mod build;
 mod builtin;
 mod changes;
 mod component;
+mod explain;
 mod field;
 mod index;
 mod predicate;
 mod publish;
 mod rules;
 mod text;
+mod users;
 pub mod view;
 
 use std::net::IpAddr;
@@ -22,9 +24,11 @@ use std::sync::Arc;
 pub use build::build;
 pub use changes::{rule_changes, start_changes};
 pub use component::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats};
+pub use explain::{Definition, ExplainedEffect, ExplainedRule, ExplainedWebhook, Explanation, explain};
 pub use field::Subject;
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};
 pub use rules::{CompiledRules, Decision, RuleScratch};
+pub use users::{Refused, User, UserKeys, Users};
 
 use crate::config::Settings;
 use crate::config::lookup::LookupTable;
@@ -49,27 +53,6 @@ pub struct Candidate {
     lookups: Arc<[Arc<LookupTable>]>,
     users: Arc<Users>,
 }
-
-/// Who may send: what the access settings become. (Communities; SNMPv3 users join them with a later version.)
-#[derive(Debug, PartialEq, Eq)]
-pub struct Users {
-    access: Arc<crate::config::settings::Access>,
-}
-
-impl Users {
-    /// Whether `community` is accepted, and under which alias. Compares with every known one in constant time.
-    ///
-    /// # Errors
-    /// `Err` is a refusal.
-    pub fn community(&self, community: &[u8]) -> Result<Option<&Arc<str>>, Refused> {
-        let Some(known) = &self.access.communities else { return Ok(None) };
-        known.iter().find(|own| own.community.matches(community)).map(|own| own.name.as_ref()).ok_or(Refused)
-    }
-}
-
-/// A credential that is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused;
 
 impl Candidate {
     /// The embedded default: built-in names and rules, no webhook.

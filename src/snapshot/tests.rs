@@ -59,6 +59,7 @@ pub(super) fn alert(name: &str, severity: SeveritySettings, key: &[&str]) -> Ale
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         notify: None,
@@ -147,6 +148,37 @@ fn a_missing_if_index_is_read_from_the_instance_of_another_column() {
     let down = trap(LINK_DOWN, &[(&format!("{IF_DESCR}.17"), Value::Octets(b"Gi0/17"))]);
     let (_, effects) = decide(&snapshot, &down);
     assert_eq!(&*effects[0].key, key(&["InterfaceDown", "10.0.0.7", "17"]));
+}
+
+#[test]
+fn an_oid_that_no_mib_knows_means_itself_alone() {
+    let [one, two] = [1, 2].map(|arc| format!("1.3.6.1.4.1.99999.1.{arc}"));
+    let severity = SeveritySettings::From {
+        varbind: two.clone(),
+        map: BTreeMap::from([("7".to_owned(), MappedSeverity::Severity(Severity::Critical))]),
+        default: MappedSeverity::Severity(Severity::Info),
+    };
+    let own = alert("Own", severity, &["source", &one, &two, &format!("{IF_DESCR}.4")]);
+    let snapshot =
+        snapshot(vec![rule("own", &[LINK_DOWN], RuleActionSettings::Alert(own))], Unmatched::Store);
+    let instance = |name: &str| format!("{name}.0");
+    let [descr_3, descr_4] = [3, 4].map(|index| format!("{IF_DESCR}.{index}"));
+    let octets = trap(
+        LINK_DOWN,
+        &[
+            ("1.3.6.1.4.1.9.1.0", Value::Integer(5)),
+            (&descr_3, Value::Octets(b"Gi0/3")),
+            (&instance(&two), Value::Integer(7)),
+            (&descr_4, Value::Octets(b"Gi0/4")),
+            (&instance(&one), Value::Integer(6)),
+        ],
+    );
+    let (_, effects) = decide(&snapshot, &octets);
+    let expected = key(&["Own", "10.0.0.7", "6", "7", "Gi0/4"]);
+    assert_eq!(told(&effects), [("own", EffectKind::Raise(Severity::Critical), &*expected)]);
+    // Another one below the same known OID is not taken for it.
+    let (_, effects) = decide(&snapshot, &trap(LINK_DOWN, &[("1.3.6.1.4.1.9.1.0", Value::Integer(5))]));
+    assert_eq!(&*effects[0].key, key(&["Own", "10.0.0.7", "", "", ""]));
 }
 
 #[test]
@@ -372,4 +404,5 @@ fn annotations_read_well_and_an_absent_name_loses_nothing() {
     assert_eq!(rendered.annotations[0].1, "10.0.0.7 Gi0/3 down major IF-MIB::linkDown");
 }
 
+mod explain;
 mod lookups;

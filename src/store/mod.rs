@@ -27,6 +27,7 @@
 //!   what webhooks were told; losing the end of that repeats deliveries, which are promised at least
 //!   once. A whole loss would repeat a month of them, so that the journal keeps `marks`, at most
 //!   10 seconds old.
+//! * `mutes.json`: what operators have muted; replaced whole, after a sync.
 //! * `lock`, and `*.damaged-TIME`: files that were set aside, for a person to look at and remove.
 //!
 //! # Counts
@@ -40,6 +41,7 @@
 mod error;
 mod files;
 mod journal;
+mod mutes;
 mod query;
 mod replay;
 mod retention;
@@ -55,12 +57,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use mutes::{MuteBook, MuteRefusal, NewMute};
 pub use query::{AlertQuery, Counts, DeadLetter, EventPage, EventQuery, OutboxRow, Reader};
 pub use writer::spawn_writer;
 
 use crate::config::settings::StorageSettings;
 use crate::diagnostic::Diagnostic;
-use crate::event::{AlertId, AlertRecord, EventId, Timestamp};
+use crate::event::{AlertId, AlertRecord, EventId, Flap, Timestamp};
 use crate::metrics::Metrics;
 use files::{JournalFile, OpenFailure, Shared};
 use journal::{Journal, Mark};
@@ -95,6 +98,10 @@ pub struct Opened {
     pub last_alert: AlertId,
     /// The highest change number that is known.
     pub last_change: u64,
+    /// How keys without an open alert came and went, as far as their alerts ended within an hour.
+    pub ended: Vec<(Box<str>, Flap)>,
+    /// The mutes.
+    pub mutes: MuteBook,
     /// What was found on the way, for the log: damage, quarantine, what was applied again.
     pub notes: Vec<Diagnostic>,
 }
@@ -157,6 +164,8 @@ impl Store {
             });
         }
         let (alerts, damaged) = state.open_alerts().map_err(failed)?;
+        let ended = state.ended_flaps(now).map_err(failed)?;
+        let mutes = MuteBook::open(&shared.directory, now, &mut notes)?;
         let damaged = damaged + replayed.damaged;
         if damaged > 0 {
             shared.damaged_rows.fetch_add(damaged, Ordering::Relaxed);
@@ -176,6 +185,8 @@ impl Store {
             last_event: EventId(last_event),
             last_alert: AlertId(state.position.last_alert),
             last_change: state.position.last_change.max(progress),
+            ended,
+            mutes,
             notes,
             store: Self { shared, settings: settings.clone(), journal, state, lock },
         })

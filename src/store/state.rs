@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use super::files::{self, OpenFailure, Shape};
 use super::journal::{Mark, MarkKind};
 use super::row;
-use crate::event::{AlertChange, AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Timestamp};
+use crate::event::{
+    AlertChange, AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Flap, Timestamp,
+};
 
 const SHAPE: Shape = Shape {
     application_id: 0x4e72_5374,
@@ -56,6 +58,8 @@ const MOVED_EXPIRY: &str = "expires_at = CASE WHEN expires_at < 4611686018427387
 
 /// Dead letters that are kept; beyond, the oldest go, and it is said.
 pub(super) const DEAD_LETTERS: i64 = 100_000;
+/// How far back ended alerts are asked how they came and went, in microseconds: no rule counts over longer.
+const ENDED_FLAPS: i64 = 3_600 * 1_000_000;
 /// Rows that one step of pruning takes away.
 const PRUNE_STEP: i64 = 500;
 
@@ -248,6 +252,38 @@ impl State {
     /// All open alerts, oldest first, and how many rows could not be understood.
     pub(super) fn open_alerts(&self) -> rusqlite::Result<(Vec<AlertRecord>, u64)> {
         self.select_alerts(&format!("SELECT {ALERT_COLUMNS} FROM alerts WHERE state < 2 ORDER BY id"), &[])
+    }
+
+    /// How keys came and went whose newest alert has ended within the hour before `now` and says so. Costs a walk
+    /// over the alerts that ended since then.
+    pub(super) fn ended_flaps(&self, now: Timestamp) -> rusqlite::Result<Vec<(Box<str>, Flap)>> {
+        let since = now.0.saturating_sub(ENDED_FLAPS);
+        let mut select = self.connection.prepare(
+            "SELECT key, CASE WHEN instr(record, '\"flap\":') > 0 THEN record END FROM alerts
+             WHERE state = 2 AND resolved_at >= ? ORDER BY id",
+        )?;
+        let mut rows = select.query([since])?;
+        let mut newest: HashMap<Box<str>, Flap> = HashMap::new();
+        while let Some(found) = rows.next()? {
+            // A row that cannot be read counts for nothing: another alert of this key says more, or it flaps anew.
+            let Ok(key) = found.get::<_, String>(0) else { continue };
+            let flap = match found.get_ref(1)? {
+                rusqlite::types::ValueRef::Null => None,
+                _ => row::from_json::<AlertRecord>(found, 1).ok().and_then(|record| record.flap),
+            };
+            match flap {
+                Some(flap) => newest.insert(key.into(), *flap),
+                None => newest.remove(&*key),
+            };
+        }
+        let mut is_open = self.connection.prepare("SELECT key FROM alerts WHERE state < 2")?;
+        let mut rows = is_open.query([])?;
+        while let Some(found) = rows.next().ok().flatten().filter(|_| !newest.is_empty()) {
+            if let Ok(key) = found.get::<_, String>(0) {
+                newest.remove(&*key);
+            }
+        }
+        Ok(newest.into_iter().collect())
     }
 
     /// Open alerts whose newest entry is in journal `number` or an older one, from alert `after` on.

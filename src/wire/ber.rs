@@ -31,8 +31,11 @@ pub(crate) const END_OF_MIB_VIEW: u8 = 0x82;
 /// The PDU tags of RFC 1157 section 4.1 and RFC 3416 section 3.
 pub(crate) mod pdu {
     pub(crate) const GET: u8 = 0xa0;
+    pub(crate) const GET_NEXT: u8 = 0xa1;
     pub(crate) const RESPONSE: u8 = 0xa2;
+    pub(crate) const SET: u8 = 0xa3;
     pub(crate) const TRAP_V1: u8 = 0xa4;
+    pub(crate) const GET_BULK: u8 = 0xa5;
     pub(crate) const INFORM: u8 = 0xa6;
     pub(crate) const TRAP_V2: u8 = 0xa7;
     pub(crate) const REPORT: u8 = 0xa8;

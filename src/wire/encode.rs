@@ -79,29 +79,71 @@ pub fn encode_v1(trap: &V1Trap<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError
 /// [`EncodeError::Oid`], [`EncodeError::TooManyVarbinds`], [`EncodeError::TooLong`]; `out` is then
 /// as it was.
 pub fn encode_v2c(notification: &V2Notification<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let tag = match notification.kind {
+    let V2Notification { community, kind, request_id, uptime, trap_oid, varbinds } = *notification;
+    whole(out, |out| {
+        message(Version::V2c, community, out, |out| {
+            notification_pdu(kind, request_id, uptime, trap_oid, varbinds, out)
+        })
+    })
+}
+
+/// SNMPv2-Trap-PDU or InformRequest-PDU.
+pub(super) fn notification_pdu(
+    kind: Kind,
+    request_id: i32,
+    uptime: u32,
+    trap_oid: OidRef<'_>,
+    list: &[OutgoingVarbind<'_>],
+    out: &mut Vec<u8>,
+) -> Done {
+    let tag = match kind {
         Kind::Trap => ber::pdu::TRAP_V2,
         Kind::Inform => ber::pdu::INFORM,
     };
-    whole(out, |out| {
-        message(Version::V2c, notification.community, out, |out| {
-            nested(tag, out, |out| {
-                signed(notification.request_id.into(), out)?;
-                signed(0, out)?;
-                signed(0, out)?;
-                nested(ber::SEQUENCE, out, |out| {
-                    nested(ber::SEQUENCE, out, |out| {
-                        primitive(ber::OBJECT_IDENTIFIER, names::SYS_UP_TIME, out)?;
-                        unsigned(ber::TIME_TICKS, notification.uptime.into(), out)
-                    })?;
-                    nested(ber::SEQUENCE, out, |out| {
-                        primitive(ber::OBJECT_IDENTIFIER, names::SNMP_TRAP_OID, out)?;
-                        oid(notification.trap_oid.0, out)
-                    })?;
-                    varbinds(notification.varbinds, 2, out)
-                })
-            })
-        })
+    pdu(tag, request_id, out, |out| {
+        nested(ber::SEQUENCE, out, |out| {
+            primitive(ber::OBJECT_IDENTIFIER, names::SYS_UP_TIME, out)?;
+            unsigned(ber::TIME_TICKS, uptime.into(), out)
+        })?;
+        nested(ber::SEQUENCE, out, |out| {
+            primitive(ber::OBJECT_IDENTIFIER, names::SNMP_TRAP_OID, out)?;
+            oid(trap_oid.0, out)
+        })?;
+        varbinds(list, 2, out)
+    })
+}
+
+/// The Response-PDU to an inform.
+pub(super) fn response_pdu(version: Version, inform: &Notification<'_>, out: &mut Vec<u8>) -> Done {
+    if inform.kind != Kind::Inform {
+        return Err(EncodeError::NotAnInform);
+    }
+    if version == Version::V1 {
+        return Err(EncodeError::Version);
+    }
+    pdu(ber::pdu::RESPONSE, inform.request_id, out, |out| {
+        out.extend_from_slice(inform.all_varbinds().octets());
+        Ok(())
+    })
+}
+
+/// A Report-PDU with one counter.
+pub(super) fn report_pdu(request_id: i32, counter: OidRef<'_>, value: u32, out: &mut Vec<u8>) -> Done {
+    pdu(ber::pdu::REPORT, request_id, out, |out| varbinds(&[(counter, Value::Counter32(value))], 0, out))
+}
+
+/// A GetRequest-PDU without varbinds.
+pub(super) fn get_pdu(request_id: i32, out: &mut Vec<u8>) -> Done {
+    pdu(ber::pdu::GET, request_id, out, |_| Ok(()))
+}
+
+/// A PDU of RFC 3416 without an error, with the varbinds that `list` writes.
+fn pdu(tag: u8, request_id: i32, out: &mut Vec<u8>, list: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+    nested(tag, out, |out| {
+        signed(request_id.into(), out)?;
+        signed(0, out)?;
+        signed(0, out)?;
+        nested(ber::SEQUENCE, out, list)
     })
 }
 
@@ -117,28 +159,16 @@ pub fn encode_response(
     inform: &Notification<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    if inform.kind != Kind::Inform {
-        return Err(EncodeError::NotAnInform);
-    }
-    if version != Version::V2c {
+    if version == Version::V3 {
         return Err(EncodeError::Version);
     }
-    whole(out, |out| {
-        message(version, community, out, |out| {
-            nested(ber::pdu::RESPONSE, out, |out| {
-                signed(inform.request_id.into(), out)?;
-                signed(0, out)?;
-                signed(0, out)?;
-                primitive(ber::SEQUENCE, inform.all_varbinds().octets(), out)
-            })
-        })
-    })
+    whole(out, |out| message(version, community, out, |out| response_pdu(version, inform, out)))
 }
 
-type Done = Result<(), EncodeError>;
+pub(super) type Done = Result<(), EncodeError>;
 
 /// All of what `write` appends, or nothing.
-fn whole(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+pub(super) fn whole(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
     let before = out.len();
     let done = write(out).and_then(|()| {
         if out.len() - before > MAX_MESSAGE_SIZE { Err(EncodeError::TooLong) } else { Ok(()) }
@@ -169,7 +199,7 @@ fn message(
 
 /// An element whose contents `write` appends. The header is put before them afterwards, when their
 /// length is known: moving a hundred octets costs less than measuring everything first.
-fn nested(tag: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+pub(super) fn nested(tag: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
     let start = out.len();
     write(out)?;
     let (header, used) = header(tag, out.len() - start)?;
@@ -177,7 +207,7 @@ fn nested(tag: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done) 
     Ok(())
 }
 
-fn primitive(tag: u8, contents: &[u8], out: &mut Vec<u8>) -> Done {
+pub(super) fn primitive(tag: u8, contents: &[u8], out: &mut Vec<u8>) -> Done {
     let (header, used) = header(tag, contents.len())?;
     out.extend_from_slice(&header[..used]);
     out.extend_from_slice(contents);
@@ -195,7 +225,7 @@ fn header(tag: u8, length: usize) -> Result<([u8; 4], usize), EncodeError> {
     })
 }
 
-fn signed(value: i64, out: &mut Vec<u8>) -> Done {
+pub(super) fn signed(value: i64, out: &mut Vec<u8>) -> Done {
     let octets = value.to_be_bytes();
     // An octet may go while the next one still says the sign.
     let spare = octets.windows(2).take_while(|pair| match pair[0] {

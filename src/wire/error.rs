@@ -131,7 +131,7 @@ pub enum EncodeError {
     TrapNumber,
     /// A Response was asked for something that was no inform.
     NotAnInform,
-    /// The version has no such message: SNMPv3 needs USM, SNMPv1 has no Response to a notification.
+    /// The version has no such message: SNMPv1 has no Response to a notification, and SNMPv3 has no community.
     Version,
 }
 
@@ -145,9 +145,7 @@ impl fmt::Display for EncodeError {
                 "generic-trap is a number from 0 to 6, specific-trap one from 0 to 2147483647"
             }
             Self::NotAnInform => "only an inform is answered",
-            Self::Version => {
-                "this SNMP version has no such message, or needs security that is not in this version"
-            }
+            Self::Version => "this SNMP version has no such message",
         })
     }
 }

@@ -6,7 +6,8 @@
 //!   them cannot fail.
 //! * [`decode_pdu`] reads a PDU again that was kept from a message ([`CommunityMessage::pdu`]).
 //! * [`encode_v1`], [`encode_v2c`] and [`encode_response`] are the way back; [`decode_response`] is for who asks.
-//! * [`V3Header`] is the outer structure of an SNMPv3 message. USM itself is not in this version.
+//! * [`V3Header`] is the outer structure of an SNMPv3 message; [`usm`] has its keys, digests and ciphers,
+//!   and [`encode_v3`] the way back.
 //!
 //! Every input is refused with a [`DecodeError`] or walks to its end: nothing panics, recurses, or
 //! grows with what a packet says.
@@ -17,7 +18,7 @@ mod error;
 mod message;
 mod pdu;
 mod response;
-mod usm;
+pub mod usm;
 mod varbind;
 
 pub use crate::version::Version;
@@ -25,8 +26,8 @@ pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encod
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use message::{CommunityMessage, Message, decode};
 pub use pdu::{Kind, Notification, TrapOid, decode_pdu};
-pub use response::{Response, decode_response};
-pub use usm::{ScopedData, ScopedPdu, UsmParameters, V3Flags, V3Header};
+pub use response::{ReplyPdu, Response, decode_reply_pdu, decode_response};
+pub use usm::{ScopedData, ScopedPdu, UsmParameters, V3Flags, V3Header, encode_v3};
 pub use varbind::{Iter, Varbind, Varbinds, names};
 
 /// The largest message that is decoded or made, in octets: what a UDP datagram can hold at most.

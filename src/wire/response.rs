@@ -2,6 +2,7 @@
 
 use super::ber::{self, Reader};
 use super::error::{DecodeError, DecodeErrorKind as Kind};
+use crate::oid::EncodedOid;
 use crate::version::Version;
 
 /// A Response in an SNMPv2c message. Which varbinds it repeats is of no interest.
@@ -29,6 +30,40 @@ pub fn decode_response(datagram: &[u8]) -> Result<Response, DecodeError> {
     reader.read_as(ber::OCTET_STRING)?;
     let mut pdu = reader.read_as(ber::pdu::RESPONSE)?.reader();
     Ok(Response { request_id: pdu.integer()?, error_status: pdu.integer()?, error_index: pdu.integer()? })
+}
+
+/// A PDU that comes back to the sender of an SNMPv3 inform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyPdu<'a> {
+    /// The Response.
+    Response(Response),
+    /// A Report, and the name of its first varbind: the counter that says what is wrong.
+    Report(EncodedOid<'a>),
+}
+
+/// Decodes the PDU of a scoped PDU ([`super::ScopedPdu::pdu`]) that holds a Response or a Report.
+///
+/// # Errors
+/// [`Kind::UnexpectedTag`] for any other PDU, and whatever is wrong with the encoding of what is looked into.
+pub fn decode_reply_pdu(pdu: &[u8]) -> Result<ReplyPdu<'_>, DecodeError> {
+    let element = Reader::new(pdu)?.read()?;
+    let mut reader = element.reader();
+    match element.tag {
+        ber::pdu::RESPONSE => Ok(ReplyPdu::Response(Response {
+            request_id: reader.integer()?,
+            error_status: reader.integer()?,
+            error_index: reader.integer()?,
+        })),
+        ber::pdu::REPORT => {
+            for _ in 0..3 {
+                reader.integer()?;
+            }
+            let mut list = reader.read_as(ber::SEQUENCE)?.reader();
+            let mut varbind = list.read_as(ber::SEQUENCE)?.reader();
+            Ok(ReplyPdu::Report(varbind.read_as(ber::OBJECT_IDENTIFIER)?.oid()?))
+        }
+        _ => Err(element.fail(Kind::UnexpectedTag)),
+    }
 }
 
 #[cfg(test)]

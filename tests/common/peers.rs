@@ -21,11 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
     let found = look(names);
     if found.is_none() {
-        let required = std::env::var_os("NEREUS_REQUIRE_PEERS").is_some_and(|value| value == "1");
-        assert!(!required, "NEREUS_REQUIRE_PEERS=1, and there is no {}", names.join(" or "));
-        eprintln!("skipped: there is no {} on the path", names.join(" or "));
+        assert!(!required(), "NEREUS_REQUIRE_PEERS=1, and there is no {}", names.join(" or "));
+        skipped(&format!("there is no {} on the path", names.join(" or ")));
     }
     found
+}
+
+/// Whether a missing peer is a failure.
+pub(crate) fn required() -> bool {
+    std::env::var_os("NEREUS_REQUIRE_PEERS").is_some_and(|value| value == "1")
+}
+
+/// Says why a test passes without having tested anything.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 /// The first of `names` on the path: tools that not every machine has. `None`, said on standard error, if there is none.

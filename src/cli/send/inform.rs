@@ -17,11 +17,11 @@ pub(super) struct Patience {
 
 /// What came of an inform.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct Asked<T = Response> {
     /// How often it was sent.
     pub(super) tries: u32,
     /// The answer, and how long after the first try it came. `None` if none came.
-    pub(super) answer: Option<(Response, Duration)>,
+    pub(super) answer: Option<(T, Duration)>,
     /// Whether the receiving host said that nothing listens there.
     pub(super) refused: bool,
 }
@@ -31,12 +31,12 @@ pub(super) struct Asked {
 ///
 /// # Errors
 /// The system's, but for a refusal by the receiving host: somebody may listen there at the next try.
-pub(super) fn ask(
+pub(super) fn ask<T>(
     socket: &UdpSocket,
     datagram: &[u8],
     patience: Patience,
-    read: impl Fn(&[u8]) -> Option<Response>,
-) -> io::Result<Asked> {
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Asked<T>> {
     let mut buffer = vec![0; crate::wire::MAX_MESSAGE_SIZE];
     let begun = Instant::now();
     let mut asked = Asked { tries: 0, answer: None, refused: false };

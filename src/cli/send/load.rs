@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::inform::{self, Asked, Patience};
 use super::message::{Message, V1Head};
 use super::pace::{Pace, Turn};
+use super::v3::Session;
 use crate::wire::{Kind, decode_response};
 
 /// Where datagrams leave.
@@ -53,6 +54,8 @@ pub(super) struct Envelope<'a> {
     pub(super) kind: Kind,
     /// `None` sends SNMPv2c.
     pub(super) v1: Option<&'a V1Head>,
+    /// Sends SNMPv3.
+    pub(super) v3: Option<&'a Session>,
     /// In place of the socket's own address.
     pub(super) agent_addr: Option<[u8; 4]>,
     /// sysUpTime at the start, in hundredths of a second.
@@ -76,6 +79,11 @@ impl Sender {
                 .collect::<io::Result<_>>()?,
         };
         Ok(Self { sockets, refused: 0, errors: 0 })
+    }
+
+    /// The first socket.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.sockets[0].socket
     }
 
     /// Sends one datagram.
@@ -210,16 +218,15 @@ fn encode(
     uptime: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let done = match envelope.v1 {
-        Some(head) => {
+    // Any INTEGER serves as a request-id; consecutive datagrams differ.
+    let request_id = envelope.request_id.wrapping_add(number as i32);
+    let done = match (envelope.v1, envelope.v3) {
+        (_, Some(session)) => session.encode(message, envelope.kind, request_id, number, uptime, out),
+        (Some(head), None) => {
             let agent_addr = envelope.agent_addr.unwrap_or(own_address);
             message.encode_v1(envelope.community, head, agent_addr, uptime, out)
         }
-        None => {
-            // Any INTEGER serves as a request-id; consecutive datagrams differ.
-            let request_id = envelope.request_id.wrapping_add(number as i32);
-            message.encode_v2c(envelope.kind, envelope.community, request_id, uptime, out)
-        }
+        (None, None) => message.encode_v2c(envelope.kind, envelope.community, request_id, uptime, out),
     };
     done.map_err(|error| format!("this cannot be encoded: {error}"))
 }

@@ -240,7 +240,7 @@ impl Message {
         encode_v1(&trap, out)
     }
 
-    fn outgoing(&self) -> SmallVec<[OutgoingVarbind<'_>; 8]> {
+    pub(super) fn outgoing(&self) -> SmallVec<[OutgoingVarbind<'_>; 8]> {
         self.varbinds.iter().map(|varbind| (OidRef(&varbind.name), varbind.value.borrow())).collect()
     }
 }

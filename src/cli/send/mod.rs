@@ -1,12 +1,13 @@
 //! `nereus send`: a notification by its MIB names, or many of them at a rate.
 //!
 //! `inform.rs` waits for an answer. `message.rs` makes OIDs and values of the command line (`value.rs`) and says it in SNMPv1 where asked;
-//! `load.rs` sends, `pace.rs` says when.
+//! `v3.rs` says whose message it is in SNMPv3; `load.rs` sends, `pace.rs` says when.
 
 mod inform;
 mod load;
 mod message;
 mod pace;
+mod v3;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
@@ -40,6 +41,7 @@ s text, x hexadecimal octets, n NULL.
 Examples:
   nereus send --to 127.0.0.1:1162 linkDown ifIndex.3=3 ifAdminStatus.3=up ifOperStatus.3=down
   nereus send --to 127.0.0.1:1162 --inform coldStart
+  nereus send --to 127.0.0.1:1162 --v3 --user ops --auth sha256 --auth-passphrase-file auth.txt coldStart
   nereus send --to [::1]:1162 --v1 1.3.6.1.4.1.5.0.1 1.3.6.1.4.1.5.2.0:i=60
   nereus send --to 127.0.0.1:1162 --rate 20000 --duration 20s --vary ifIndex=1..50000 linkDown";
 
@@ -56,6 +58,8 @@ pub(super) struct SendArgs {
     /// As an SNMPv2c trap (the default)
     #[arg(long)]
     v2c: bool,
+    #[command(flatten)]
+    v3: v3::V3Args,
     /// As an inform: sent until it is answered, which a Nereus does once the event is on its disk
     #[arg(long, conflicts_with_all = ["v1", "rate"])]
     inform: bool,
@@ -158,6 +162,8 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
         note(&format!("{} has also {}; sent without", message.trap_name, missing.join(", ")));
     }
     let to = resolve(&args.to)?;
+    let user = v3::User::of(&args.v3)?;
+    let session = user.as_ref().map(v3::User::for_traps);
     if args.sources.is_some() && !matches!(to.ip(), IpAddr::V4(v4) if v4.is_loopback()) {
         return Err(Failure::Usage(format!("--sources sends from 127.0.0.0/8, which {to} does not hear")));
     }
@@ -170,16 +176,27 @@ pub(super) fn send(args: &SendArgs, out: &mut Out) -> Result<(), Failure> {
         kind: if args.inform { Kind::Inform } else { Kind::Trap },
         community: args.community.as_bytes(),
         v1: v1.as_ref(),
+        v3: session.as_ref(),
         agent_addr: args.agent_addr.map(|address| address.octets()),
         uptime: system_uptime(),
         request_id: request_id(),
     };
-    let version = if args.v1 { "v1" } else { "v2c" };
+    let version = match (args.v1, &session) {
+        (_, Some(_)) => "v3",
+        (true, None) => "v1",
+        (false, None) => "v2c",
+    };
     let trap_oid = message.trap_oid.to_string();
     let Some(rate) = args.rate else {
         let (octets, asked) = if args.inform {
             let patience = Patience { timeout: args.timeout, retries: args.retries };
-            let (octets, asked) = sender.ask(&message, &envelope, patience).map_err(unable)?;
+            let (octets, asked) = match &user {
+                Some(user) => {
+                    let ids = (envelope.request_id, envelope.uptime);
+                    v3::ask(user, sender.socket(), &message, ids, patience).map_err(unable)?
+                }
+                None => sender.ask(&message, &envelope, patience).map_err(unable)?,
+            };
             (octets, Some(asked))
         } else {
             (sender.once(&message, &envelope).map_err(unable)?, None)

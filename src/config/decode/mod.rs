@@ -3,6 +3,7 @@
 //! What is wrong is told and replaced by its default, so that one pass finds all; the settings are handed
 //! out only if no error was found.
 
+mod access;
 mod conditions;
 mod lookups;
 mod mask;
@@ -11,6 +12,7 @@ mod scalars;
 mod secret;
 mod sections;
 mod units;
+mod watch;
 
 pub(super) use scalars::pick;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::super::keys::Kind;
 use super::super::settings::{
-    AlertSettings, ClearSettings, Condition, MappedSeverity, RuleActionSettings, RuleSettings,
-    SeveritySettings, TrapPattern,
+    AlertSettings, ClearSettings, Condition, FlappingSettings, MappedSeverity, RuleActionSettings,
+    RuleSettings, SeveritySettings, TrapPattern,
 };
 use super::super::tree::{Data, Node};
 use super::{Context, Fields, pick};
@@ -24,15 +24,16 @@ const EXPIRE: Duration = Duration::from_secs(3_600);
 /// The most parts of a key.
 const MAX_KEY: usize = 16;
 /// Labels that Nereus sets.
-const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
+pub(super) const OWN_LABELS: [&str; 3] = ["alertname", "severity", "source"];
 /// Keys that speak of the alert.
-const ALERT_KEYS: [&str; 10] = [
+const ALERT_KEYS: [&str; 11] = [
     "alert",
     "severity",
     "key",
     "cleared_by",
     "deduplicate",
     "history",
+    "flapping",
     "expire",
     "labels",
     "annotations",
@@ -171,6 +172,10 @@ fn alert(cx: &mut Context<'_>, fields: &Fields<'_>, names: &Names<'_>) -> AlertS
         let items = cx.items(node, false, "webhook names")?;
         Some(items.iter().filter_map(|item| cx.reference(item, "webhook", names.webhooks)).collect())
     });
+    let flapping = match fields.get(cx, "flapping") {
+        Some((node, Kind::Section(section))) => cx.section(node, section).map(|fields| flapping(cx, &fields)),
+        _ => None,
+    };
     let deduplicate = fields.duration(cx, "deduplicate");
     let store_repeats = fields.choice(cx, "history") != Some("first");
     if let Some(entry) =
@@ -188,9 +193,18 @@ fn alert(cx: &mut Context<'_>, fields: &Fields<'_>, names: &Names<'_>) -> AlertS
         deduplicate,
         store_repeats,
         expire,
+        flapping,
         labels,
         annotations,
         notify,
+    }
+}
+
+fn flapping(cx: &mut Context<'_>, fields: &Fields<'_>) -> FlappingSettings {
+    FlappingSettings {
+        count: fields.integer(cx, "count").and_then(|count| usize::try_from(count).ok()).unwrap_or(6),
+        window: fields.duration(cx, "window").unwrap_or(Duration::from_secs(120)),
+        hold: fields.duration(cx, "hold").unwrap_or(Duration::from_secs(600)),
     }
 }
 

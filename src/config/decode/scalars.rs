@@ -13,6 +13,7 @@ use super::super::tree::{Data, Node};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::{Context, suggest};
 use crate::oid::Oid;
+use crate::security::EngineId;
 use crate::template::Template;
 
 /// The alternative of `kinds` that a value is meant to be.
@@ -23,7 +24,7 @@ pub(in crate::config) fn pick(kinds: &'static [Kind], node: &Node) -> &'static K
         }
         (Data::Map(_), Kind::Section(_)) => true,
         (Data::Map(_), _) | (_, Kind::Section(_)) => false,
-        (Data::Integer(..) | Data::Float(..), Kind::Choice(_)) => false,
+        (Data::Integer(..) | Data::Float(..) | Data::List(_), Kind::Choice(_)) => false,
         (Data::Text(text), Kind::Choice(words)) => words.contains(&&**text),
         (Data::Text(text), Kind::Duration { .. }) => text.starts_with(|c: char| c.is_ascii_digit()),
         _ => true,
@@ -348,6 +349,24 @@ impl Context<'_> {
             Some((message, help)) => {
                 let message = format!("invalid webhook URL: {message}");
                 self.error("config-url", &node.span, message, help.map(str::to_owned));
+                None
+            }
+        }
+    }
+
+    /// An SNMPv3 engine ID.
+    pub(super) fn engine_id(&mut self, node: &Node) -> Option<EngineId> {
+        let text = match &node.data {
+            // Digits alone are a number to YAML.
+            Data::Integer(_, text) | Data::Float(_, text) => text,
+            _ => self.text(node)?,
+        };
+        match text.parse() {
+            Ok(id) => Some(id),
+            Err(why) => {
+                let message = format!("{} is no engine ID: {why}", self.quoted(node));
+                let help = "write it as \"0x80001f8804636f7265\", in quotes";
+                self.error("config-engine-id", &node.span, message, Some(help.into()));
                 None
             }
         }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use super::super::keys::{self, Kind};
 use super::super::settings::{
-    Access, AdminSettings, BatchSettings, Canonical, Community, Component, GuardSettings, Listener,
-    LogFormat, LogLevel, LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings,
-    RuleSettings, Secret, Settings, SourceOrigin, SourceSettings, StorageSettings, Transport, Unmatched,
-    WebhookFormat, WebhookSettings,
+    Access, AdminSettings, BatchSettings, Canonical, Component, GuardSettings, Listener, LogFormat, LogLevel,
+    LogOutput, LoggingSettings, MibSettings, ReloadSettings, RetrySettings, RuleSettings, Secret, Settings,
+    SourceOrigin, SourceSettings, StorageSettings, Transport, Unmatched, WebhookFormat, WebhookSettings,
 };
 use super::super::tree::{Data, Node};
+use super::access::access;
 use super::rules::{Names, rules};
-use super::{Context, Fields, pick};
+use super::{Context, Fields, watch};
 
 /// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
 const MAX_NAMED: usize = 1_000;
@@ -62,6 +62,14 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     if let Some((node, kind)) = fields.get(cx, "rules") {
         settings.rules = rules(cx, node, kind, &Names { webhooks: &names, communities: &communities });
     }
+    if let Some(fields) = open(cx, &fields, "storm") {
+        settings.storm = Some(Arc::new(watch::storm(cx, &fields, &names)));
+    }
+    if let Some((node, kind)) = fields.get(cx, "heartbeats")
+        && let Some(section) = watch::list_of(kind)
+    {
+        settings.heartbeats = watch::heartbeats(cx, node, section, &names);
+    }
     if let Some(fields) = open(cx, &fields, "storage") {
         settings.storage = Arc::new(storage(cx, &fields));
     }
@@ -94,14 +102,14 @@ fn community_names(access: &Access) -> Vec<Arc<str>> {
     access.communities.iter().flatten().filter_map(|community| community.name.clone()).collect()
 }
 
-fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {
+pub(super) fn open<'t>(cx: &mut Context<'_>, fields: &Fields<'t>, name: &str) -> Option<Fields<'t>> {
     match fields.get(cx, name) {
         Some((node, Kind::Section(section))) => cx.section(node, section),
         _ => None,
     }
 }
 
-fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
+pub(super) fn at_most<'t>(cx: &mut Context<'_>, items: &'t [Node]) -> &'t [Node] {
     let Some(beyond) = items.get(MAX_NAMED) else { return items };
     cx.error("config-range", &beyond.shown(), format!("this list has at most {MAX_NAMED} items"), None);
     &items[..MAX_NAMED]
@@ -271,53 +279,6 @@ fn free_form(node: &Node, left: &mut usize) -> Option<serde_json::Value> {
             Value::Object(entries.collect::<Option<_>>()?)
         }
     })
-}
-
-fn access(cx: &mut Context<'_>, fields: &Fields<'_>) -> Access {
-    let mut access = Access::default();
-    if let Some((node, Kind::List(Kind::Either(kinds)))) = fields.get(cx, "communities") {
-        let mut communities: Vec<Community> = Vec::new();
-        let items = cx.items(node, false, "communities").unwrap_or_default();
-        if items.is_empty() && matches!(node.data, Data::List(_)) {
-            let help = "leave `communities` out to accept any";
-            cx.error("config-value", &node.span, "no community at all is accepted", Some(help.into()));
-        }
-        for item in at_most(cx, items) {
-            let Some((community, name_span)) = community(cx, item, kinds) else { continue };
-            if let Some(span) =
-                name_span.filter(|_| communities.iter().any(|other| other.name == community.name))
-            {
-                cx.error("config-duplicate-name", &span, "two communities have this name", None);
-            }
-            if communities.iter().any(|other| other.community == community.community) {
-                cx.error(
-                    "config-duplicate-name",
-                    &item.shown(),
-                    "this community stands in the list twice",
-                    None,
-                );
-            }
-            communities.push(community);
-        }
-        access.communities = Some(communities);
-    }
-    access
-}
-
-fn community(
-    cx: &mut Context<'_>,
-    item: &Node,
-    kinds: &'static [Kind],
-) -> Option<(Community, Option<super::Span>)> {
-    let Kind::Section(section) = pick(kinds, item) else {
-        return cx.secret(item).map(|community| (Community { name: None, community }, None));
-    };
-    let fields = cx.section(item, section)?;
-    let name_node = fields.get(cx, "name").map(|(node, _)| node);
-    let name = name_node.and_then(|node| cx.name(node)).map(Arc::from);
-    let community = fields.get(cx, "community").and_then(|(node, _)| cx.secret(node))?;
-    let span = name_node.filter(|_| name.is_some()).map(|node| node.span.clone());
-    Some((Community { name, community }, span))
 }
 
 fn paths(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Vec<PathBuf> {

@@ -384,6 +384,7 @@ fn restored_maxima_are_respected_and_twins_are_ended() {
         last_event: EventId(1_000),
         last_alert: AlertId(80),
         last_change: 7,
+        ..Restored::default()
     };
     let limits = Limits { open_alerts: 1, ..Limits::default() };
     let mut correlator = Correlator::new(limits, restored, &[]);

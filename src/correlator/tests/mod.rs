@@ -1,9 +1,12 @@
 //! The life cycle on a simulated clock, against a naive model, and through the thread.
 
+mod flapping;
 mod lifecycle;
 mod model;
+mod mute;
 mod reload;
 mod thread;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,6 +47,9 @@ pub(super) fn record(id: u64, key: &str) -> AlertRecord {
         expires_at: None,
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: AlertOrigin::Rule,
     }
 }
 
@@ -83,6 +89,7 @@ pub(super) fn rule(
         deduplicate: deduplicate.map(Duration::from_secs),
         store_repeats: true,
         expire: expire.map(Duration::from_secs),
+        flapping: None,
         notify: None,
         text: Box::new(Arc::clone(text)),
     })
@@ -138,6 +145,8 @@ pub(super) struct Disk {
     last_event: EventId,
     last_change: u64,
     pub(super) events: usize,
+    /// What the mutes' own file holds.
+    pub(super) mutes: Arc<[Mute]>,
 }
 
 impl Disk {
@@ -192,12 +201,24 @@ impl Disk {
         self.alerts.values().filter(|record| record.state != AlertState::Resolved).cloned().collect()
     }
 
+    /// How keys without an open alert came and went, as the newest ended one of each says.
+    fn ended(&self) -> Vec<(Box<str>, Flap)> {
+        let mut newest: BTreeMap<&str, Option<&Flap>> = BTreeMap::new();
+        for record in self.alerts.values() {
+            let flap = record.flap.as_deref().filter(|_| record.state == AlertState::Resolved);
+            newest.insert(&record.key, flap);
+        }
+        newest.into_iter().filter_map(|(key, flap)| Some((key.into(), flap?.clone()))).collect()
+    }
+
     pub(super) fn restored(&self) -> Restored {
         Restored {
             open: self.open(),
             last_event: self.last_event,
             last_alert: self.alerts.last_key_value().map(|(id, _)| *id).unwrap_or_default(),
             last_change: self.last_change,
+            ended: self.ended(),
+            mutes: Arc::clone(&self.mutes),
         }
     }
 }

@@ -50,6 +50,9 @@ pub(super) fn record(id: u64, change: u64) -> AlertRecord {
         expires_at: None,
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: crate::event::AlertOrigin::Rule,
     }
 }
 

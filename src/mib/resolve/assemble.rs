@@ -1,7 +1,6 @@
-//! Writes the flat [`Mib`]: nodes in the order of the tree, types, references, the index of names.
+//! Makes what the flat [`Mib`](crate::mib::Mib) is written from: nodes in the order of the tree, types, references, the index of names.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use zerocopy::little_endian::U32;
 
@@ -9,14 +8,13 @@ use super::scope::Space;
 use super::types::{self, Resolved};
 use super::{DefinitionEntry, Input, Link, imports, oids};
 use crate::diagnostic::Level;
-use crate::mib::Mib;
 use crate::mib::ast::{DefinitionKind, Span};
 use crate::mib::format::{FileEntry, LabelRecord, ModuleRecord, NodeRecord, Parts, SyntaxRecord};
 use crate::mib::image::{ANONYMOUS, BaseType, IMPLIED, Kind, name_hash};
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
 use crate::mib::trie::TrieBuilder;
 
-pub(super) fn mib(link: &mut Link<'_>) -> Mib {
+pub(super) fn parts(link: &mut Link<'_>) -> Parts {
     let edges = std::mem::take(&mut link.vertices.edges);
     let (mut trie, numbers) = TrieBuilder::build(&edges);
     drop(edges);
@@ -78,7 +76,7 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
     let name_slots = index_names(link, &order, &node_of, &mut nodes);
     let modules = modules(link, &mut words, &nodes);
     let TrieBuilder { vertices, parents } = trie;
-    let parts = Parts {
+    Parts {
         files,
         modules,
         nodes,
@@ -90,8 +88,7 @@ pub(super) fn mib(link: &mut Link<'_>) -> Mib {
         name_slots,
         text_ends: words.ends,
         text: words.text,
-    };
-    Mib::made(parts, link.inputs.iter().map(|input| Arc::clone(&input.path)).collect())
+    }
 }
 
 /// The words of the compiled form: those that are used, numbered as they are met.

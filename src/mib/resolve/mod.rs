@@ -9,7 +9,7 @@
 //! | [`imports`] | tells what imports ask for in vain |
 //! | [`oids`] | gives every definition its place in the OID tree |
 //! | [`types`] | follows SYNTAX to a base type, with labels and hints met on the way |
-//! | [`assemble`] | writes the flat [`Mib`](super::Mib) |
+//! | [`assemble`] | makes the parts of the flat [`Mib`](super::Mib) |
 //!
 //! Nothing here recurses: chains of parents and of types are followed in loops with bounds.
 
@@ -22,8 +22,8 @@ mod types;
 
 use std::sync::Arc;
 
-use super::Mib;
 use super::ast::{Definition, FileRecord, Problem};
+use super::format::Parts;
 use super::symbol::{NONE, Symbol, Symbols};
 use crate::diagnostic::Level;
 
@@ -40,7 +40,10 @@ pub(crate) struct Input<'a> {
 
 /// What linking yields.
 pub(crate) struct Linked {
-    pub(crate) mib: Mib,
+    /// What the image is made of.
+    pub(crate) parts: Parts,
+    /// The paths of the files.
+    pub(crate) files: Vec<Arc<str>>,
     /// With the number of the input that each belongs to.
     pub(crate) problems: Vec<(u32, Problem)>,
 }
@@ -52,8 +55,9 @@ pub(crate) fn link(inputs: &[Input<'_>]) -> Linked {
     scope::build(&mut link);
     imports::check(&mut link);
     oids::resolve(&mut link);
-    let mib = assemble::mib(&mut link);
-    Linked { mib, problems: link.problems }
+    let parts = assemble::parts(&mut link);
+    let files = inputs.iter().map(|input| Arc::clone(&input.path)).collect();
+    Linked { parts, files, problems: link.problems }
 }
 
 /// One version of a module.

@@ -1,8 +1,9 @@
 //! The room as a whole. Here: what its tests share, and restarts; beside: crashes and damage, a full
-//! disk and a kill, reading.
+//! disk and a kill, reading, files of earlier versions.
 
 mod crash;
 mod disk;
+mod old;
 mod reading;
 
 use std::fs;
@@ -22,8 +23,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::event::{
-    AlertChange, AlertState, AlertText, Answer, Command, Decided, Delivered, Effect, EffectKind, Event,
-    Generation, Queue, Rendered, RuleAction, Version,
+    AlertChange, AlertOrigin, AlertState, AlertText, Answer, Command, Decided, Delivered, Effect, EffectKind,
+    Event, Generation, Queue, Rendered, RuleAction, Version,
 };
 use crate::severity::Severity;
 
@@ -64,6 +65,7 @@ fn event(id: u64) -> Event {
         deduplicate: None,
         store_repeats: true,
         expire: None,
+        flapping: None,
         notify: None,
         text: Box::new(NoText),
     };
@@ -119,6 +121,9 @@ fn record(alert: u64, change: u64, state: AlertState, count: u64, number: u64) -
         expires_at: Some(time.after(Duration::from_secs(3600))),
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: AlertOrigin::Rule,
     }
 }
 

@@ -1,14 +1,14 @@
 //! The outer structure of an SNMPv3 message (RFC 3412 section 6) with the security parameters of the
 //! user-based security model (RFC 3414 section 2.4).
 //!
-//! Not in this version: USM itself. Nothing here verifies a digest, decrypts, or judges whether
-//! boots and time are in the window; a [`V3Header`] is what the sender claims, and a receiver that
-//! has no USM refuses it. What is checked is what needs no key: types, ranges, and flags.
+//! Nothing here verifies a digest, decrypts, or judges whether boots and time are in the window; a
+//! [`V3Header`] is what the sender claims. What is checked is what needs no key: types, ranges, and flags.
 
 use std::fmt;
 
-use super::ber::{self, Reader, Tlv};
-use super::error::{DecodeError, DecodeErrorKind as Kind};
+use crate::security::SecurityLevel;
+use crate::wire::ber::{self, Reader, Tlv};
+use crate::wire::error::{DecodeError, DecodeErrorKind as Kind};
 
 /// msgSecurityModel of USM (RFC 3411 section 6.1).
 const USM: i32 = 3;
@@ -84,13 +84,13 @@ pub struct ScopedPdu<'a> {
     pub context_engine_id: &'a [u8],
     /// contextName, at most 255 octets.
     pub context_name: &'a [u8],
-    /// The whole PDU, of any kind: [`super::decode_pdu`] with [`super::Version::V3`] reads it.
+    /// The whole PDU, of any kind: [`crate::wire::decode_pdu`] with [`crate::version::Version::V3`] reads it.
     pub pdu: &'a [u8],
 }
 
 impl<'a> V3Header<'a> {
     /// What stands behind msgVersion. `reader` stands there, in the envelope that fills `message`.
-    pub(super) fn read(message: &'a [u8], mut reader: Reader<'a>) -> Result<Self, DecodeError> {
+    pub(in crate::wire) fn read(message: &'a [u8], mut reader: Reader<'a>) -> Result<Self, DecodeError> {
         let mut header = reader.read_as(ber::SEQUENCE)?.reader();
         let message_id = at_least(0, header.read_as(ber::INTEGER)?, Kind::BadV3Header)?;
         let max_size = at_least(LEAST_MAX_SIZE, header.read_as(ber::INTEGER)?, Kind::BadV3Header)?;
@@ -112,6 +112,16 @@ impl<'a> V3Header<'a> {
 }
 
 impl V3Flags {
+    /// The level that they say.
+    #[must_use]
+    pub fn level(self) -> SecurityLevel {
+        match (self.authenticated, self.private) {
+            (false, _) => SecurityLevel::NoAuthNoPriv,
+            (true, false) => SecurityLevel::AuthNoPriv,
+            (true, true) => SecurityLevel::AuthPriv,
+        }
+    }
+
     fn read(element: Tlv<'_>) -> Result<Self, DecodeError> {
         // The other five bits are reserved and ignored (RFC 3412 section 6.4).
         let &[octet] = element.contents else {
@@ -157,6 +167,27 @@ impl<'a> UsmParameters<'a> {
 }
 
 impl<'a> ScopedPdu<'a> {
+    /// Reads what was decrypted. Behind the scoped PDU CBC's padding may stand, which is ignored.
+    ///
+    /// # Errors
+    /// As [`crate::wire::decode`], with offsets counted from the first decrypted octet.
+    pub fn decrypted(octets: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::read(Reader::new(octets)?.read_as(ber::SEQUENCE)?)
+    }
+
+    /// Whether the sender of such a PDU waits for an answer (RFC 3411 section 2.8): the Confirmed Class.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        use ber::pdu;
+        matches!(self.pdu.first(), Some(&(pdu::GET..=pdu::GET_NEXT | pdu::SET | pdu::GET_BULK | pdu::INFORM)))
+    }
+
+    /// The request-id, if the PDU begins as RFC 3416 has it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<i32> {
+        Reader::new(self.pdu).ok()?.read().ok()?.reader().integer().ok()
+    }
+
     fn read(element: Tlv<'a>) -> Result<Self, DecodeError> {
         let mut reader = element.reader();
         let engine = reader.read_as(ber::OCTET_STRING)?;

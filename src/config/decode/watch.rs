@@ -1,0 +1,109 @@
+//! `storm` and `heartbeats`: alerts that no rule raises.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::keys::{Kind, Section};
+use super::super::settings::{HeartbeatSettings, StormSettings, WatchAlert};
+use super::super::tree::{Data, Node};
+use super::rules::OWN_LABELS;
+use super::{Context, Fields};
+use crate::severity::Severity;
+
+/// Devices of all heartbeats; each has a timer.
+const MAX_BEATS: usize = 100_000;
+
+/// `storm`, if the section is there.
+pub(super) fn storm(cx: &mut Context<'_>, fields: &Fields<'_>, webhooks: &[Arc<str>]) -> StormSettings {
+    StormSettings {
+        alerts: fields.integer(cx, "alerts").and_then(|alerts| u32::try_from(alerts).ok()).unwrap_or(100),
+        per: fields.duration(cx, "per").unwrap_or(Duration::from_secs(60)),
+        hold: fields.duration(cx, "hold").unwrap_or(Duration::from_secs(300)),
+        raises: raises(cx, fields, "AlertStorm", webhooks),
+    }
+}
+
+/// `heartbeats`, in their order.
+pub(super) fn heartbeats(
+    cx: &mut Context<'_>,
+    node: &Node,
+    section: &'static Section,
+    webhooks: &[Arc<str>],
+) -> Vec<Arc<HeartbeatSettings>> {
+    let mut heartbeats = Vec::new();
+    let (mut names, mut beats) = (HashSet::new(), 0);
+    for item in cx.items(node, false, "heartbeats").unwrap_or_default() {
+        let Some(fields) = cx.section(item, section) else { continue };
+        let mut name: Arc<str> = "".into();
+        if let Some((node, _)) = fields.get(cx, "name")
+            && let Some(text) = cx.name(node)
+        {
+            name = text.into();
+            if !names.insert(text) {
+                let message = format!("two heartbeats are called `{text}`");
+                let help = "give each a name of its own";
+                cx.error("config-duplicate-name", &node.span, message, Some(help.into()));
+            }
+        }
+        let mut sources = Vec::new();
+        if let Some((node, _)) = fields.get(cx, "source") {
+            for item in cx.items(node, true, "addresses").unwrap_or_default() {
+                let Some(network) = cx.network(item) else { continue };
+                if network.prefix_len() != network.max_prefix_len() {
+                    let message = "a heartbeat needs the addresses of its devices, not a network";
+                    let help = "each of them must send; `include` takes a list that a program writes";
+                    cx.error("config-value", &item.span, message, Some(help.into()));
+                } else if !sources.contains(&network.addr()) {
+                    sources.push(network.addr());
+                }
+            }
+            beats += sources.len();
+            if beats > MAX_BEATS {
+                let message = format!("heartbeats have at most {MAX_BEATS} devices in all");
+                cx.error("config-range", &node.shown(), message, None);
+                sources.clear();
+            }
+        }
+        let within = fields.duration(cx, "within").unwrap_or_default();
+        let raises = raises(cx, &fields, "DeviceSilent", webhooks);
+        heartbeats.push(Arc::new(HeartbeatSettings { name, sources, within, raises }));
+    }
+    heartbeats
+}
+
+fn raises(cx: &mut Context<'_>, fields: &Fields<'_>, alert: &str, webhooks: &[Arc<str>]) -> WatchAlert {
+    let named = fields.get(cx, "alert").and_then(|(node, _)| cx.name(node)).unwrap_or(alert);
+    let severity = fields.choice(cx, "severity").and_then(|word| word.parse().ok());
+    let mut labels = BTreeMap::new();
+    if let Some((node, _)) = fields.get(cx, "labels") {
+        match &node.data {
+            Data::Map(entries) => {
+                for entry in entries {
+                    if OWN_LABELS.contains(&&*entry.key) || entry.key == "heartbeat" {
+                        let message = format!("the label `{}` is set by Nereus itself", entry.key);
+                        let help = "choose another name";
+                        cx.error("config-conflict", &entry.key_span, message, Some(help.into()));
+                    }
+                    if let Some(text) = cx.text(&entry.value) {
+                        labels.entry(entry.key.clone()).or_insert_with(|| text.to_owned());
+                    }
+                }
+            }
+            _ => cx.wrong_type(node, "a section of names and texts"),
+        }
+    }
+    let notify = fields.get(cx, "notify").and_then(|(node, _)| {
+        let items = cx.items(node, false, "webhook names")?;
+        Some(items.iter().filter_map(|item| cx.reference(item, "webhook", webhooks)).collect())
+    });
+    WatchAlert { alert: named.into(), severity: severity.unwrap_or(Severity::Major), labels, notify }
+}
+
+/// Whether `kind` is a list of sections, and of which.
+pub(super) fn list_of(kind: &'static Kind) -> Option<&'static Section> {
+    match kind {
+        Kind::List(Kind::Section(section)) => Some(section),
+        _ => None,
+    }
+}
