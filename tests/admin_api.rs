@@ -27,6 +27,8 @@ const ROUTES: &[(&str, bool)] = &[
     ("/debug/reload/generations", false),
     ("/api/v1/alerts/7/ack", true),
     ("/api/v1/alerts/7/close?by=me", true),
+    ("/api/v1/mutes/7/end", true),
+    ("/api/v1/explain?hex=30", false),
     ("/reload", true),
     ("/debug/reload/trigger?type=config", true),
     ("/debug/reload/trigger?type=all&force=true", true),

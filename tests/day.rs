@@ -6,7 +6,14 @@
 //! key and removed while events of the generation before still come in; the program ends in order or is killed and starts again;
 //! a site is muted. The truth is a fold over the traps in the order in which they came: a line a trap.
 //!
+//! At the end a real Alertmanager is told, and told again by a program that was killed.
+//!
 //! `NEREUS_DAY_DEVICES` and `NEREUS_DAY_SEED` choose another network.
+
+#[path = "common/peers.rs"]
+mod peers;
+#[path = "common/nereus.rs"]
+mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,6 +37,8 @@ use nereus::snapshot::{self, Publisher, Snapshot};
 use nereus::store::{self, AlertQuery, MuteBook, NewMute, Reader, Store};
 use nereus::value::Value;
 use nereus::wire::{Kind, V2Notification, encode_v2c};
+use peers::Alertmanager;
+use program::Nereus;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -192,6 +201,8 @@ impl Network {
                 (1..=INTERFACES).for_each(|interface| network.outage(at, device, interface, lasts));
             }
         }
+        // What would come later belongs to the next day.
+        network.traps.retain(|(at, ..)| *at < day);
         network.traps.sort_unstable();
         network
     }
@@ -507,4 +518,31 @@ fn what_is_open_at_the_end_of_a_day_is_what_its_traps_say() {
     let again = Program::start(folder.path(), &rules);
     assert_eq!(again.open(), expected);
     again.queue.push(Command::Stop).unwrap();
+    again.writer.unwrap().join().unwrap();
+    alertmanager_knows_it(folder.path(), &rules, &truth, end.0);
+}
+
+/// The program itself on that data directory, with a real Alertmanager; both begin again in between.
+fn alertmanager_knows_it(folder: &Path, rules: &str, truth: &Truth, end: i64) {
+    for _ in 0..2 {
+        let Some(alertmanager) = Alertmanager::start() else { return };
+        let webhook = format!("{{name: am, url: '{}', format: alertmanager}}", alertmanager.url());
+        let nereus = Nereus::start(folder, &format!("{rules}webhooks: [{webhook}]\n"));
+        alertmanager.until("Alertmanager knows what is open", |alerts| {
+            let open: BTreeSet<_> = alerts.iter().map(shown_there).collect();
+            assert_eq!(open.len(), alerts.len());
+            // Some expire while this runs.
+            open.is_subset(&truth.open(end)) && open.is_superset(&truth.open(Timestamp::now().0))
+        });
+        nereus.kill();
+    }
+}
+
+/// An alert as Alertmanager shows it.
+fn shown_there(alert: &serde_json::Value) -> (String, Severity) {
+    let label = |name: &str| alert["labels"][name].as_str();
+    let index = label("ifIndex").or(label("_1_3_6_1_4_1_99999_1_1"));
+    let index = index.map(|index| format!(" {index}")).unwrap_or_default();
+    let name = format!("{} {}{index}", label("alertname").unwrap(), label("source").unwrap());
+    (name, label("severity").unwrap().parse().unwrap())
 }

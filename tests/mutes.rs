@@ -112,14 +112,14 @@ fn nobody_hears_of_what_is_muted_until_it_no_longer_is() {
     );
     // It holds once it was answered, over a kill.
     down(&nereus, 2);
-    wait_for(&nereus, "2", "the muted alert", |alert| alert["muted_by"].to_string() == id);
+    wait_for(&nereus, "2", "the muted alert", |alert| alert["muted_by"] == made["id"]);
     nereus.kill();
     let nereus = Nereus::start(folder.path(), &settings);
     let (_, out, _) = ask(&nereus, &["mutes"]);
     assert!(out.contains("alert=InterfaceDown source=127.0.0.0/8") && out.contains("works"), "{out}");
     down(&nereus, 3);
-    wait_for(&nereus, "3", "another one", |alert| alert["muted_by"].to_string() == id);
-    wait_for(&nereus, "1", "the mute of the first", |alert| alert["muted_by"].to_string() == id);
+    wait_for(&nereus, "3", "another one", |alert| alert["muted_by"] == made["id"]);
+    wait_for(&nereus, "1", "the mute of the first", |alert| alert["muted_by"] == made["id"]);
     nereus.wait("the count", |nereus| (nereus.metric("nereus_alerts_muted") == 3.0).then_some(()));
     // A reload leaves it. What is shown says so.
     let relabelled = settings.replace("deduplicate: 5m", "deduplicate: 6m");

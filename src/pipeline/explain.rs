@@ -78,7 +78,7 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
             None => return explained,
         },
         Err(error) => {
-            steps.push(format!("refused at octet {}: {error}", error.offset));
+            steps.push(format!("refused: {error}"));
             return explained;
         }
     };
@@ -127,7 +127,7 @@ fn open<'a>(
             }
             match wire::decode_pdu(Version::V3, accepted.scoped.pdu) {
                 Ok(notification) => return Some(notification),
-                Err(error) => steps.push(format!("its PDU is refused at octet {}: {error}", error.offset)),
+                Err(error) => steps.push(format!("its PDU is refused: {error}")),
             }
         }
         Err(reason) => steps.push(format!("refused: {}", reason.as_str())),
