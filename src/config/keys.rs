@@ -3,15 +3,18 @@
 //! The decoder looks up each key here (so that an unknown one can be told with a suggestion), and the JSON
 //! Schema and the sample are made from it. Tests prove that none of them knows a key that the others do not.
 
+mod output;
 mod webhook;
 
+pub(super) use output::FACILITIES;
+use output::OUTPUT;
 use webhook::WEBHOOK;
 
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
 pub(super) const NOT_YET: &[&str] =
-    &["listener[].realm", "access.users", "access.engine_id", "rules[].flapping"];
+    &["listener[].realm", "access.users", "access.engine_id", "rules[].flapping", "outputs[].forward"];
 
 /// Values of choices that this version does not know yet, by the path of their key.
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[];
@@ -233,6 +236,7 @@ pub(super) static ROOT: Section = Section {
         .default("\"builtin\""),
         key("rules", Kind::List(&Kind::Section(&RULE)), "What becomes of which notification. The first match wins."),
         key("webhooks", Kind::List(&Kind::Section(&WEBHOOK)), "Where alerts are posted."),
+        key("outputs", Kind::List(&Kind::Section(&OUTPUT)), "Where alerts go besides webhooks: files, syslog."),
         key("storage", Kind::Section(&STORAGE), "Where events and alerts are kept."),
         key("admin", Kind::Section(&ADMIN), "The HTTP address: metrics, health, status, reload."),
         key("logging", Kind::Section(&LOGGING), "The log."),

@@ -18,9 +18,10 @@ const ALTERNATIVES: &[&str] = &[
     "webhooks[].tls",
     "webhooks[].template",
     "webhooks[].content_type",
+    "outputs[].syslog",
 ];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["lookups", "rules", "webhooks"];
+const EXAMPLES: &[&str] = &["lookups", "rules", "webhooks", "outputs"];
 
 /// The commented sample as YAML.
 #[must_use]

@@ -6,6 +6,7 @@
 mod conditions;
 mod lookups;
 mod mask;
+mod outputs;
 mod rules;
 mod scalars;
 mod secret;
