@@ -20,9 +20,10 @@ const ALTERNATIVES: &[&str] = &[
     "webhooks[].tls",
     "webhooks[].template",
     "webhooks[].content_type",
+    "outputs[].syslog",
 ];
 /// Sections whose defaults are an example and no default.
-const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks"];
+const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks", "outputs"];
 
 /// The commented sample as YAML.
 #[must_use]

@@ -122,6 +122,16 @@ impl Connector {
         let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
         connect(&allowed(found, self.only.as_deref())?, self.patience).await
     }
+
+    /// The first address of `host` that may be sent to.
+    ///
+    /// # Errors
+    /// No such name, or an address that is refused.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
+        let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+        let first = allowed(found, self.only.as_deref())?.first().copied();
+        first.ok_or_else(|| io::Error::other("the host name has no address"))
+    }
 }
 
 impl Service<Uri> for Connector {

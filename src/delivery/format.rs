@@ -37,8 +37,9 @@ use serde_json::{Map, Value, json};
 
 pub use rehearsal::rehearse;
 
+use super::output::syslog_messages;
 use super::webhook::Message;
-use crate::config::settings::{WebhookFormat, WebhookSettings};
+use crate::config::settings::{Output, WebhookFormat, WebhookSettings};
 use crate::event::{AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
 use crate::template::BodyTemplate;
 
@@ -194,6 +195,21 @@ pub(super) fn queued(
     const JSON: &str = "application/json";
     let id = post_id(&settings.name, 0, alerts.iter().map(|(record, _)| *record));
     let webhook = &*settings.name;
+    match &settings.output {
+        Some(Output::File(_)) => {
+            let mut lines = Vec::new();
+            for (record, event) in alerts {
+                lines.extend(encoded(&with_event(record, event.as_ref())));
+                lines.push(b'\n');
+            }
+            return Ok(Message { id, content_type: "application/jsonl".into(), body: lines.into() });
+        }
+        Some(Output::Syslog(syslog)) => {
+            let frames = syslog_messages(syslog, alerts.iter().map(|(record, _)| *record));
+            return Ok(Message { id, content_type: "application/octet-stream".into(), body: frames.into() });
+        }
+        None => {}
+    }
     let (content_type, body) = match &settings.format {
         WebhookFormat::Alertmanager | WebhookFormat::Json => {
             let alerts = alerts.iter().map(|(record, event)| (*record, event.clone()));

@@ -11,9 +11,10 @@ use tracing::{info, warn};
 use super::board::Board;
 use super::breaker::{Breaker, BreakerState};
 use super::limit::Gcra;
+use super::output::Target;
 use super::retry::{self, Jitter};
 use super::status::EndpointStatus;
-use super::webhook::{Endpoint, Message, Outcome};
+use super::webhook::{Message, Outcome};
 use super::worker::{Context, Duty, Order};
 use crate::config::settings::{WebhookSettings, WebhookUrl};
 use crate::event::{AlertRecord, Timestamp};
@@ -47,7 +48,7 @@ pub(super) struct Lane {
     applied: watch::Receiver<u64>,
     /// Whether `applied` still has a sender.
     signals: bool,
-    endpoint: Option<Arc<Endpoint>>,
+    endpoint: Option<Arc<Target>>,
     jitter: Jitter,
     failing: Option<Failing>,
     dead_letters: DeadLetters,
@@ -234,11 +235,11 @@ impl Lane {
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub(super) async fn endpoint(&mut self) -> Result<Arc<Endpoint>, String> {
+    pub(super) async fn endpoint(&mut self) -> Result<Arc<Target>, String> {
         if let Some(endpoint) = &self.endpoint {
             return Ok(Arc::clone(endpoint));
         }
-        let endpoint = Arc::new(Endpoint::new(&self.settings, &self.url, &self.context.network).await?);
+        let endpoint = Arc::new(Target::new(&self.settings, &self.url, &self.context.network).await?);
         Ok(Arc::clone(self.endpoint.insert(endpoint)))
     }
 

@@ -18,6 +18,7 @@
 //! | `state.rs`, `queue.rs` | the two kinds of lane |
 //! | `format.rs` | what is posted (pure) |
 //! | `webhook.rs`, `connect.rs`, `tls.rs` | one HTTP post; its connection, with the address filter, proxies and TLS |
+//! | `output.rs`, `output/` | what takes the place of HTTP: files, syslog |
 //! | `retry.rs`, `breaker.rs`, `limit.rs` | backoff with jitter, `Retry-After`; the circuit breaker; the rate limit |
 //! | `status.rs` | what people may see of it |
 
@@ -27,6 +28,7 @@ mod connect;
 pub mod format;
 mod lane;
 mod limit;
+mod output;
 mod queue;
 mod retry;
 mod state;

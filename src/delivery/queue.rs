@@ -17,7 +17,8 @@ use tracing::{error, warn};
 
 use super::board::Lost;
 use super::lane::{Fresh, InFlight, Lane};
-use super::webhook::{Endpoint, Outcome};
+use super::output::Target;
+use super::webhook::Outcome;
 use super::worker::Context;
 use super::{OutboxRow, SourceError, format};
 use crate::config::settings::WebhookSettings;
@@ -27,6 +28,8 @@ use crate::event::{AlertId, Delivered, Timestamp};
 const LONGEST_STORED_PAUSE: Duration = Duration::from_secs(3600);
 /// At most so many rows are in memory, unless one post holds more.
 const WINDOW: usize = 4096;
+/// At least so many rows are asked for.
+const LEAST: usize = 256;
 
 /// A lane that delivers queued events.
 pub(super) struct QueueLane {
@@ -229,7 +232,8 @@ impl QueueLane {
 
     /// Reads more rows if fewer than a post's wait.
     async fn fill(&mut self, max: usize) -> Result<(), SourceError> {
-        let room = (max * self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
+        // Small posts share a question to the store.
+        let room = (max * self.lane.settings.concurrency.max(1)).clamp(LEAST, WINDOW).max(max);
         if self.window.resting() >= max || self.window.rows.len() >= 2 * room {
             return Ok(());
         }
@@ -367,7 +371,7 @@ impl QueueLane {
 async fn post(
     context: Arc<Context>,
     settings: Arc<WebhookSettings>,
-    endpoint: Result<Arc<Endpoint>, String>,
+    endpoint: Result<Arc<Target>, String>,
     rows: Vec<Arc<OutboxRow>>,
     flight: InFlight,
 ) -> Posted {

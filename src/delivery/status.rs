@@ -9,7 +9,7 @@ use crate::event::Timestamp;
 pub struct WebhookStatus {
     /// Its name.
     pub name: String,
-    /// What is posted.
+    /// What is posted; `file` or `syslog` for an output.
     pub format: &'static str,
     /// Alert changes that wait; `None` while the store does not answer.
     pub queued: Option<u64>,

@@ -17,16 +17,6 @@ use crate::config::settings::{TlsIdentity, TlsSettings, TlsVersion};
 /// # Errors
 /// No usable certificate, or an identity that is none.
 pub(super) fn client(settings: Option<&Arc<TlsSettings>>) -> io::Result<ClientConfig> {
-    let mut config = client_without_http(settings)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// The same for what is not HTTP.
-///
-/// # Errors
-/// As [`client`].
-pub(super) fn client_without_http(settings: Option<&Arc<TlsSettings>>) -> io::Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let newest = settings.is_some_and(|settings| settings.minimum_version == TlsVersion::V13);
     let versions: &[_] =
@@ -44,12 +34,14 @@ pub(super) fn client_without_http(settings: Option<&Arc<TlsSettings>>) -> io::Re
             builder.with_root_certificates(roots)
         }
     };
-    match settings.and_then(|settings| settings.identity.as_ref()) {
-        None => Ok(builder.with_no_client_auth()),
+    let mut config = match settings.and_then(|settings| settings.identity.as_ref()) {
+        None => builder.with_no_client_auth(),
         Some(TlsIdentity { certificate, key }) => {
             let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
             let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(io::Error::other)?;
-            builder.with_client_auth_cert(chain.map_err(io::Error::other)?, key).map_err(io::Error::other)
+            builder.with_client_auth_cert(chain.map_err(io::Error::other)?, key).map_err(io::Error::other)?
         }
-    }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }

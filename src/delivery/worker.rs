@@ -19,7 +19,7 @@ use super::queue::QueueLane;
 use super::state::StateLane;
 use super::status::{EndpointStatus, WebhookStatus};
 use super::{Parts, Source, SourceError, Timing, is_state};
-use crate::config::settings::{WebhookSettings, WebhookUrl};
+use crate::config::settings::{Output, WebhookSettings, WebhookUrl};
 use crate::event::{Command, Delivered, Queue, Timestamp};
 use crate::metrics::Metrics;
 
@@ -199,7 +199,7 @@ impl Context {
         };
         WebhookStatus {
             name: self.name.to_string(),
-            format: settings.format.as_str(),
+            format: settings.output.as_ref().map_or(settings.format.as_str(), Output::as_str),
             queued,
             oldest,
             duty: if order.duty == Duty::Drain { "drain" } else { "run" },

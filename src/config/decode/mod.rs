@@ -7,6 +7,7 @@ mod access;
 mod conditions;
 mod lookups;
 mod mask;
+mod outputs;
 mod rules;
 mod scalars;
 mod secret;

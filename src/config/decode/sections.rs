@@ -13,6 +13,7 @@ use super::super::settings::{
 };
 use super::super::tree::{Data, Node};
 use super::access::access;
+use super::outputs::outputs;
 use super::rules::{Names, rules};
 use super::webhooks::webhooks;
 use super::{Context, Fields, watch};
@@ -59,6 +60,9 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     let mut names: Vec<Arc<str>> = Vec::new();
     if let Some((node, kind)) = fields.get(cx, "webhooks") {
         settings.webhooks = webhooks(cx, node, kind, &mut names);
+    }
+    if let Some((node, kind)) = fields.get(cx, "outputs") {
+        settings.webhooks.extend(outputs(cx, node, kind, &mut names));
     }
     if let Some((node, kind)) = fields.get(cx, "rules") {
         settings.rules = rules(cx, node, kind, &Names { webhooks: &names, communities: &communities });

@@ -275,7 +275,7 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, alert: b, notify: [c]}]", "config-dangling"),
         ("rules: [{name: a, alert: b, cleared_by: {trap: c, key: {x: y}}}]", "config-dangling"),
         ("rules: [{name: a, alert: b, flapping: {count: 1}}]", "config-range"),
-        ("webhooks: [{name: a, url: 'http://h', format: json, addresses: []}]", "config-not-yet"),
+        ("webhooks: [{name: a, url: 'http://h', format: json, addresses: []}]", "config-value"),
         ("rules: [{name: a, alert: b, expire: soon}]", "config-duration"),
         ("rules: [{name: a, alert: b, annotations: {c: {{ d }}}}]", "config-key"),
         ("rules: [{name: a, match: {trap: []}}]", "config-value"),
@@ -288,6 +288,22 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, match: {when: {b: {matches: '(a{1000}){1000}'}}}}]", "config-regex"),
         ("webhooks: [{name: a, format: json}]", "config-missing-key"),
         ("webhooks: [{name: a, format: json, url: 'http://a', urls: ['http://b']}]", "config-conflict"),
+        ("outputs: [{name: a}]", "config-conflict"),
+        ("outputs: [{name: a, forward: {}}]", "config-not-yet"),
+        ("outputs: [{name: a, file: {}}]", "config-missing-key"),
+        ("outputs: [{name: a, file: {path: b, rotate_size: 1B}}]", "config-range"),
+        ("outputs: [{name: a, syslog: {address: '10.0.0.9:514'}}]", "config-address"),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:0'}}]", "config-address"),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:514', app_name: 'a b'}}]", "config-value"),
+        (
+            "outputs: [{name: a, syslog: {address: 'udp://h:514', tls: {minimum_version: tls1.2}}}]",
+            "config-conflict",
+        ),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:514', facility: local9}}]", "config-value"),
+        (
+            "{webhooks: [{name: a, format: json, url: 'http://a'}], outputs: [{name: a, file: {path: b}}]}",
+            "config-duplicate-name",
+        ),
         ("webhooks: [{name: a, format: jsno, url: 'http://a'}]", "config-value"),
         ("webhooks: [{name: a, format: json, url: 'ftp://a'}]", "config-url"),
         ("webhooks: [{name: a, format: json, url: 'http://a:x'}]", "config-url"),
@@ -513,7 +529,7 @@ fn the_samples_examples_are_taken() {
     let whole = |name: &str, sample: String| {
         let sample = uncommented(&sample);
         let loaded = parse(name, sample.as_bytes(), &Planted).unwrap_or_else(|e| panic!("{sample}\n{e}"));
-        assert_eq!((loaded.settings.rules.len(), loaded.settings.webhooks.len()), (1, 1));
+        assert_eq!((loaded.settings.rules.len(), loaded.settings.webhooks.len()), (1, 2));
         loaded.settings
     };
     assert_eq!(whole("a.yaml", sample_yaml()), whole("a.toml", sample_toml()));
@@ -529,7 +545,8 @@ fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
         "access: {communities: [{name: core, community: a}], users: [{name: b, auth: {}, privacy: {}}]}
 rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]
 webhooks: [{name: a, format: template, template: {file: b}, content_type: text/plain, url: 'https://a', \
-auth: {user: a, password: b, bearer: c}, signing: {secret: d}, tls: {ca: e, certificate: f, key: g, minimum_version: tls1.3}}]";
+auth: {user: a, password: b, bearer: c}, signing: {secret: d}, tls: {ca: e, certificate: f, key: g, minimum_version: tls1.3}}]
+outputs: [{name: b, syslog: {address: 'tls://h:1', facility: user, app_name: a, timeout: 1s, tls: {ca: e}, addresses: 10.0.0.0/8}}]";
     for text in [&*text, other] {
         let root = tree::read(tree::Language::Yaml, text).unwrap().root;
         let sources = Sources::new(Source::new("a.yaml", text.into()));

@@ -126,8 +126,8 @@ fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> Webhook
         }
     }
     if let Some(networks) = fields.networks(cx, "addresses") {
-        if networks.is_empty()
-            && let Some(entry) = fields.entry("addresses")
+        if let Some(entry) = fields.entry("addresses")
+            && matches!(&entry.value.data, Data::List(items) if items.is_empty())
         {
             let help = "leave the key out to restrict nothing";
             cx.error("config-value", &entry.value.span, "this list allows no address", Some(help.into()));
@@ -227,7 +227,7 @@ fn content_type(cx: &mut Context<'_>, node: &Node) -> Option<Arc<str>> {
     Some(text.into())
 }
 
-fn number<T: TryFrom<i64>>(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<T> {
+pub(super) fn number<T: TryFrom<i64>>(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<T> {
     fields.integer(cx, name).and_then(|number| T::try_from(number).ok())
 }
 
@@ -305,7 +305,11 @@ fn signing_key(cx: &mut Context<'_>, node: &Node) -> Option<Secret> {
 }
 
 /// Every file in it is read and tried out, and is an input: a change of it is a change.
-fn tls(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<TlsSettings> {
+pub(super) fn tls(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<TlsSettings> {
+    let minimum_version = match fields.choice(cx, "minimum_version") {
+        Some("tls1.3") => TlsVersion::V13,
+        _ => TlsVersion::V12,
+    };
     let ca = fields.get(cx, "ca").map(|(node, _)| certificates(cx, node));
     let chain = fields.get(cx, "certificate").map(|(node, _)| (certificates(cx, node), node));
     let key = fields.get(cx, "key").map(|(node, _)| (cx.secret(node), node));
@@ -324,10 +328,6 @@ fn tls(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<TlsSettings> {
             cx.error("config-missing-key", &fields.node.shown(), message, None);
             None
         }
-    };
-    let minimum_version = match fields.choice(cx, "minimum_version") {
-        Some("tls1.3") => TlsVersion::V13,
-        _ => TlsVersion::V12,
     };
     Some(TlsSettings {
         ca: match ca {
@@ -390,7 +390,7 @@ fn fits(certificate: &[u8], key: &Secret) -> Result<(), &'static str> {
     }
 }
 
-fn retry(cx: &mut Context<'_>, fields: &Fields<'_>) -> RetrySettings {
+pub(super) fn retry(cx: &mut Context<'_>, fields: &Fields<'_>) -> RetrySettings {
     let mut retry = RetrySettings::default();
     let Some(fields) = open(cx, fields, "retry") else { return retry };
     retry.attempts = number(cx, &fields, "attempts").unwrap_or(retry.attempts);
@@ -407,7 +407,7 @@ fn retry(cx: &mut Context<'_>, fields: &Fields<'_>) -> RetrySettings {
     retry
 }
 
-fn breaker(cx: &mut Context<'_>, fields: &Fields<'_>) -> BreakerSettings {
+pub(super) fn breaker(cx: &mut Context<'_>, fields: &Fields<'_>) -> BreakerSettings {
     let mut breaker = BreakerSettings::default();
     let Some(fields) = open(cx, fields, "breaker") else { return breaker };
     breaker.failures = number(cx, &fields, "failures").unwrap_or(breaker.failures);
@@ -415,7 +415,7 @@ fn breaker(cx: &mut Context<'_>, fields: &Fields<'_>) -> BreakerSettings {
     breaker
 }
 
-fn rate_limit(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<RateLimit> {
+pub(super) fn rate_limit(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<RateLimit> {
     let fields = open(cx, fields, "rate_limit")?;
     let requests = number(cx, &fields, "requests")?;
     let per = fields.duration(cx, "per").unwrap_or(Duration::from_secs(1));

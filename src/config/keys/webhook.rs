@@ -1,6 +1,6 @@
 //! The keys of what delivers alerts.
 
-use super::{DAY, HOUR, Kind, MINUTE, Section, key};
+use super::{DAY, HOUR, Key, Kind, MINUTE, Section, key};
 
 pub(super) static WEBHOOK: Section = Section {
     path: "webhooks[]",
@@ -102,55 +102,49 @@ static SIGNING: Section = Section {
         .example(r#"{"file": "/run/secrets/signing"}"#)],
 };
 
-static TLS: Section = Section {
-    path: "webhooks[].tls",
-    keys: &[
-        key(
-            "ca",
-            Kind::Path,
-            "PEM certificates that are trusted in place of the system's, relative to this file.",
-        )
-        .example("\"/etc/nereus/ca.pem\""),
-        key("certificate", Kind::Path, "Our certificate chain, PEM, relative to this file.")
-            .example("\"/etc/nereus/client.pem\""),
-        key("key", Kind::Secret, "Its private key, PEM.").example(r#"{"file": "/etc/nereus/client.key"}"#),
-        key("minimum_version", Kind::Choice(&["tls1.2", "tls1.3"]), "The least version of TLS.")
-            .default("\"tls1.2\""),
-    ],
-};
+static TLS: Section = Section { path: "webhooks[].tls", keys: TLS_KEYS };
 
-static RETRY: Section = Section {
-    path: "webhooks[].retry",
-    keys: &[
-        key("attempts", Kind::Integer { min: 1, max: 1_000 }, "How often a post is tried in all.")
-            .default("10"),
-        key("initial", Kind::Duration { min: 10, max: HOUR }, "The first pause; it doubles.")
-            .default("\"500ms\""),
-        key("max", Kind::Duration { min: 10, max: DAY }, "The longest pause.").default("\"1m\""),
-    ],
-};
+pub(super) const TLS_KEYS: &[Key] = &[
+    key(
+        "ca",
+        Kind::Path,
+        "PEM certificates that are trusted in place of the system's, relative to this file.",
+    )
+    .example("\"/etc/nereus/ca.pem\""),
+    key("certificate", Kind::Path, "Our certificate chain, PEM, relative to this file.")
+        .example("\"/etc/nereus/client.pem\""),
+    key("key", Kind::Secret, "Its private key, PEM.").example(r#"{"file": "/etc/nereus/client.key"}"#),
+    key("minimum_version", Kind::Choice(&["tls1.2", "tls1.3"]), "The least version of TLS.")
+        .default("\"tls1.2\""),
+];
 
-static BREAKER: Section = Section {
-    path: "webhooks[].breaker",
-    keys: &[
-        key("failures", Kind::Integer { min: 1, max: 1_000 }, "So many failures in a row open it.")
-            .default("5"),
-        key("pause", Kind::Duration { min: 10, max: DAY }, "How long it stays open; then one post tries.")
-            .default("\"30s\""),
-    ],
-};
+static RETRY: Section = Section { path: "webhooks[].retry", keys: RETRY_KEYS };
 
-static RATE_LIMIT: Section = Section {
-    path: "webhooks[].rate_limit",
-    keys: &[
-        key("requests", Kind::Integer { min: 1, max: 1_000_000 }, "So many posts in `per`, evenly spread.")
-            .required()
-            .example("100"),
-        key("per", Kind::Duration { min: 10, max: DAY }, "The time.").default("\"1s\""),
-        key("burst", Kind::Integer { min: 1, max: 1_000_000 }, "How many may come at once after a rest.")
-            .default("1"),
-    ],
-};
+pub(super) const RETRY_KEYS: &[Key] = &[
+    key("attempts", Kind::Integer { min: 1, max: 1_000 }, "How often a post is tried in all.").default("10"),
+    key("initial", Kind::Duration { min: 10, max: HOUR }, "The first pause; it doubles.")
+        .default("\"500ms\""),
+    key("max", Kind::Duration { min: 10, max: DAY }, "The longest pause.").default("\"1m\""),
+];
+
+static BREAKER: Section = Section { path: "webhooks[].breaker", keys: BREAKER_KEYS };
+
+pub(super) const BREAKER_KEYS: &[Key] = &[
+    key("failures", Kind::Integer { min: 1, max: 1_000 }, "So many failures in a row open it.").default("5"),
+    key("pause", Kind::Duration { min: 10, max: DAY }, "How long it stays open; then one post tries.")
+        .default("\"30s\""),
+];
+
+static RATE_LIMIT: Section = Section { path: "webhooks[].rate_limit", keys: RATE_LIMIT_KEYS };
+
+pub(super) const RATE_LIMIT_KEYS: &[Key] = &[
+    key("requests", Kind::Integer { min: 1, max: 1_000_000 }, "So many posts in `per`, evenly spread.")
+        .required()
+        .example("100"),
+    key("per", Kind::Duration { min: 10, max: DAY }, "The time.").default("\"1s\""),
+    key("burst", Kind::Integer { min: 1, max: 1_000_000 }, "How many may come at once after a rest.")
+        .default("1"),
+];
 
 static BATCH: Section = Section {
     path: "webhooks[].batch",

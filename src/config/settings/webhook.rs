@@ -1,6 +1,7 @@
 //! Where alerts go.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct WebhookSettings {
     pub urls: Vec<WebhookUrl>,
     /// What is posted.
     pub format: WebhookFormat,
+    /// What takes the place of HTTP; `None` for a webhook.
+    pub output: Option<Output>,
     /// For one whole request, connecting and the answer's end included.
     pub timeout: Duration,
     /// For connecting, TLS included.
@@ -55,6 +58,7 @@ impl Default for WebhookSettings {
             name: "".into(),
             urls: Vec::new(),
             format: WebhookFormat::Json,
+            output: None,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             headers_timeout: Duration::from_secs(10),
@@ -71,6 +75,65 @@ impl Default for WebhookSettings {
             when_removed: WhenRemoved::Park,
         }
     }
+}
+
+/// Where alerts go besides webhooks, in the same queue with the same retries. Each change is one line or message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// JSON lines, appended.
+    File(FileOutput),
+    /// RFC 5424 messages.
+    Syslog(SyslogOutput),
+}
+
+impl Output {
+    /// The key that it stands under.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Syslog(_) => "syslog",
+        }
+    }
+}
+
+/// A file that is appended to and rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOutput {
+    /// Where it is.
+    pub path: PathBuf,
+    /// It is begun anew at this size, in octets.
+    pub rotate_size: u64,
+    /// It is begun anew at this age.
+    pub rotate_age: Option<Duration>,
+    /// Renamed files that are kept.
+    pub keep: usize,
+}
+
+/// A syslog receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyslogOutput {
+    /// How it is spoken to.
+    pub transport: SyslogTransport,
+    /// Its name or address.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// The facility's number (RFC 5424 section 6.2.1).
+    pub facility: u8,
+    /// APP-NAME, 1 to 48 printable characters.
+    pub app_name: Arc<str>,
+}
+
+/// How syslog messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogTransport {
+    /// One a datagram (RFC 5426).
+    Udp,
+    /// With octet counting (RFC 6587).
+    Tcp,
+    /// The same over TLS (RFC 5425).
+    Tls,
 }
 
 /// TLS of one webhook; everything in it has been tried out.

@@ -4,6 +4,7 @@ mod flow;
 mod formats;
 mod hostile;
 mod network;
+mod outputs;
 mod queue;
 mod state;
 

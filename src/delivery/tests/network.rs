@@ -16,10 +16,10 @@ use super::*;
 use crate::config::settings::{TlsIdentity, TlsSettings, TlsVersion};
 
 /// An authority of the test's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -44,17 +44,17 @@ impl Authority {
         }
     }
 
-    fn trusted(&self) -> TlsSettings {
+    pub(super) fn trusted(&self) -> TlsSettings {
         TlsSettings { ca: Some(self.pem()), identity: None, minimum_version: TlsVersion::V12 }
     }
 }
 
-/// A TLS server for `127.0.0.1` that says by which version it was asked; with `clients`, of their certificates alone.
-async fn serve(
+/// TLS for `127.0.0.1`; with `clients`, for those alone that show a certificate of theirs.
+pub(super) fn acceptor(
     authority: &Authority,
     clients: Option<&Authority>,
     versions: &[&'static rustls::SupportedProtocolVersion],
-) -> String {
+) -> TlsAcceptor {
     let (certificate, key) = authority.issue("127.0.0.1");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
@@ -72,7 +72,16 @@ async fn serve(
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A TLS server that says by which version of HTTP it was asked.
+async fn serve(
+    authority: &Authority,
+    clients: Option<&Authority>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> String {
+    let acceptor = acceptor(authority, clients, versions);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/hook", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -93,7 +102,8 @@ async fn serve(
     url
 }
 
-const BOTH: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+pub(super) const BOTH: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS12, &rustls::version::TLS13];
 
 async fn post_by(url: &str, network: Network, change: impl FnOnce(&mut WebhookSettings)) -> Outcome {
     let mut settings = webhook("hook", WebhookFormat::Json, &[url.to_owned()]);

@@ -1,0 +1,60 @@
+//! What takes the place of an HTTP endpoint: a file, a syslog receiver. The queue, the retries, the breaker and the
+//! dead letters are the same.
+
+mod file;
+mod syslog;
+
+use std::sync::Arc;
+
+use super::connect::Network;
+use super::webhook::{Endpoint, Message, Outcome};
+use crate::config::settings::{Output, WebhookSettings, WebhookUrl};
+
+pub(super) use syslog::messages as syslog_messages;
+
+/// Whatever a lane posts to.
+pub(super) enum Target {
+    Http(Box<Endpoint>),
+    File(Arc<file::Appender>),
+    Syslog(Box<syslog::Sender>),
+}
+
+impl Target {
+    /// Prepares what `settings` say of `url`.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub(super) async fn new(
+        settings: &WebhookSettings,
+        url: &WebhookUrl,
+        network: &Arc<Network>,
+    ) -> Result<Self, String> {
+        match &settings.output {
+            None => {
+                Endpoint::new(settings, url, network).await.map(|endpoint| Self::Http(Box::new(endpoint)))
+            }
+            Some(Output::File(file)) => Ok(Self::File(Arc::new(file::Appender::new(file.clone())))),
+            Some(Output::Syslog(syslog)) => {
+                Ok(Self::Syslog(Box::new(syslog::Sender::new(syslog.clone(), settings, network))))
+            }
+        }
+    }
+
+    /// Posts `message` once.
+    pub(super) async fn post(&self, message: Message) -> Outcome {
+        match self {
+            Self::Http(endpoint) => endpoint.post(message).await,
+            Self::File(file) => {
+                let file = Arc::clone(file);
+                let written = tokio::task::spawn_blocking(move || file.append(&message.body)).await;
+                match written {
+                    Ok(Ok(())) => Outcome::Taken,
+                    // A disk that is full or a folder that is gone has refused nothing: it is to be repaired.
+                    Ok(Err(error)) => Outcome::unreached(error.to_string()),
+                    Err(_) => Outcome::unreached("the write has panicked".to_owned()),
+                }
+            }
+            Self::Syslog(sender) => sender.send(&message.body).await,
+        }
+    }
+}
