@@ -344,7 +344,6 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, alert: b, notify: [c]}]", "config-dangling"),
         ("rules: [{name: a, alert: b, cleared_by: {trap: c, key: {x: y}}}]", "config-dangling"),
         ("rules: [{name: a, alert: b, flapping: {count: 1}}]", "config-range"),
-        ("webhooks: [{name: a, url: 'http://h', format: json, addresses: []}]", "config-not-yet"),
         ("rules: [{name: a, alert: b, expire: soon}]", "config-duration"),
         ("rules: [{name: a, alert: b, annotations: {c: {{ d }}}}]", "config-key"),
         ("rules: [{name: a, match: {trap: []}}]", "config-value"),
