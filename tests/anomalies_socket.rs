@@ -8,9 +8,12 @@ mod anomalies;
 mod program;
 #[path = "common/trap.rs"]
 mod trap;
+#[path = "common/v3.rs"]
+mod v3;
 
 use std::net::UdpSocket;
 
+use nereus::security::{AuthProtocol, PrivacyProtocol};
 use program::{Nereus, metric_sum};
 
 /// One of so many faults is sent: all of them take their time through a socket.
@@ -42,8 +45,22 @@ fn account(nereus: &Nereus) -> Account {
     }
 }
 
-/// Sends the faults that `offset` chooses under these settings.
-fn run(settings: &str, offset: usize) {
+/// Users as settings; the anomalies' own user, `ops`, has keys that none of them knows.
+const USERS: &str = "
+  users:
+    - {name: ops, auth: {protocol: sha1, passphrase: not-this-one}}
+    - {name: myuser, auth: {protocol: sha256, passphrase: mypassword}, privacy: {protocol: aes128, passphrase: myprivacy}}
+";
+
+/// The valid traps of SNMPv3.
+fn authenticated() -> v3::Sender {
+    let engine = [0x80, 0, 0x1f, 0x88, 0x80, 9, 9, 9, 9];
+    let auth = Some((AuthProtocol::Sha256, "mypassword"));
+    v3::Sender::new(&engine, "myuser", auth, Some((PrivacyProtocol::Aes128, "myprivacy")))
+}
+
+/// Sends the faults that `offset` chooses under these settings, and traps that `valid_trap` makes between them.
+fn run(settings: &str, offset: usize, valid_trap: impl Fn(u32) -> Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let mut nereus = Nereus::start(folder.path(), &format!("{settings}\nunmatched: store\n"));
     let faulty = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -58,7 +75,7 @@ fn run(settings: &str, offset: usize) {
         sent += 1;
         if (number / EACH).is_multiple_of(FAULTS_BETWEEN) {
             interfaces += 1;
-            valid.send_to(&trap::link_down(interfaces, "public"), nereus.traps).unwrap();
+            valid.send_to(&valid_trap(interfaces), nereus.traps).unwrap();
             sent += 1;
         }
         if sent.is_multiple_of(AT_ONCE) {
@@ -89,12 +106,30 @@ fn run(settings: &str, offset: usize) {
     assert!(nereus.stop().success());
 }
 
+fn community(interface: u32) -> Vec<u8> {
+    trap::link_down(interface, "public")
+}
+
 #[test]
 fn with_communities() {
-    run("access: {communities: [public, other]}", 0);
+    run("access: {communities: [public, other]}", 0, community);
 }
 
 #[test]
 fn with_any_community() {
-    run("", 1);
+    run("", 1, community);
+}
+
+#[test]
+fn with_users_alone() {
+    let sender = authenticated();
+    run(&format!("access:{USERS}"), 2, |interface| sender.link_down(interface));
+}
+
+#[test]
+fn with_communities_and_users() {
+    let sender = authenticated();
+    run(&format!("access:\n  communities: [public]{USERS}"), 0, |interface| {
+        if interface.is_multiple_of(2) { sender.link_down(interface) } else { community(interface) }
+    });
 }

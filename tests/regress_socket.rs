@@ -246,16 +246,19 @@ fn every_regression_has_the_outcome_of_its_manifest_with_users() {
 #[test]
 fn every_captured_payload_is_counted_and_none_disturbs_its_neighbours() {
     let Some(folder) = shared("payloads") else { return };
-    let work = tempfile::tempdir().unwrap();
-    let mut nereus = Nereus::start(work.path(), SETTINGS);
-    let outcomes = run_all(&mut nereus, &datagrams(&folder));
-    assert!(nereus.stop().success());
-    let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
-    for reason in outcomes.values() {
-        *sums.entry(reason.as_deref().unwrap_or("accepted")).or_default() += 1;
+    let users = format!("unmatched: store\naccess:\n  communities: [public]\n  users:\n{USER}");
+    for settings in [SETTINGS, &users] {
+        let work = tempfile::tempdir().unwrap();
+        let mut nereus = Nereus::start(work.path(), settings);
+        let outcomes = run_all(&mut nereus, &datagrams(&folder));
+        assert!(nereus.stop().success());
+        let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
+        for reason in outcomes.values() {
+            *sums.entry(reason.as_deref().unwrap_or("accepted")).or_default() += 1;
+        }
+        eprintln!("{sums:?}");
+        assert!(sums.contains_key("accepted") && sums.contains_key("not_a_notification"), "{sums:?}");
     }
-    eprintln!("{sums:?}");
-    assert!(sums.contains_key("accepted") && sums.contains_key("not_a_notification"), "{sums:?}");
 }
 
 /// net-snmp's receiver in the foreground, on a loopback port. Killed when dropped.

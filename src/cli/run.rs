@@ -132,7 +132,7 @@ pub(super) fn candidate(path: Option<&Path>) -> Result<Candidate, Failure> {
     };
     let loaded = config::load(path).map_err(|problems| told(&problems.diagnostics))?;
     let (built, _) = FirstPlan::make(Some(path.to_owned()), loaded.inputs, loaded.settings);
-    built.map(FirstPlan::into_candidate).map_err(|problems| told(&problems))
+    built.map(|first| first.into_candidate().clone()).map_err(|problems| told(&problems))
 }
 
 /// Where a running Nereus of this file is asked. A file that was broken since it was started does for that, as

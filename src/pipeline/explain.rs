@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::process::{Datagram, Scratch, process};
-use crate::event::{Event, EventRecord, Generation, Timestamp, Verdict};
+use super::usm::Security;
+use crate::event::{EventRecord, Generation, Timestamp, Verdict};
 use crate::oid::{OidArray, OidRef};
+use crate::security::{EngineId, SecurityLevel};
 use crate::snapshot::{Explanation, Snapshot, Subject, explain};
 use crate::version::Version;
 use crate::wire::{self, Message};
@@ -41,8 +43,7 @@ pub struct ExplainedEvent {
 #[must_use]
 pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) -> ExplainedDatagram {
     let datagram = Datagram { octets, peer, listener: 0, received: Timestamp::now() };
-    let outcome = process(snapshot, &datagram, &mut Scratch::default());
-    let verdict = match &outcome {
+    let verdict = match process(snapshot, &datagram, &mut Scratch::default()) {
         Verdict::Accepted(_) => "accepted".to_owned(),
         Verdict::Dropped(reason) => reason.as_str().to_owned(),
     };
@@ -57,30 +58,31 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
         steps.push(format!("`listener[0].allow` does not have {}", peer.ip()));
         return explained;
     }
-    let message = match wire::decode(octets) {
-        Ok(Message::Community(message)) => message,
-        Ok(Message::V3(_)) => {
-            steps.push("an SNMPv3 message: the keys of its user decide on it".to_owned());
-            if let Verdict::Accepted(event) = &outcome {
-                explained.rules = of_accepted(snapshot, event);
-            }
-            return explained;
+    let mut plain = Vec::new();
+    let (version, alias, notification) = match wire::decode(octets) {
+        Ok(Message::Community(message)) => {
+            let notification = message.notification;
+            steps.push(format!("SNMP{}, {:?}", message.version, notification.kind).to_ascii_lowercase());
+            let Ok(alias) = snapshot.users().community(message.community) else {
+                steps.push("its community is none of `access.communities`".to_owned());
+                return explained;
+            };
+            steps.push(match alias {
+                Some(alias) => format!("its community is `{alias}`"),
+                None => "its community is accepted".to_owned(),
+            });
+            (message.version, alias, notification)
         }
+        Ok(Message::V3(message)) => match open(snapshot, &datagram, &message, &mut plain, steps) {
+            Some(notification) => (Version::V3, None, notification),
+            None => return explained,
+        },
         Err(error) => {
             steps.push(format!("refused: {error}"));
             return explained;
         }
     };
-    steps.push(format!("SNMP{}, {:?}", message.version, message.notification.kind).to_ascii_lowercase());
-    let Ok(alias) = snapshot.users().community(message.community) else {
-        steps.push("its community is none of `access.communities`".to_owned());
-        return explained;
-    };
-    steps.push(match alias {
-        Some(alias) => format!("its community is `{alias}`"),
-        None => "its community is accepted".to_owned(),
-    });
-    let notification = &message.notification;
+    let notification = &notification;
     let mut trap_oid = OidArray::default();
     notification.trap_oid.decode_into(&mut trap_oid);
     let source = snapshot.device(peer.ip(), notification.trap_address, notification.agent_addr);
@@ -93,25 +95,44 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
         trap_oid: trap_oid.arcs(),
         source,
         peer,
-        version: message.version,
+        version,
         community: alias.map(|alias| &**alias),
     };
     explained.rules = Some(explain(snapshot, &subject));
     explained
 }
 
-/// What the rules say of an event as the hot path made it.
-fn of_accepted(snapshot: &Snapshot, event: &Event) -> Option<Explanation> {
-    let notification = wire::decode_pdu(event.version, event.pdu()).ok()?;
-    let subject = Subject {
-        notification: &notification,
-        trap_oid: event.trap_oid.arcs(),
-        source: event.source,
-        peer: event.peer,
-        version: event.version,
-        community: event.community.as_deref(),
-    };
-    Some(explain(snapshot, &subject))
+/// What an SNMPv3 message holds, if its sender is known. Whether it is a replay is not asked: that is nothing that a
+/// Snapshot knows.
+fn open<'a>(
+    snapshot: &Snapshot,
+    datagram: &Datagram<'_>,
+    message: &wire::V3Header<'a>,
+    plain: &'a mut Vec<u8>,
+    steps: &mut Vec<String>,
+) -> Option<wire::Notification<'a>> {
+    let security = &message.security;
+    let engine = EngineId::new(security.engine_id).map_or("no engine".to_owned(), |id| id.to_string());
+    let user = security.user.escape_ascii();
+    let level = message.flags.level();
+    steps.push(format!(
+        "snmpv3, {level}: user `{user}` at engine {engine}, boots {}, time {}",
+        security.boots, security.time
+    ));
+    let (peer, received) = (datagram.peer.ip(), datagram.received);
+    match Security::default().accept(snapshot.users(), peer, received, message, plain) {
+        Ok(accepted) => {
+            if level > SecurityLevel::NoAuthNoPriv {
+                steps.push("its digest is that of the user".to_owned());
+            }
+            match wire::decode_pdu(Version::V3, accepted.scoped.pdu) {
+                Ok(notification) => return Some(notification),
+                Err(error) => steps.push(format!("its PDU is refused: {error}")),
+            }
+        }
+        Err(reason) => steps.push(format!("refused: {}", reason.as_str())),
+    }
+    None
 }
 
 fn device_step(

@@ -246,11 +246,14 @@ impl Server {
             .build()
             .map_err(environment)?;
         let starting = Starting::serve(&runtime, &admin_listener, &settings).map_err(environment)?;
-        let opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
+        let mut opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
         let (usm, engines_writer) = usm(&settings, &metrics).map_err(environment)?;
+        let heard = Arc::clone(&usm);
+        // A stored event of an engine that booted again means that its older messages are replays after any crash.
+        opened.store.before_commit(move || heard.engines().flush());
         let refusals: Arc<Refusals> = Arc::default();
         refused::watch(&runtime, Arc::clone(&refusals), Arc::clone(&metrics));
         let (origin, inputs) = origin.unzip();

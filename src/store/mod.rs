@@ -81,8 +81,27 @@ pub struct Store {
     settings: StorageSettings,
     journal: Journal,
     state: State,
+    before_commit: BeforeCommit,
     /// Held open for its lock. Last, so that the databases are closed before another instance comes.
     lock: fs::File,
+}
+
+/// See [`Store::before_commit`].
+#[derive(Default)]
+struct BeforeCommit(Option<Box<dyn Fn() + Send>>);
+
+impl std::fmt::Debug for BeforeCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeCommit")
+    }
+}
+
+impl BeforeCommit {
+    fn call(&self) {
+        if let Some(hook) = &self.0 {
+            hook();
+        }
+    }
 }
 
 /// What [`Store::open`] found.
@@ -188,7 +207,14 @@ impl Store {
             ended,
             mutes,
             notes,
-            store: Self { shared, settings: settings.clone(), journal, state, lock },
+            store: Self {
+                shared,
+                settings: settings.clone(),
+                journal,
+                state,
+                before_commit: BeforeCommit::default(),
+                lock,
+            },
         })
     }
 
@@ -196,6 +222,12 @@ impl Store {
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader::new(self.shared.clone())
+    }
+
+    /// Has `hook` called before each commit, by the writer: for what has to be on the disk no later than the events
+    /// that follow from it.
+    pub fn before_commit(&mut self, hook: impl Fn() + Send + 'static) {
+        self.before_commit = BeforeCommit(Some(Box::new(hook)));
     }
 
     /// The way to tell the writer that the program ends.

@@ -12,12 +12,12 @@ use std::{io, mem};
 
 use tokio::sync::watch;
 
-use super::Store;
 use super::error::Trouble;
 use super::files::{self, Shared};
 use super::journal::{self, Appended, Journal};
 use super::retention;
 use super::state::State;
+use super::{BeforeCommit, Store};
 use crate::config::settings::StorageSettings;
 use crate::event::{Command, Delivered, Queue, Timestamp};
 use crate::metrics::{DropReason, Metrics};
@@ -91,6 +91,7 @@ struct Writer {
     pruning: bool,
     to_index: Vec<PathBuf>,
     indexer: Option<JoinHandle<()>>,
+    before_commit: BeforeCommit,
     /// Last, so that the databases are closed before another instance comes.
     _lock: File,
 }
@@ -130,6 +131,7 @@ impl Writer {
             next_retention: now,
             pruning: true,
             indexer: None,
+            before_commit: store.before_commit,
             _lock: store.lock,
         }
     }
@@ -183,6 +185,7 @@ impl Writer {
     /// Commits and applies all of `batch`. Says whether the writer ends.
     fn commit(&mut self, batch: &mut [Command]) -> bool {
         self.stopping = batch.iter().any(|command| matches!(command, Command::Stop));
+        self.before_commit.call();
         let mut at = 0;
         while at < batch.len() {
             let Some(appended) = self.retry(|writer| writer.append(&batch[at..])) else {

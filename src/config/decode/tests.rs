@@ -1,5 +1,7 @@
 //! The decoder as a whole: what a newcomer is told, secrets, agreement of table, schema and sample.
 
+mod access;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -12,7 +14,6 @@ use crate::config::settings::*;
 use crate::config::source::Source;
 use crate::config::{Loaded, Problems, parse, sample_toml, sample_yaml, schema, tree};
 use crate::diagnostic::render;
-use crate::security::{AuthProtocol, PrivacyProtocol, SecurityLevel};
 
 /// Every variable and file holds the planted secret.
 struct Planted;
@@ -219,48 +220,6 @@ reload: {keep_generations: 3}
 }
 
 #[test]
-fn users_are_decoded() {
-    let settings = fine(
-        "
-access:
-  engine_id: 0x80:00:00:00:05:01
-  users:
-    - {name: plain}
-    - name: ops
-      auth: {protocol: sha256, passphrase: {file: /auth}}
-      privacy: {protocol: aes256c, passphrase: {env: PRIV}}
-      sources: 10.0.0.0/8
-    - name: ops
-      auth: {protocol: sha256, passphrase: {file: /auth}}
-      minimum_level: no_auth_no_priv
-      engines: [0x8000000001, 8000000002]
-      lenient_time: true
-    - name: router
-      auth: {protocol: md5, key: '0x000102030405060708090a0b0c0d0e0f'}
-      engines: 0x8000000003
-",
-    );
-    let access = &settings.access;
-    assert_eq!(access.engine_id.unwrap().to_string(), "800000000501");
-    assert_eq!(access.communities, None);
-    let [plain, ops, other, router] = &access.users[..] else { panic!("{access:?}") };
-    assert_eq!((plain.minimum_level, &plain.engines), (SecurityLevel::NoAuthNoPriv, &None));
-    let secret = |octets: String| KeySource::Passphrase(Secret::new(octets.into_bytes()));
-    let auth = Credential { protocol: AuthProtocol::Sha256, secret: secret(format!("{PLANTED}-file-/auth")) };
-    let privacy =
-        Credential { protocol: PrivacyProtocol::Aes256C, secret: secret(format!("{PLANTED}-env-PRIV")) };
-    assert_eq!((ops.auth.as_ref(), ops.privacy.as_ref()), (Some(&auth), Some(&privacy)));
-    assert_eq!((ops.minimum_level, ops.sources.len(), ops.lenient_time), (SecurityLevel::AuthPriv, 1, false));
-    assert_eq!((other.minimum_level, other.lenient_time), (SecurityLevel::NoAuthNoPriv, true));
-    assert_eq!(other.engines.as_ref().unwrap().len(), 2);
-    let Some(Credential { secret: KeySource::Localized(key), .. }) = &router.auth else {
-        panic!("{router:?}")
-    };
-    assert_eq!(key.expose(), (0..16).collect::<Vec<u8>>());
-    assert!(!format!("{access:?}").contains(PLANTED));
-}
-
-#[test]
 fn a_rule_that_something_clears_never_expires_by_itself() {
     for clears in ["cleared_by: linkUp", "severity: {from: s, map: {ok: clear}}"] {
         let settings = fine(&format!("rules: [{{name: a, alert: A, {clears}}}]"));
@@ -294,34 +253,6 @@ fn each_mistake_has_its_code() {
         ("listener: [{allow: 10.0.0.0/40}]", "config-network"),
         ("listener: [{realm: a}]", "config-not-yet"),
         ("mib: {cache: [a]}", "config-type"),
-        ("access: {engine_id: core}", "config-engine-id"),
-        ("access: {users: [{}]}", "config-missing-key"),
-        ("access: {users: [{name: a}, {name: a}]}", "config-duplicate-name"),
-        ("access: {users: [{name: a, engines: []}]}", "config-value"),
-        ("access: {users: [{name: a, engines: [80]}]}", "config-engine-id"),
-        ("access: {users: [{name: aaaaaaaaaabbbbbbbbbbccccccccccddd}]}", "config-value"),
-        ("access: {users: [{name: a, minimum_level: auth_priv}]}", "config-conflict"),
-        ("access: {users: [{name: a, auth: {protocol: sha1}}]}", "config-missing-key"),
-        ("access: {users: [{name: a, auth: {passphrase: abcdefgh}}]}", "config-missing-key"),
-        ("access: {users: [{name: a, auth: {protocol: sha1, passphrase: short}}]}", "config-secret"),
-        ("access: {users: [{name: a, auth: {protocol: sha2, passphrase: abcdefgh}}]}", "config-value"),
-        ("access: {users: [{name: a, privacy: {protocol: des, passphrase: abcdefgh}}]}", "config-conflict"),
-        (
-            "access: {users: [{name: a, auth: {protocol: md5, passphrase: abcdefgh, key: '00'}}]}",
-            "config-conflict",
-        ),
-        (
-            "access: {users: [{name: a, auth: {protocol: md5, key: '000102030405060708090a0b0c0d0e0f'}}]}",
-            "config-conflict",
-        ),
-        (
-            "access: {users: [{name: a, engines: 0x8000000001, auth: {protocol: md5, key: '0001'}}]}",
-            "config-secret",
-        ),
-        (
-            "access: {users: [{name: a, engines: 0x8000000001, auth: {protocol: md5, key: 'key'}}]}",
-            "config-secret",
-        ),
         ("access: {communities: []}", "config-value"),
         ("access: {communities: [a, a]}", "config-duplicate-name"),
         (

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -29,6 +29,8 @@ const AHEAD: u32 = 60;
 const SOON: u64 = AHEAD as u64 / 2;
 /// So long what has time is gathered, in order to flush once for all.
 const LEISURE: Duration = Duration::from_secs(2);
+/// So long a commit waits at most for what was heard to be written. Where the disk refuses one, it refuses both.
+const PATIENCE: Duration = Duration::from_millis(200);
 const SHARDS: usize = 64;
 
 /// The engines that have sent authenticated messages.
@@ -42,12 +44,18 @@ pub struct Engines {
     /// One of them is ahead of what a restart would know.
     urgent: AtomicBool,
     wake: Condvar,
+    /// Nothing urgent waits or is being written.
+    done: Condvar,
 }
 
 /// What is to be written down.
 #[derive(Debug, Default)]
 struct Unwritten {
     engines: Vec<Arc<Engine>>,
+    /// Urgent ones were taken and are not on the disk yet.
+    writing: bool,
+    /// There is somebody who writes.
+    kept: bool,
     stopping: bool,
 }
 
@@ -162,6 +170,7 @@ impl Engines {
             unwritten: Mutex::default(),
             urgent: AtomicBool::new(false),
             wake: Condvar::new(),
+            done: Condvar::new(),
         }
     }
 
@@ -275,13 +284,42 @@ impl Engines {
                 break;
             }
             if unwritten.engines.is_empty() {
+                // Taken and written before the flag was seen.
+                if self.urgent.swap(false, Ordering::AcqRel) {
+                    self.done.notify_all();
+                }
                 self.wake.wait(&mut unwritten);
             } else {
                 gathering = self.wake.wait_for(&mut unwritten, LEISURE).timed_out();
             }
         }
-        self.urgent.store(false, Ordering::Release);
+        unwritten.writing = self.urgent.swap(false, Ordering::AcqRel);
         (std::mem::take(&mut unwritten.engines), unwritten.stopping)
+    }
+
+    /// Says that somebody writes, or does so no longer.
+    pub(super) fn keep(&self, kept: bool) {
+        self.unwritten.lock().kept = kept;
+        self.done.notify_all();
+    }
+
+    /// What was taken is on the disk, or cannot be written.
+    pub(super) fn wrote(&self) {
+        self.unwritten.lock().writing = false;
+        self.done.notify_all();
+    }
+
+    /// Waits until what was heard by now is on the disk as far as a restart must not know less: engines that were met
+    /// for the first time, or booted again. At once where there is none, else some milliseconds, and never longer than
+    /// [`PATIENCE`].
+    pub fn flush(&self) {
+        let until = Instant::now() + PATIENCE;
+        let mut unwritten = self.unwritten.lock();
+        while unwritten.kept && (unwritten.writing || self.urgent.load(Ordering::Acquire)) {
+            if self.done.wait_until(&mut unwritten, until).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Takes what is to be written by now.

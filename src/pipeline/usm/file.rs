@@ -73,13 +73,17 @@ impl EnginesWriter {
                     if last {
                         break;
                     }
+                    shared.wrote();
                     thread::sleep(RETRY);
                 }
+                shared.wrote();
                 if last && batch.is_empty() {
                     break;
                 }
             }
+            shared.keep(false);
         })?;
+        engines.keep(true);
         Ok((Self { engines: Arc::clone(engines), thread: Some(thread) }, damaged))
     }
 }
@@ -241,5 +245,28 @@ mod tests {
             assert!(std::time::Instant::now() < until);
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn after_a_flush_a_restart_knows_what_was_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = Arc::new(Engines::default());
+        engines.flush();
+        let (writer, _) = EnginesWriter::start(folder.path(), &engines).unwrap();
+        let mut known = None;
+        for boots in 1..50 {
+            assert!(engines.decide(&id(1), boots, 1_000, at(0), &mut known));
+            engines.flush();
+            let other = Engines::default();
+            read(&folder.path().join(NAME), &other).unwrap();
+            assert!(
+                !other.decide(&id(1), boots - 1, 9_999, at(0), &mut None),
+                "boots {boots} are not on the disk"
+            );
+        }
+        drop(writer);
+        assert!(engines.decide(&id(1), 99, 1_000, at(0), &mut known));
+        // Nobody writes any more: nobody waits.
+        engines.flush();
     }
 }

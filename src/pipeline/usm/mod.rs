@@ -49,7 +49,9 @@ impl Usm {
     /// Puts them together; what is taken in spite of its time is counted in `metrics`.
     #[must_use]
     pub fn new(local: LocalEngine, engines: Arc<Engines>, metrics: &Metrics) -> Self {
-        Self { local, engines, lenient: metrics.usm_lenient_time.clone(), known: metrics.usm_engines.clone() }
+        let known = metrics.usm_engines.clone();
+        known.set(i64::try_from(engines.len()).unwrap_or(i64::MAX));
+        Self { local, engines, lenient: metrics.usm_lenient_time.clone(), known }
     }
 
     /// With an engine that lives as long as the program, and a table that no disk knows.
