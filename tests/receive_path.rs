@@ -289,3 +289,32 @@ fn many_sources_spread_over_the_receivers() {
     bed.listeners.stop();
     assert_eq!(bed.metrics.traps_processed.get(), 64);
 }
+
+#[test]
+fn receivers_run_where_the_settings_want_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "listener: [{address: '127.0.0.1:0', receivers: 2, cores: [0]}, {address: 'tcp://127.0.0.1:0', cores: 1023}]\n";
+    let mut nereus = program::Nereus::start(folder.path(), settings);
+    let pinned = |nereus: &program::Nereus| {
+        std::fs::read_dir(format!("/proc/{}/task", nereus.pid()))
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok())
+            .filter(|status| status.contains("Cpus_allowed_list:\t0\n"))
+            .map(|status| status.lines().next().unwrap().replace("Name:\t", ""))
+            .collect::<Vec<_>>()
+    };
+    // On a machine of one processor everything is.
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        let mut names =
+            nereus.wait("they are", |nereus| Some(pinned(nereus)).filter(|names| names.len() == 2));
+        names.sort_unstable();
+        assert_eq!(names, ["receiver-0", "receiver-1"]);
+    }
+    assert!(
+        nereus.log.iter().any(|line| line.contains("cannot be pinned to its processor")) || {
+            nereus.wait_for_log("A receiver cannot be pinned to its processor");
+            true
+        }
+    );
+    assert!(nereus.stop().success());
+}

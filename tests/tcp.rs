@@ -194,7 +194,36 @@ fn net_snmp_speaks_tcp_to_it() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let (nereus, tcp) = start(folder.path(), "", "");
+    let users = "
+access:
+  communities: [public]
+  users: [{name: ops, auth: {protocol: sha1, passphrase: auth-phrase}, privacy: {protocol: aes128, passphrase: priv-phrase}}]
+";
+    let (nereus, tcp) = start(folder.path(), "", users);
+    // It asks for the engine ID, then for the time: Reports come back on the connection too.
+    let v3 = [
+        "-v3",
+        "-u",
+        "ops",
+        "-l",
+        "authPriv",
+        "-a",
+        "SHA",
+        "-A",
+        "auth-phrase",
+        "-x",
+        "AES",
+        "-X",
+        "priv-phrase",
+    ];
+    let output = Command::new(&snmpinform)
+        .args(v3)
+        .args(["-m", "", "-t", "10", "-r", "0", &format!("tcp:{tcp}"), "", "1.3.6.1.6.3.1.1.5.3"])
+        .env("SNMP_PERSISTENT_DIR", folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for (program, version) in [(&snmptrap, "-v1"), (&snmptrap, "-v2c"), (&snmpinform, "-v2c")] {
         let mut command = Command::new(program);
         command.args([version, "-c", "public", "-m", "", "-t", "10", "-r", "0"]).arg(format!("tcp:{tcp}"));
@@ -207,7 +236,7 @@ fn net_snmp_speaks_tcp_to_it() {
         let output = command.env("SNMP_PERSISTENT_DIR", folder.path()).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    stored(&nereus, 3.0);
+    stored(&nereus, 4.0);
     let events = nereus.json("/api/v1/events");
     assert!(
         events["events"].as_array().unwrap().iter().all(|event| event["trap_name"] == "IF-MIB::linkDown")

@@ -167,6 +167,7 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
                     }
                 };
                 key("receivers", was.receivers == is.receivers);
+                key("cores", was.cores == is.cores);
                 key("receive_buffer", was.receive_buffer == is.receive_buffer);
                 key("allow", was.allow == is.allow);
                 key("max_connections", was.max_connections == is.max_connections);
@@ -232,13 +233,14 @@ mod tests {
     fn every_restart_only_key_is_found() {
         let old = settings("{}");
         let new = settings(
-            "{storage: {path: /elsewhere}, access: {engine_id: 0x8000000001}, mib: {cache: /elsewhere}, listener: {receivers: 2, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
+            "{storage: {path: /elsewhere}, access: {engine_id: 0x8000000001}, mib: {cache: /elsewhere}, listener: {receivers: 2, cores: 1, allow: 10.0.0.0/8}, admin: {address: '127.0.0.1:1'}}",
         );
         let changes = diff(&old, &new);
         assert_eq!(
             restart_needed(&changes),
             [
                 "listener[].receivers of 0.0.0.0:1162",
+                "listener[].cores of 0.0.0.0:1162",
                 "access.engine_id",
                 "mib.cache",
                 "storage.path",

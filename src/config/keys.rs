@@ -21,8 +21,14 @@ pub(super) const NOT_YET: &[&str] = &["listener[].realm", "outputs[].forward"];
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[];
 
 /// Changed only by a restart, by path. The one list: `config::diff` finds what differs in them.
-pub(super) const RESTART_ONLY: &[&str] =
-    &["access.engine_id", "storage.path", "mib.cache", "listener[].receivers", "admin.address"];
+pub(super) const RESTART_ONLY: &[&str] = &[
+    "access.engine_id",
+    "storage.path",
+    "mib.cache",
+    "listener[].receivers",
+    "listener[].cores",
+    "admin.address",
+];
 
 /// What a value may be.
 #[derive(Debug)]
@@ -276,6 +282,12 @@ static LISTENER: Section = Section {
         .default("\"auto\""),
         key("receive_buffer", Kind::Size { min: 1 << 16, max: 1 << 30 }, "The kernel's buffer for a burst.")
             .default("\"32MiB\""),
+        key(
+            "cores",
+            Kind::Many(&Kind::Integer { min: 0, max: 1_023 }),
+            "Processors that the receivers run on, one each in turn; without it the system chooses. Changed only by a restart.",
+        )
+        .example("[0, 1]"),
         key("allow", Kind::Many(&Kind::Network), "Networks that may send; without it everyone may.")
             .example(r#"["10.0.0.0/8", "192.168.0.0/16"]"#),
         key(

@@ -138,6 +138,8 @@ pub struct Listener {
     pub receivers: Option<u16>,
     /// UDP: the receive buffer asked for, in octets.
     pub receive_buffer: u64,
+    /// The processors that its threads run on, one after the other; empty: wherever the system puts them. Restart-only.
+    pub cores: Arc<[u16]>,
     /// Peers that may send; `None` is everyone.
     pub allow: Option<Arc<[IpNet]>>,
     /// TCP: how many connections there may be at a time.
@@ -152,6 +154,7 @@ impl Default for Listener {
             address: Endpoint::udp(SocketAddr::from(([0, 0, 0, 0], 1162))),
             receivers: None,
             receive_buffer: 32 << 20,
+            cores: Arc::default(),
             allow: None,
             max_connections: 256,
             idle_timeout: Duration::from_secs(600),

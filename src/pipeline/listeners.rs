@@ -69,6 +69,8 @@ struct Group {
     address: Endpoint,
     /// As the system gave it: a port 0 has its number.
     local: Endpoint,
+    /// Where its threads run, one after the other.
+    cores: Arc<[u16]>,
     /// Of UDP.
     sockets: Vec<Socket>,
     /// Of TCP.
@@ -211,6 +213,7 @@ impl Listeners {
         Ok(Group {
             address: listener.address,
             local: Endpoint { transport: Transport::Tcp, address: local },
+            cores: Arc::clone(&listener.cores),
             sockets: Vec::new(),
             entrance: Some(Entrance {
                 listener: Some(entrance),
@@ -253,6 +256,7 @@ impl Listeners {
         Ok(Group {
             address: listener.address,
             local: Endpoint::udp(address),
+            cores: Arc::clone(&listener.cores),
             sockets,
             entrance: None,
             threads: Vec::new(),
@@ -367,7 +371,8 @@ impl Drop for Listeners {
 impl Group {
     /// Starts threads that hold what comes in.
     fn hold(&mut self, metrics: &Arc<Metrics>, octets: &Arc<AtomicUsize>) -> io::Result<()> {
-        for socket in &self.sockets {
+        for (at, socket) in self.sockets.iter().enumerate() {
+            let pin = self.pin(at);
             let (next, opened) = sync_channel::<Receiver>(1);
             let mut held = Held::new(Arc::clone(octets), hold::LIMIT);
             let counters = Counters::new(metrics);
@@ -376,6 +381,7 @@ impl Group {
                 .name(format!("receiver-{}", socket.receiver))
                 .stack_size(512 << 10)
                 .spawn(move || {
+                    pin();
                     if let Some(receiver) = held.fill(&udp, &counters, &opened, &stop) {
                         receiver.run(held);
                     }
@@ -384,6 +390,20 @@ impl Group {
             self.holding.push(next);
         }
         Ok(())
+    }
+
+    /// What the thread of the socket at this place begins with: it goes where the settings want it.
+    fn pin(&self, at: usize) -> impl FnOnce() + Send + 'static {
+        let core = self.cores.get(at % self.cores.len().max(1)).copied();
+        let listener = self.address;
+        move || {
+            let Some(core) = core else { return };
+            let mut cores = rustix::thread::CpuSet::new();
+            cores.set(usize::from(core));
+            if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+                tracing::warn!(component = "listener", %listener, core, %error, "A receiver cannot be pinned to its processor");
+            }
+        }
     }
 
     fn receiver(&self, socket: &Socket, wiring: &Wiring) -> Receiver {
@@ -411,10 +431,15 @@ impl Group {
             }
             return Ok(());
         }
-        for socket in &self.sockets {
-            let receiver = self.receiver(socket, wiring);
-            self.threads.push(behind_gate(socket.receiver, gates, move || receiver.run(Held::none()))?);
+        for (at, socket) in self.sockets.iter().enumerate() {
+            let (pin, receiver) = (self.pin(at), self.receiver(socket, wiring));
+            let work = move || {
+                pin();
+                receiver.run(Held::none());
+            };
+            self.threads.push(behind_gate(socket.receiver, gates, work)?);
         }
+        let pin = self.pin(0);
         if let Some(entrance) = &mut self.entrance
             && let Some(listener) = entrance.listener.take()
         {
@@ -422,7 +447,11 @@ impl Group {
             let connections = Arc::clone(&entrance.connections);
             let receiver =
                 TcpReceiver::new(entrance.receiver, self.address, listener, wiring, stop, connections);
-            self.threads.push(behind_gate(entrance.receiver, gates, move || receiver.run())?);
+            let work = move || {
+                pin();
+                receiver.run();
+            };
+            self.threads.push(behind_gate(entrance.receiver, gates, work)?);
         }
         Ok(())
     }

@@ -157,6 +157,11 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
                 _ => cx.integer(node, number).and_then(|number| u16::try_from(number).ok()),
             };
         }
+        if let Some((node, Kind::Many(number))) = fields.get(cx, "cores") {
+            let items = cx.items(node, true, "processor numbers").unwrap_or_default();
+            let cores = items.iter().filter_map(|item| u16::try_from(cx.integer(item, number)?).ok());
+            listener.cores = cores.collect();
+        }
         if let Some(octets) = fields.size(cx, "receive_buffer") {
             listener.receive_buffer = octets;
         }
