@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use super::keys::RESTART_ONLY;
-use super::settings::{Endpoint, Listener, Settings};
+use super::settings::{Endpoint, Listener, Settings, WebhookSettings};
 
 /// The sections of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -22,6 +23,7 @@ pub enum Section {
     Storm,
     Heartbeats,
     Webhooks,
+    Outputs,
     Storage,
     Admin,
     Logging,
@@ -42,6 +44,7 @@ impl fmt::Display for Section {
             Self::Storm => "storm",
             Self::Heartbeats => "heartbeats",
             Self::Webhooks => "webhooks",
+            Self::Outputs => "outputs",
             Self::Storage => "storage",
             Self::Admin => "admin",
             Self::Logging => "logging",
@@ -88,7 +91,13 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
     changes.named(Section::Rules, &old.rules, &new.rules, |rule| &rule.name);
     changes.section(Section::Storm, old.storm == new.storm);
     changes.named(Section::Heartbeats, &old.heartbeats, &new.heartbeats, |heartbeat| &heartbeat.name);
-    changes.named(Section::Webhooks, &old.webhooks, &new.webhooks, |webhook| &webhook.name);
+    // Outputs are webhooks with another end, and stand behind them.
+    let split = |all: &[Arc<WebhookSettings>]| -> (Vec<_>, Vec<_>) {
+        all.iter().cloned().partition(|webhook| webhook.output.is_none())
+    };
+    let ((webhooks, outputs), (new_webhooks, new_outputs)) = (split(&old.webhooks), split(&new.webhooks));
+    changes.named(Section::Webhooks, &webhooks, &new_webhooks, |webhook| &webhook.name);
+    changes.named(Section::Outputs, &outputs, &new_outputs, |output| &output.name);
     let (was, is) = (&*old.storage, &*new.storage);
     changes.key(Section::Storage, "storage.path", was.path == is.path);
     changes.key(Section::Storage, "storage.retention", was.retention == is.retention);
@@ -218,6 +227,10 @@ mod tests {
                 "rules: [{name: c, match: {trap: d}}, {name: a, match: {trap: b}}]"
             ),
             ["rules.c"]
+        );
+        assert_eq!(
+            keys("outputs: [{name: a, file: {path: b}}]", "outputs: [{name: a, file: {path: c}}]"),
+            ["outputs.a"]
         );
         assert_eq!(
             keys("{}", "storage: {retention: 1d, max_size: 1GiB}"),

@@ -40,7 +40,8 @@ pub use rehearsal::rehearse;
 use super::output::syslog_messages;
 use super::webhook::Message;
 use crate::config::settings::{Output, WebhookFormat, WebhookSettings};
-use crate::event::{AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
+use crate::event::{AlertId, AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
+use crate::severity::Severity;
 use crate::template::BodyTemplate;
 
 /// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
@@ -175,13 +176,67 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
     }
 }
 
+/// An alert as [`alert_json`] shows it, and its last event, written without a tree in between: a post holds up to
+/// thousands of them. A test holds the two against each other.
+#[derive(Serialize)]
+struct AlertView<'a> {
+    acknowledged_at: Option<Timestamp>,
+    acknowledged_by: Option<&'a str>,
+    alert: &'a str,
+    annotations: BTreeMap<&'a str, &'a str>,
+    change: u64,
+    closed_by: Option<&'a str>,
+    count: u64,
+    event: Option<&'a Value>,
+    first_seen: Timestamp,
+    id: AlertId,
+    key: String,
+    labels: BTreeMap<&'a str, &'a str>,
+    last_seen: Timestamp,
+    resolved_at: Option<Timestamp>,
+    resolved_by: Option<&'a str>,
+    severity: Severity,
+    state: AlertState,
+}
+
+impl<'a> AlertView<'a> {
+    fn new(record: &'a AlertRecord, event: Option<&'a Value>) -> Self {
+        fn pairs(pairs: &[(Arc<str>, String)]) -> BTreeMap<&str, &str> {
+            pairs.iter().map(|(name, value)| (&**name, value.as_str())).collect()
+        }
+        let by_hand = record.by_hand.as_deref();
+        Self {
+            acknowledged_at: by_hand.and_then(|hand| hand.acknowledged_at),
+            acknowledged_by: by_hand.and_then(|hand| hand.acknowledged_by.as_deref()),
+            alert: &record.alert,
+            annotations: pairs(&record.annotations),
+            change: record.change,
+            closed_by: by_hand.and_then(|hand| hand.closed_by.as_deref()),
+            count: record.count,
+            event,
+            first_seen: record.first_seen,
+            id: record.id,
+            key: record.key.replace(KEY_SEPARATOR, " "),
+            labels: pairs(&record.labels),
+            last_seen: record.last_seen,
+            resolved_at: record.resolved_at,
+            resolved_by: record.resolved_by.as_deref(),
+            severity: record.severity,
+            state: record.state,
+        }
+    }
+}
+
 /// The body of a `json` webhook; the shape stands at the head of this file.
-pub(super) fn json<'a>(
-    webhook: &str,
-    alerts: impl Iterator<Item = (&'a AlertRecord, Option<Value>)>,
-) -> Vec<u8> {
-    let alerts: Vec<_> = alerts.map(|(record, event)| with_event(record, event.as_ref())).collect();
-    encoded(&json!({ "version": 1, "webhook": webhook, "alerts": alerts }))
+fn json(webhook: &str, alerts: &[(&AlertRecord, Option<Value>)]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        alerts: Vec<AlertView<'a>>,
+        version: u32,
+        webhook: &'a str,
+    }
+    let alerts = alerts.iter().map(|(record, event)| AlertView::new(record, event.as_ref())).collect();
+    encoded(&Body { alerts, version: 1, webhook })
 }
 
 /// What a queued webhook posts of these alerts, each with its last event.
@@ -199,7 +254,7 @@ pub(super) fn queued(
         Some(Output::File(_)) => {
             let mut lines = Vec::new();
             for (record, event) in alerts {
-                lines.extend(encoded(&with_event(record, event.as_ref())));
+                lines.extend(encoded(&AlertView::new(record, event.as_ref())));
                 lines.push(b'\n');
             }
             return Ok(Message { id, content_type: "application/jsonl".into(), body: lines.into() });
@@ -211,10 +266,7 @@ pub(super) fn queued(
         None => {}
     }
     let (content_type, body) = match &settings.format {
-        WebhookFormat::Alertmanager | WebhookFormat::Json => {
-            let alerts = alerts.iter().map(|(record, event)| (*record, event.clone()));
-            (JSON.into(), json(webhook, alerts))
-        }
+        WebhookFormat::Alertmanager | WebhookFormat::Json => (JSON.into(), json(webhook, alerts)),
         WebhookFormat::Prometheus => (JSON.into(), encoded(&prometheus::body(webhook, alerts))),
         WebhookFormat::CloudEvents => match alerts {
             [(record, event)] if settings.batch.max <= 1 => (
@@ -364,10 +416,25 @@ mod tests {
         );
     }
 
+    /// An alert with every member.
+    fn everything() -> AlertRecord {
+        let mut record = record(3, 4);
+        record.state = AlertState::Resolved;
+        record.resolved_at = Some(Timestamp(5));
+        record.resolved_by = Some("operator".into());
+        record.annotations = pairs(&[("z", "1"), ("a", "2")]);
+        record.by_hand = Some(Box::new(crate::event::ByHand {
+            acknowledged_by: Some("me".into()),
+            acknowledged_at: Some(Timestamp(4)),
+            closed_by: Some("you".into()),
+        }));
+        record
+    }
+
     #[test]
     fn json_has_its_documented_members() {
         let record = record(7, 9);
-        let body = json("log", [(&record, Some(json!({"id": 3}))), (&record, None)].into_iter());
+        let body = json("log", &[(&record, Some(json!({"id": 3}))), (&record, None)]);
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["version"], &body["webhook"]), (&json!(1), &json!("log")));
         let names: Vec<_> = body["alerts"][0].as_object().unwrap().keys().map(String::as_str).collect();
@@ -395,6 +462,11 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(names, expected);
         assert_eq!(body["alerts"][0]["event"], json!({"id": 3}));
+        for record in [record.clone(), everything()] {
+            let tree = with_event(&record, Some(&json!({"id": 3})));
+            let written = encoded(&AlertView::new(&record, Some(&json!({"id": 3}))));
+            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&tree).unwrap());
+        }
         assert_eq!(body["alerts"][1]["event"], Value::Null);
         assert_eq!(body["alerts"][0]["state"], "firing");
     }

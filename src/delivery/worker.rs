@@ -127,15 +127,20 @@ impl Context {
         }
     }
 
-    /// Hands `news` to the writer, waiting for room in its queue on a blocking thread.
+    /// Hands `news` to the writer, waiting for room in its queue on a blocking thread if there is none.
     async fn tell(&self, news: Vec<Delivered>) {
         if news.is_empty() {
             return;
         }
+        let mut news: Vec<_> = news.into_iter().map(Command::Delivered).collect();
+        // There is room nearly always: then no other thread is needed.
+        self.writer.offer(&mut news);
+        if news.is_empty() {
+            return;
+        }
         let writer = Arc::clone(&self.writer);
-        let pushed = tokio::task::spawn_blocking(move || {
-            news.into_iter().all(|news| writer.push(Command::Delivered(news)).is_ok())
-        });
+        let pushed =
+            tokio::task::spawn_blocking(move || news.into_iter().all(|news| writer.push(news).is_ok()));
         if !pushed.await.unwrap_or(false) {
             debug!(component = "notifier", webhook = %self.name, "The writer has ended; progress is not stored");
         }

@@ -409,12 +409,12 @@ fn build(
     }
 }
 
-/// What differs besides the webhooks.
+/// What differs besides the webhooks and outputs.
 fn others(current: &Settings, loaded: &Settings) -> Vec<String> {
     let changes = diff(current, loaded);
     changes
         .into_iter()
-        .filter(|change| change.section != Section::Webhooks)
+        .filter(|change| !matches!(change.section, Section::Webhooks | Section::Outputs))
         .map(|change| change.key)
         .collect()
 }

@@ -216,6 +216,10 @@ impl fmt::Display for WebhookUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return f.write_str("(invalid URL)");
         };
+        // An output's file: its path is no secret.
+        if scheme == "file" {
+            return f.write_str(&self.0);
+        }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default();
         write!(f, "{scheme}://{host}")
