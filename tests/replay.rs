@@ -5,6 +5,8 @@
 mod peers;
 #[path = "common/trap.rs"]
 mod trap;
+#[path = "common/v3.rs"]
+mod v3;
 
 use std::fs;
 use std::net::UdpSocket;
@@ -13,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, PacketBuilder, UdpHeader};
+use nereus::security::{AuthProtocol, PrivacyProtocol};
 use serde_json::Value;
 
 const DEVICE: [u8; 4] = [10, 0, 0, 7];
@@ -241,6 +244,24 @@ fn two_configurations_are_compared_and_the_exit_code_tells() {
         "{text}"
     );
     assert!(text.ends_with("differ: 3\n"), "{text}");
+}
+
+#[test]
+fn snmpv3_is_read_with_the_configurations_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = "access: {users: [{name: ops, auth: {protocol: sha256, passphrase: auth-phrase}, privacy: {protocol: aes128, passphrase: priv-phrase}}]}\n";
+    write(folder.path(), "a.yaml", users.as_bytes());
+    write(folder.path(), "b.yaml", users.replace("priv-phrase", "another-one").as_bytes());
+    let (auth, privacy) = ((AuthProtocol::Sha256, "auth-phrase"), (PrivacyProtocol::Aes128, "priv-phrase"));
+    let sender = v3::Sender::new(&[0x80, 0, 0x1f, 0x88, 0x80, 1, 2, 3, 4], "ops", Some(auth), Some(privacy));
+    let packets = vec![ethernet(&sender.link_down(4), 162), ethernet(&trap::link_down(4, "public"), 162)];
+    write(folder.path(), "x.pcap", &pcap(1, &whole(packets)));
+    let (lines, _) = lines(&replay(folder.path(), &["x.pcap", "-c", "a.yaml", "--json"]));
+    assert_eq!((&lines[0]["version"], &lines[0]["trap_name"]), (&"v3".into(), &"IF-MIB::linkDown".into()));
+    assert_eq!(lines[0]["effects"][0]["key"]["ifIndex"], "4");
+    assert_eq!(lines[1]["reason"], "bad_community", "only users may send");
+    let output = replay(folder.path(), &["x.pcap", "-c", "a.yaml", "--against", "b.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "the other passphrase reads nothing");
 }
 
 #[test]

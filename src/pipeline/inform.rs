@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 
 use super::reply::{ReplyCounters, ReplyKind, WayBack};
 use crate::event::{Answer, Event};
@@ -71,7 +70,7 @@ struct Inform {
 #[derive(Debug)]
 enum State {
     /// Not committed yet. The first reply is that of the inform itself; `repeats` counts the retransmissions.
-    Waiting { replies: SmallVec<[Waiting; 1]>, repeats: u64 },
+    Waiting { replies: Vec<Waiting>, repeats: u64 },
     /// On the disk: whatever comes again is answered at once.
     Committed,
     /// It will not be committed: whatever comes again is a new one.
@@ -218,7 +217,7 @@ impl AfterCommit {
     fn new(octets: &[u8], way: WayBack, shared: &Arc<Shared>) -> Self {
         let first = Waiting { way, octets: Some(octets.into()) };
         let size = first.size() + size_of::<Inform>();
-        let state = State::Waiting { replies: smallvec::smallvec![first], repeats: 0 };
+        let state = State::Waiting { replies: vec![first], repeats: 0 };
         Self {
             inform: Arc::new(Inform { state: Mutex::new(state) }),
             shared: Arc::clone(shared),
@@ -227,10 +226,10 @@ impl AfterCommit {
     }
 
     /// Ends the waiting: what waited, and how many retransmissions there were.
-    fn end(&self, state: State) -> (SmallVec<[Waiting; 1]>, u64) {
+    fn end(&self, state: State) -> (Vec<Waiting>, u64) {
         let mut now = self.inform.state.lock();
         if !matches!(*now, State::Waiting { .. }) {
-            return (SmallVec::new(), 0);
+            return (Vec::new(), 0);
         }
         match mem::replace(&mut *now, state) {
             State::Waiting { replies, repeats } => {
@@ -238,7 +237,7 @@ impl AfterCommit {
                 self.shared.waiting.fetch_sub(freed, Ordering::Relaxed);
                 (replies, repeats)
             }
-            State::Committed | State::Lost => (SmallVec::new(), 0),
+            State::Committed | State::Lost => (Vec::new(), 0),
         }
     }
 }
