@@ -1,6 +1,7 @@
 //! The decoder as a whole: what a newcomer is told, secrets, agreement of table, schema and sample.
 
 mod access;
+mod delivery;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -288,22 +289,6 @@ fn each_mistake_has_its_code() {
         ("rules: [{name: a, match: {when: {b: {matches: '(a{1000}){1000}'}}}}]", "config-regex"),
         ("webhooks: [{name: a, format: json}]", "config-missing-key"),
         ("webhooks: [{name: a, format: json, url: 'http://a', urls: ['http://b']}]", "config-conflict"),
-        ("outputs: [{name: a}]", "config-conflict"),
-        ("outputs: [{name: a, forward: {}}]", "config-not-yet"),
-        ("outputs: [{name: a, file: {}}]", "config-missing-key"),
-        ("outputs: [{name: a, file: {path: b, rotate_size: 1B}}]", "config-range"),
-        ("outputs: [{name: a, syslog: {address: '10.0.0.9:514'}}]", "config-address"),
-        ("outputs: [{name: a, syslog: {address: 'udp://h:0'}}]", "config-address"),
-        ("outputs: [{name: a, syslog: {address: 'udp://h:514', app_name: 'a b'}}]", "config-value"),
-        (
-            "outputs: [{name: a, syslog: {address: 'udp://h:514', tls: {minimum_version: tls1.2}}}]",
-            "config-conflict",
-        ),
-        ("outputs: [{name: a, syslog: {address: 'udp://h:514', facility: local9}}]", "config-value"),
-        (
-            "{webhooks: [{name: a, format: json, url: 'http://a'}], outputs: [{name: a, file: {path: b}}]}",
-            "config-duplicate-name",
-        ),
         ("webhooks: [{name: a, format: jsno, url: 'http://a'}]", "config-value"),
         ("webhooks: [{name: a, format: json, url: 'ftp://a'}]", "config-url"),
         ("webhooks: [{name: a, format: json, url: 'http://a:x'}]", "config-url"),
@@ -317,48 +302,6 @@ fn each_mistake_has_its_code() {
             "config-conflict",
         ),
         ("webhooks: [{name: a, format: json, url: 'http://a', rate_limit: {}}]", "config-missing-key"),
-        ("webhooks: [{name: a, format: json, url: 'http://a', concurrency: 65}]", "config-range"),
-        ("webhooks: [{name: a, format: alertmanager, url: 'http://a', concurrency: 2}]", "config-conflict"),
-        (
-            "webhooks: [{name: a, format: json, url: 'http://a', timeout: 1s, connect_timeout: 2s}]",
-            "config-conflict",
-        ),
-        ("webhooks: [{name: a, format: json, url: 'http://a', template: x}]", "config-conflict"),
-        ("webhooks: [{name: a, format: template, url: 'http://a'}]", "config-missing-key"),
-        ("webhooks: [{name: a, format: template, url: 'http://a', template: '{{ x'}]", "config-template"),
-        (
-            "webhooks: [{name: a, format: template, url: 'http://a', template: '{% set x = 1 %}'}]",
-            "config-template",
-        ),
-        (
-            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: 5}]",
-            "config-type",
-        ),
-        (
-            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: text}]",
-            "config-value",
-        ),
-        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: []}]", "config-value"),
-        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: [here]}]", "config-network"),
-        ("webhooks: [{name: a, format: json, url: 'http://a', auth: {user: b}}]", "config-conflict"),
-        (
-            "webhooks: [{name: a, format: json, url: 'http://a', auth: {user: 'b:c', password: d}}]",
-            "config-value",
-        ),
-        (
-            "webhooks: [{name: a, format: json, url: 'http://a', auth: {bearer: b}, headers: {authorization: c}}]",
-            "config-conflict",
-        ),
-        (
-            "webhooks: [{name: a, format: json, url: 'http://a', signing: {secret: 'whsec_?'}}]",
-            "config-secret",
-        ),
-        (
-            "webhooks: [{name: a, format: json, url: 'http://a', tls: {minimum_version: tls1.2}}]",
-            "config-conflict",
-        ),
-        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {ca: a.pem}}]", "config-tls"),
-        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {key: a}}]", "config-missing-key"),
         ("webhooks: [{nmae: a, format: json, url: 'http://a'}]", "config-unknown-key"),
         ("reload: {reload_delay: 2h}", "config-range"),
         ("reload: {max_reload_attempts: 0}", "config-range"),

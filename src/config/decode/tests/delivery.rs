@@ -1,0 +1,69 @@
+//! What is told of webhooks and outputs.
+
+use super::{codes, told};
+
+#[test]
+fn each_mistake_of_webhooks_and_outputs_has_its_code() {
+    for (text, expected) in [
+        ("webhooks: [{name: a, format: json, url: 'http://a', concurrency: 65}]", "config-range"),
+        ("webhooks: [{name: a, format: alertmanager, url: 'http://a', concurrency: 2}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', timeout: 1s, connect_timeout: 2s}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', template: x}]", "config-conflict"),
+        ("webhooks: [{name: a, format: template, url: 'http://a'}]", "config-missing-key"),
+        ("webhooks: [{name: a, format: template, url: 'http://a', template: '{{ x'}]", "config-template"),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: '{% set x = 1 %}'}]",
+            "config-template",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: 5}]",
+            "config-type",
+        ),
+        (
+            "webhooks: [{name: a, format: template, url: 'http://a', template: x, content_type: text}]",
+            "config-value",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: []}]", "config-value"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', addresses: [here]}]", "config-network"),
+        ("webhooks: [{name: a, format: json, url: 'http://a', auth: {user: b}}]", "config-conflict"),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {user: 'b:c', password: d}}]",
+            "config-value",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', auth: {bearer: b}, headers: {authorization: c}}]",
+            "config-conflict",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', signing: {secret: 'whsec_?'}}]",
+            "config-secret",
+        ),
+        (
+            "webhooks: [{name: a, format: json, url: 'http://a', tls: {minimum_version: tls1.2}}]",
+            "config-conflict",
+        ),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {ca: a.pem}}]", "config-tls"),
+        ("webhooks: [{name: a, format: json, url: 'https://a', tls: {key: a}}]", "config-missing-key"),
+        ("outputs: [{name: a}]", "config-conflict"),
+        ("outputs: [{name: a, forward: {}}]", "config-not-yet"),
+        ("outputs: [{name: a, file: {}}]", "config-missing-key"),
+        ("outputs: [{name: a, file: {path: b, rotate_size: 1B}}]", "config-range"),
+        ("outputs: [{name: a, syslog: {address: '10.0.0.9:514'}}]", "config-address"),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:0'}}]", "config-address"),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:514', app_name: 'a b'}}]", "config-value"),
+        (
+            "outputs: [{name: a, syslog: {address: 'udp://h:514', tls: {minimum_version: tls1.2}}}]",
+            "config-conflict",
+        ),
+        ("outputs: [{name: a, syslog: {address: 'udp://h:514', facility: local9}}]", "config-value"),
+        (
+            "{webhooks: [{name: a, format: json, url: 'http://a'}], outputs: [{name: a, file: {path: b}}]}",
+            "config-duplicate-name",
+        ),
+    ] {
+        assert_eq!(codes(text), [expected], "{text}\n{}", told(text));
+    }
+}
