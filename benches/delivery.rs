@@ -21,7 +21,7 @@ use nereus::config::settings::{BatchSettings, StorageSettings, WebhookSettings, 
 use nereus::delivery::format::alert_json;
 use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
 use nereus::event::{
-    AlertChange, AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp,
 };
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
@@ -66,6 +66,9 @@ fn record(number: u64) -> AlertRecord {
         expires_at: None,
         notify: None,
         by_hand: None,
+        muted: None,
+        flap: None,
+        origin: AlertOrigin::Rule,
     }
 }
 
