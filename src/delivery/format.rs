@@ -40,7 +40,7 @@ pub use rehearsal::rehearse;
 use super::output::syslog_messages;
 use super::webhook::Message;
 use crate::config::settings::{Output, WebhookFormat, WebhookSettings};
-use crate::event::{AlertId, AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
+use crate::event::{AlertId, AlertRecord, AlertState, KEY_SEPARATOR, MuteId, Timestamp};
 use crate::severity::Severity;
 use crate::template::BodyTemplate;
 
@@ -189,10 +189,12 @@ struct AlertView<'a> {
     count: u64,
     event: Option<&'a Value>,
     first_seen: Timestamp,
+    flapping_since: Option<Timestamp>,
     id: AlertId,
     key: String,
     labels: BTreeMap<&'a str, &'a str>,
     last_seen: Timestamp,
+    muted_by: Option<MuteId>,
     resolved_at: Option<Timestamp>,
     resolved_by: Option<&'a str>,
     severity: Severity,
@@ -215,10 +217,12 @@ impl<'a> AlertView<'a> {
             count: record.count,
             event,
             first_seen: record.first_seen,
+            flapping_since: record.flapping_since(),
             id: record.id,
             key: record.key.replace(KEY_SEPARATOR, " "),
             labels: pairs(&record.labels),
             last_seen: record.last_seen,
+            muted_by: record.muted.map(|muted| muted.by),
             resolved_at: record.resolved_at,
             resolved_by: record.resolved_by.as_deref(),
             severity: record.severity,
