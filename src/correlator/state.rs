@@ -248,6 +248,8 @@ impl Correlator {
     pub fn tick(&mut self, now: Timestamp, routes: &Routes, out: &mut Vec<Command>) -> bool {
         let mut changes = Vec::new();
         let mut budget = TICK_TIMERS;
+        // What is muted is known before a reload tells of anything.
+        self.mutes.look(now, self.open.len());
         let mut more = self.apply_reloads(now, routes, TICK_CHANGES, &mut changes);
         more |= self.apply_mutes(now, routes, TICK_CHANGES, &mut changes);
         while changes.len() < TICK_CHANGES {

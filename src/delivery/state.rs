@@ -81,6 +81,12 @@ impl StateLane {
             }
             let step = match self.post_dirty().await {
                 Ok(Step::Nothing) => self.post_round().await,
+                // While something always changes, what does not change has its turn too: it would end where it was
+                // told last, once its hold is over.
+                Ok(Step::Posted) => match self.post_round().await {
+                    Ok(Step::Nothing) => Ok(Step::Posted),
+                    other => other,
+                },
                 other => other,
             };
             match step {

@@ -20,7 +20,7 @@ use crate::snapshot::{Snapshot, SnapshotReader};
 
 /// How long a receiver whose socket is closed to newcomers may take for what had arrived. A full receive
 /// buffer takes a second on a busy machine; the bound is for a socket that could not be closed.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// What one receiver thread owns.
 pub(super) struct Receiver {

@@ -20,6 +20,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::intake::{Counters, Intake};
 use super::listeners::{TICK, Wiring};
 use super::process::Datagram;
+use super::receiver::DRAIN;
 use super::reply::WayBack;
 use super::samples::Samples;
 use crate::config::settings::Endpoint;
@@ -190,7 +191,9 @@ impl TcpReceiver {
             let ending = snapshot.generation() != newest || self.stop.load(Ordering::Acquire);
             if ending {
                 self.accept(&snapshot, place);
-                while self.read_all(&snapshot, place, &mut chunk) {}
+                // Not for as long as somebody goes on sending.
+                let end_by = Instant::now() + DRAIN;
+                while Instant::now() < end_by && self.read_all(&snapshot, place, &mut chunk) {}
                 break;
             }
             let (new, ready) = self.wait();

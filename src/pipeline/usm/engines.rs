@@ -275,6 +275,11 @@ impl Engines {
         self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Whether there is nothing more to come.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.unwritten.lock().stopping
+    }
+
     /// Waits until it is time to write, and takes what there is. The second is whether there will be no more.
     pub(super) fn wait_for_unwritten(&self) -> (Vec<Arc<Engine>>, bool) {
         let mut unwritten = self.unwritten.lock();

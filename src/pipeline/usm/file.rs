@@ -61,7 +61,14 @@ impl EnginesWriter {
                         file = rewrite(&path, &shared)?;
                         written = 0;
                     }
-                    written += append(&mut file, &batch)?;
+                    match append(&mut file, &batch) {
+                        Ok(octets) => written += octets,
+                        Err(error) => {
+                            // A part of a record may stand there, behind which nothing would be found: all anew.
+                            written = GROWTH + 1;
+                            return Err(error);
+                        }
+                    }
                     Ok::<_, io::Error>(())
                 };
                 let mut told = false;
@@ -70,7 +77,7 @@ impl EnginesWriter {
                         tracing::error!(component = "storage", file = %path.display(), error = %error, "What SNMPv3 engines said of their time cannot be written; replays would be taken after a restart");
                         told = true;
                     }
-                    if last {
+                    if last || shared.is_stopping() {
                         break;
                     }
                     shared.wrote();
