@@ -506,30 +506,35 @@ const TESTS: &[&str] = &["defined", "number", "string", "undefined"];
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| {
-        use minijinja::{filters, tests};
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);
-        environment.add_filter("abs", filters::abs);
-        environment.add_filter("capitalize", filters::capitalize);
-        environment.add_filter("default", filters::default);
-        environment.add_filter("float", filters::float);
-        environment.add_filter("int", filters::int);
-        environment.add_filter("length", filters::length);
-        environment.add_filter("lower", filters::lower);
-        environment.add_filter("replace", replace);
-        environment.add_filter("round", filters::round);
-        environment.add_filter("title", filters::title);
-        environment.add_filter("trim", filters::trim);
-        environment.add_filter("truncate", truncate);
-        environment.add_filter("upper", filters::upper);
-        environment.add_test("defined", tests::is_defined);
-        environment.add_test("undefined", tests::is_undefined);
-        environment.add_test("number", tests::is_number);
-        environment.add_test("string", tests::is_string);
+        add_common(&mut environment);
         environment
     })
+}
+
+/// What every kind of template may use.
+fn add_common(environment: &mut Environment<'_>) {
+    use minijinja::{filters, tests};
+    environment.add_filter("abs", filters::abs);
+    environment.add_filter("capitalize", filters::capitalize);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("float", filters::float);
+    environment.add_filter("int", filters::int);
+    environment.add_filter("length", filters::length);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("replace", replace);
+    environment.add_filter("round", filters::round);
+    environment.add_filter("title", filters::title);
+    environment.add_filter("trim", filters::trim);
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("upper", filters::upper);
+    environment.add_test("defined", tests::is_defined);
+    environment.add_test("undefined", tests::is_undefined);
+    environment.add_test("number", tests::is_number);
+    environment.add_test("string", tests::is_string);
 }
 
 /// Unlike minijinja's own it is bounded: replacing in what was replaced grows by a factor each time.

@@ -6,7 +6,7 @@
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use super::{BLOCKS, FUEL, MAX_SOURCE, RECURSION, TemplateError, codes, replace, truncate, words};
+use super::{BLOCKS, FUEL, MAX_SOURCE, RECURSION, TemplateError, codes, words};
 
 /// The longest rendering, in octets.
 pub const MAX_BODY: usize = 4 << 20;
@@ -99,29 +99,13 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_recursion_limit(RECURSION);
-    environment.add_filter("abs", filters::abs);
-    environment.add_filter("capitalize", filters::capitalize);
-    environment.add_filter("default", filters::default);
+    super::add_common(&mut environment);
     environment.add_filter("first", filters::first);
-    environment.add_filter("float", filters::float);
-    environment.add_filter("int", filters::int);
     environment.add_filter("items", filters::items);
     environment.add_filter("join", filters::join);
     environment.add_filter("last", filters::last);
-    environment.add_filter("length", filters::length);
-    environment.add_filter("lower", filters::lower);
-    environment.add_filter("replace", replace);
-    environment.add_filter("round", filters::round);
-    environment.add_filter("title", filters::title);
     environment.add_filter("tojson", tojson);
-    environment.add_filter("trim", filters::trim);
-    environment.add_filter("truncate", truncate);
-    environment.add_filter("upper", filters::upper);
-    environment.add_test("defined", tests::is_defined);
     environment.add_test("none", tests::is_none);
-    environment.add_test("number", tests::is_number);
-    environment.add_test("string", tests::is_string);
-    environment.add_test("undefined", tests::is_undefined);
     environment.add_function("dict", functions::dict);
     environment
 }

@@ -10,7 +10,7 @@ use super::super::settings::{
 };
 use super::super::tree::Node;
 use super::sections::{at_most, open, path};
-use super::webhooks::{breaker, number, rate_limit, retry, tls};
+use super::webhooks::{breaker, number, own_name, rate_limit, retry, tls};
 use super::{Context, Fields};
 
 /// The outputs, which are delivered to as webhooks are; `names` are those that are taken.
@@ -25,22 +25,8 @@ pub(super) fn outputs(
     let mut outputs = Vec::new();
     for item in at_most(cx, items) {
         let Some(fields) = cx.section(item, section) else { continue };
-        let mut name: Arc<str> = "".into();
-        if let Some((node, _)) = fields.get(cx, "name")
-            && let Some(text) = cx.name(node)
-        {
-            name = text.into();
-            if names.contains(&name) {
-                let message = format!("a webhook or output is called `{name}` already");
-                cx.error(
-                    "config-duplicate-name",
-                    &node.span,
-                    message,
-                    Some("give each a name of its own".into()),
-                );
-            }
-            names.push(Arc::clone(&name));
-        }
+        let twice = |name: &str| format!("a webhook or output is called `{name}` already");
+        let name = own_name(cx, &fields, names, twice);
         if let Some(output) = output(cx, &fields, name) {
             outputs.push(Arc::new(output));
         }

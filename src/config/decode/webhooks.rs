@@ -33,25 +33,27 @@ pub(super) fn webhooks(
     let mut webhooks = Vec::new();
     for item in at_most(cx, items) {
         let Some(fields) = cx.section(item, section) else { continue };
-        let mut name: Arc<str> = "".into();
-        if let Some((node, _)) = fields.get(cx, "name")
-            && let Some(text) = cx.name(node)
-        {
-            name = text.into();
-            if names.contains(&name) {
-                let message = format!("two webhooks are called `{name}`");
-                cx.error(
-                    "config-duplicate-name",
-                    &node.span,
-                    message,
-                    Some("give each a name of its own".into()),
-                );
-            }
-            names.push(Arc::clone(&name));
-        }
+        let name = own_name(cx, &fields, names, |name| format!("two webhooks are called `{name}`"));
         webhooks.push(Arc::new(webhook(cx, &fields, name)));
     }
     webhooks
+}
+
+/// The name of a webhook or an output, which is taken from then on; `twice` says that it was before.
+pub(super) fn own_name(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    names: &mut Vec<Arc<str>>,
+    twice: impl FnOnce(&str) -> String,
+) -> Arc<str> {
+    let Some((node, _)) = fields.get(cx, "name") else { return "".into() };
+    let Some(name) = cx.name(node).map(Arc::<str>::from) else { return "".into() };
+    if names.contains(&name) {
+        let help = Some("give each a name of its own".into());
+        cx.error("config-duplicate-name", &node.span, twice(&name), help);
+    }
+    names.push(Arc::clone(&name));
+    name
 }
 
 fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> WebhookSettings {
