@@ -441,9 +441,10 @@ impl Server {
         // No receiver hears anything any more: what was heard is written.
         drop(running.engines_writer);
         running.handoff.close();
+        // A disk that refuses is given up from here on: else a full queue before the writer would hold the correlator.
+        running.writer_stop.set();
         join(running.correlator, "correlator");
         running.runtime.block_on(running.deliveries.stop(DELIVERY_PATIENCE));
-        running.writer_stop.set();
         // A closed queue means that the writer has ended already.
         let _ = running.commands.push_control(Command::Stop);
         join(running.writer, "writer");

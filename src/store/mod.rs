@@ -351,6 +351,8 @@ fn replace_state(shared: &Shared, now: Timestamp) -> rusqlite::Result<State> {
         files::quarantine(&path, now).map_err(|error| refused(error.to_string()))?;
     }
     let mut state = State::open(&path).map_err(|failure| refused(failure.to_string()))?;
+    // Who reads the queues goes on behind the numbers that the lost file gave.
+    state.number_rows_from(now)?;
     let files = shared.journals();
     state.replay(&files, &read_marks(&files), now)?;
     shared.epoch.fetch_add(1, Ordering::Release);

@@ -259,10 +259,11 @@ impl Reader {
         Ok(page)
     }
 
-    /// One event. Costs one look-up in one file.
+    /// One event. Costs one look-up in one file. A damaged row is told in the log, counted, and `None`: whoever waits
+    /// for it would wait for ever.
     ///
     /// # Errors
-    /// The file cannot be read, or the row is damaged.
+    /// The file cannot be read.
     pub fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
         let sql = format!("SELECT {EVENT_COLUMNS} FROM events e WHERE e.id = ?");
         for file in self.shared.journals().iter().rev() {
@@ -276,6 +277,13 @@ impl Reader {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
                 Err(_) if !file.path.exists() => {}
+                Err(error)
+                    if row::is_damaged_row(&error) || matches!(Trouble::of(&error), Trouble::Damaged) =>
+                {
+                    self.damaged(&file.path.display().to_string(), &error);
+                    self.shared.damaged_rows.fetch_add(1, Ordering::Relaxed);
+                    return Ok(None);
+                }
                 Err(error) => return Err(StoreError::database(&file.path, &error)),
             }
         }

@@ -136,6 +136,16 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The rows of the queues and dead letters of a new file get numbers above any that another file gave: those count
+    /// from 1, or from an earlier `now`, in microseconds.
+    pub(super) fn number_rows_from(&self, now: Timestamp) -> rusqlite::Result<()> {
+        self.connection.execute(
+            "INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1), ('dead_letters', ?1)",
+            [now.0],
+        )?;
+        Ok(())
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, OpenFailure> {
         let connection = files::open_for_writing(path, &SHAPE)?;
         let read = || -> rusqlite::Result<(Position, bool)> {
