@@ -152,6 +152,23 @@ fn a_keeper_is_asked_of_every_event_and_a_page_is_bounded_in_octets() {
 }
 
 #[test]
+fn a_damaged_row_is_counted_and_no_error_for_who_asks_for_it() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let running = Running::start(&settings);
+    (1..=3).for_each(|number| running.push(raise(number, number, number)));
+    running.flush();
+    let journal = rusqlite::Connection::open(named(&settings.path, "events-00000001").remove(0)).unwrap();
+    let id = i64::try_from(id_of(2).0).unwrap();
+    assert_eq!(journal.execute("UPDATE events SET source = 'no address' WHERE id = ?", [id]).unwrap(), 1);
+    let found = |number| running.reader.event(id_of(number)).unwrap().is_some();
+    // Who has a change of it to post goes on, and posts without it.
+    assert_eq!([found(1), found(2), found(3)], [true, false, true]);
+    assert_eq!(running.reader.counts().unwrap().damaged_rows, 1);
+    running.stop();
+}
+
+#[test]
 fn a_linkdown_takes_less_than_300_octets() {
     let directory = TempDir::new().unwrap();
     let mut store = open(&settings(directory.path())).store;
