@@ -180,6 +180,7 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
                 key("receive_buffer", was.receive_buffer == is.receive_buffer);
                 key("allow", was.allow == is.allow);
                 key("max_connections", was.max_connections == is.max_connections);
+                key("max_connections_per_peer", was.max_connections_per_peer == is.max_connections_per_peer);
                 key("idle_timeout", was.idle_timeout == is.idle_timeout);
             }
         }

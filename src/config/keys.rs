@@ -297,6 +297,12 @@ static LISTENER: Section = Section {
         )
         .example("256"),
         key(
+            "max_connections_per_peer",
+            Kind::Integer { min: 1, max: 4_096 },
+            "Of a tcp:// listener: how many of them one peer may have. Default a quarter of max_connections.",
+        )
+        .example("64"),
+        key(
             "idle_timeout",
             Kind::Duration { min: 1_000, max: 86_400_000 },
             "Of a tcp:// listener: a connection without a whole message for so long is closed. Default 10m.",

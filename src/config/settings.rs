@@ -144,6 +144,8 @@ pub struct Listener {
     pub allow: Option<Arc<[IpNet]>>,
     /// TCP: how many connections there may be at a time.
     pub max_connections: u32,
+    /// TCP: how many of them one peer may have; `None` is a quarter of all.
+    pub max_connections_per_peer: Option<u32>,
     /// TCP: a connection ends after so long without a whole message.
     pub idle_timeout: Duration,
 }
@@ -157,8 +159,17 @@ impl Default for Listener {
             cores: Arc::default(),
             allow: None,
             max_connections: 256,
+            max_connections_per_peer: None,
             idle_timeout: Duration::from_secs(600),
         }
+    }
+}
+
+impl Listener {
+    /// TCP: how many connections one peer may have.
+    #[must_use]
+    pub fn most_of_a_peer(&self) -> u32 {
+        self.max_connections_per_peer.unwrap_or(self.max_connections / 4).max(1)
     }
 }
 

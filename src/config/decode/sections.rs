@@ -175,11 +175,14 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         if let Some(number) = fields.integer(cx, "max_connections") {
             listener.max_connections = u32::try_from(number).unwrap_or(u32::MAX);
         }
+        if let Some(number) = fields.integer(cx, "max_connections_per_peer") {
+            listener.max_connections_per_peer = u32::try_from(number).ok();
+        }
         if let Some(time) = fields.duration(cx, "idle_timeout") {
             listener.idle_timeout = time;
         }
         let (of, others): (_, &[&str]) = match listener.address.transport {
-            Transport::Udp => ("TCP", &["max_connections", "idle_timeout"]),
+            Transport::Udp => ("TCP", &["max_connections", "max_connections_per_peer", "idle_timeout"]),
             Transport::Tcp => ("UDP", &["receivers", "receive_buffer"]),
         };
         for name in others {
