@@ -12,6 +12,7 @@ use super::usm::{Security, Usm};
 use crate::event::{Event, Timestamp, Verdict};
 use crate::metrics::DropReason;
 use crate::oid::OidArray;
+use crate::security::EngineId;
 use crate::snapshot::{Decision, RuleScratch, Snapshot, Subject};
 use crate::version::Version;
 use crate::wire::{self, CommunityMessage, DecodeErrorKind, Kind, Message, Notification, V3Header};
@@ -54,10 +55,17 @@ struct Work {
 
 impl Scratch {
     /// For SNMPv3 with an engine of its own, which answers informs, and the table of the others, which knows
-    /// replays ([`settle`](super::settle)). Without it ([`Scratch::default`]) traps are taken whatever their time.
+    /// replays ([`settle`](super::settle)).
     #[must_use]
     pub fn with(usm: Arc<Usm>) -> Self {
         Self { security: Security::new(usm), ..Self::default() }
+    }
+
+    /// For looking at datagrams that nobody waits for an answer to: SNMPv3 messages are taken whatever their time, and
+    /// informs if they are for the engine `own`; where that is not known, for whichever engine they are.
+    #[must_use]
+    pub fn offline(own: Option<EngineId>) -> Self {
+        Self { security: Security::offline(own), ..Self::default() }
     }
 
     pub(super) fn security(&mut self) -> (&mut Security, &mut Reply) {
