@@ -99,10 +99,14 @@ pub fn explain_datagram(
     snapshot.mib().write_name(trap_oid.arcs(), &mut name);
     steps.push(format!("snmpTrapOID {} is {name}", OidRef(trap_oid.arcs())));
     steps.push(device_step(snapshot, peer, source, notification));
+    if let Some(realm) = snapshot.realm(0) {
+        steps.push(format!("it is in the realm `{realm}`, that of `listener[0]`"));
+    }
     let subject = Subject {
         notification,
         trap_oid: trap_oid.arcs(),
         source,
+        realm: snapshot.realm(0).map(|realm| &**realm),
         peer,
         version,
         community: alias.map(|alias| &**alias),
@@ -202,7 +206,8 @@ pub fn explain_event(snapshot: &Snapshot, event: &EventRecord) -> ExplainedEvent
     let subject = Subject {
         notification: &notification,
         trap_oid: event.trap_oid.arcs(),
-        source: event.source,
+        source: event.source.address,
+        realm: event.source.realm.as_deref(),
         peer: event.peer,
         version: event.version,
         community: asked.map(|alias| &**alias),

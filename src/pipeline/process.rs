@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::reply::{Reply, ReplyKind};
 use super::usm::{Security, Usm};
+use crate::device::Device;
 use crate::event::{Event, Timestamp, Verdict};
 use crate::metrics::DropReason;
 use crate::oid::OidArray;
@@ -182,10 +183,12 @@ fn decide(snapshot: &Snapshot, datagram: &Datagram<'_>, what: &What<'_>, work: &
     notification.trap_oid.decode_into(&mut work.trap_oid);
     let trap_oid = work.trap_oid.arcs();
     let source = snapshot.device(datagram.peer.ip(), notification.trap_address, notification.agent_addr);
+    let realm = snapshot.realm(datagram.listener);
     let subject = Subject {
         notification,
         trap_oid,
         source,
+        realm: realm.map(|realm| &**realm),
         peer: datagram.peer,
         version: what.version,
         community: what.alias.map(|alias| &**alias),
@@ -220,7 +223,7 @@ fn decide(snapshot: &Snapshot, datagram: &Datagram<'_>, what: &What<'_>, work: &
         generation: snapshot.generation(),
         listener: u16::try_from(datagram.listener).unwrap_or(u16::MAX),
         peer: datagram.peer,
-        source,
+        source: Device { realm: realm.cloned(), address: source },
         version: what.version,
         community: what.alias.cloned(),
         trap_oid,

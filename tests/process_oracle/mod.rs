@@ -229,7 +229,7 @@ fn hold(snapshot: &Snapshot, event: &Event, octets: &[u8]) {
         id: EventId(1),
         time: event.time,
         generation: event.generation,
-        source: event.source,
+        source: event.source.clone(),
         peer: event.peer,
         version: event.version,
         trap_oid: event.trap_oid.clone(),
