@@ -19,9 +19,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nereus::config::settings::{BatchSettings, StorageSettings, WebhookSettings, WebhookUrl};
 use nereus::delivery::format::alert_json;
-use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
+use nereus::delivery::{Deliveries, Events, OutboxRow, Source, SourceError};
 use nereus::event::{
-    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, Command, Delivered, EventId, EventRecord,
+    Queue, Timestamp,
 };
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
@@ -103,6 +104,26 @@ impl Source for Made {
 
     fn event_json(&self, event: EventId) -> Result<Option<Value>, SourceError> {
         Ok(Some(json!({ "id": event })))
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }
 
@@ -332,5 +353,25 @@ impl Source for Stored {
 
     fn event_json(&self, _: EventId) -> Result<Option<Value>, SourceError> {
         Ok(None)
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }

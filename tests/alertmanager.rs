@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nereus::config::settings::{BatchSettings, WebhookFormat, WebhookSettings, WebhookUrl};
-use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
-use nereus::event::{AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp};
+use nereus::delivery::{Deliveries, Events, OutboxRow, Source, SourceError};
+use nereus::event::{
+    AlertId, AlertRecord, AlertState, Command, Delivered, EventId, EventRecord, Queue, Timestamp,
+};
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
 use parking_lot::Mutex;
@@ -55,6 +57,26 @@ impl Source for Alerts {
 
     fn event_json(&self, _: EventId) -> Result<Option<Value>, SourceError> {
         Ok(None)
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }
 

@@ -267,6 +267,8 @@ pub(super) fn queued(
             let frames = syslog_messages(syslog, alerts.iter().map(|(record, _)| *record));
             return Ok(Message { id, content_type: "application/octet-stream".into(), body: frames.into() });
         }
+        // It is sent events by a lane of its own.
+        Some(Output::Forward(_)) => return Err("an SNMP receiver is told of no alert".to_owned()),
         None => {}
     }
     let (content_type, body) = match &settings.format {

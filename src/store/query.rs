@@ -156,7 +156,7 @@ pub struct Counts {
 /// disk, so that async code calls it where blocking is allowed.
 #[derive(Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     open: Mutex<Open>,
 }
 
@@ -501,7 +501,7 @@ impl Reader {
     }
 
     /// Gives `each` a connection to a journal file, one that is open if there is one.
-    fn journal<T>(
+    pub(super) fn journal<T>(
         &self,
         file: &JournalFile,
         each: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -527,7 +527,7 @@ impl Reader {
         result
     }
 
-    fn damaged(&self, file: &str, error: &rusqlite::Error) {
+    pub(super) fn damaged(&self, file: &str, error: &rusqlite::Error) {
         // The first ones, then one for every thousand: a damaged page may hold many.
         let before = self.shared.damaged_rows.load(Ordering::Relaxed);
         if before < 10 || before.is_multiple_of(1000) {

@@ -229,6 +229,9 @@ impl Writer {
         self.shared.limit_pages(self.journal.connection())?;
         self.last_commit = Instant::now();
         let result = self.journal.append(commands, &[]);
+        if result.as_ref().is_ok_and(|appended| appended.stored > 0) {
+            self.shared.stored.send_replace(self.journal.last_event());
+        }
         if result.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Damaged) {
             // What was committed stays in the damaged file for the next start; this goes into another one.
             self.rotate();

@@ -296,3 +296,63 @@ fn retention_unlinks_whole_files_and_carries_open_alerts_on() {
     assert_eq!((alerts.len(), rows.len()), (1, 0));
     assert_eq!(reader.dead_letters(None, None, 10).unwrap()[0].record.id, AlertId(3));
 }
+
+#[test]
+fn the_journal_is_followed_over_its_files() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let mut store = open(&settings).store;
+    let reader = store.reader();
+    assert_eq!(reader.newest_event().unwrap(), EventId(0));
+    assert_eq!(reader.events_waiting(EventId(0)).unwrap(), (0, None));
+    assert_eq!(reader.events_after(EventId(0), 10).unwrap(), Stretch::default());
+    for number in 1..=60 {
+        commit(&mut store, &[decided(number, None, Vec::new())]);
+        if number % 20 == 0 {
+            store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+        }
+    }
+    assert_eq!(reader.newest_event().unwrap(), id_of(60));
+    for limit in [1, 7, 20, 21, 1000] {
+        let (mut seen, mut after) = (Vec::new(), EventId(0));
+        loop {
+            let (waiting, oldest) = reader.events_waiting(after).unwrap();
+            assert_eq!(waiting, 60 - seen.len() as u64);
+            let stretch = reader.events_after(after, limit).unwrap();
+            assert_eq!(oldest, stretch.events.first().map(|event| event.time));
+            assert!(stretch.events.len() <= limit && !stretch.lost);
+            if stretch.events.is_empty() {
+                break;
+            }
+            after = stretch.upto;
+            seen.extend(stretch.events.into_iter().map(|event| event.id));
+        }
+        assert_eq!(seen, (1..=60).map(id_of).collect::<Vec<_>>(), "by {limit}");
+    }
+    // Retention takes the first file: who was behind its end has lost something, who was at it has not.
+    let tight = StorageSettings { retention: Duration::from_secs(1), ..settings.clone() };
+    let now = Timestamp(BASE + 22 * SECOND);
+    let retained = retention::run(&store.shared, &tight, &mut store.journal, &store.state, now).unwrap();
+    assert_eq!(retained.unlinked, 1);
+    assert!(reader.events_after(id_of(19), 1).unwrap().lost);
+    let stretch = reader.events_after(id_of(20), 1).unwrap();
+    assert_eq!((stretch.lost, stretch.upto), (false, id_of(21)));
+}
+
+#[test]
+fn a_damaged_row_holds_up_nobody_who_follows() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    for number in 1..=3 {
+        commit(&mut store, &[decided(number, None, Vec::new())]);
+    }
+    store
+        .journal
+        .connection()
+        .execute("UPDATE events SET source = x'00' WHERE id = ?", [row::signed(id_of(2).0)])
+        .unwrap();
+    let stretch = store.reader().events_after(EventId(0), 10).unwrap();
+    assert_eq!(stretch.events.iter().map(|event| event.id).collect::<Vec<_>>(), [id_of(1), id_of(3)]);
+    assert_eq!(stretch.upto, id_of(3));
+    assert_eq!(store.shared.damaged_rows.load(Ordering::Relaxed), 1);
+}
