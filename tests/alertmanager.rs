@@ -32,15 +32,22 @@ impl Source for Alerts {
         Ok(list)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        let open = |record: &&AlertRecord| record.state != AlertState::Resolved && record.id > after;
+        Ok(self.0.lock().values().filter(open).take(limit).cloned().collect())
+    }
+
+    fn alerts_resolved_after(
         &self,
-        since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        let recent = |record: &&AlertRecord| record.resolved_at.is_none_or(|at| at >= since);
-        let alerts = self.0.lock();
-        Ok(alerts.values().filter(|record| record.id > after).filter(recent).take(limit).cloned().collect())
+        let place = |record: &AlertRecord| (record.resolved_at.unwrap_or_default(), record.id);
+        let ended = |record: &&AlertRecord| record.state == AlertState::Resolved && place(record) > after;
+        let mut list: Vec<_> = self.0.lock().values().filter(ended).cloned().collect();
+        list.sort_by_key(place);
+        list.truncate(limit);
+        Ok(list)
     }
 
     fn progress(&self, _: &str) -> Result<u64, SourceError> {

@@ -91,15 +91,20 @@ pub trait Source: Send + Sync + 'static {
         }
     }
 
-    /// The open alerts and those resolved at or after `resolved_since`, with numbers above `after`, in
-    /// the order of their numbers; at most `limit`.
+    /// The open alerts with numbers above `after`, in the order of their numbers; at most `limit`.
     ///
     /// # Errors
     /// Whatever keeps the store from answering.
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError>;
+
+    /// The alerts that ended behind `after`, a time and a number, in the order of their ends and numbers; at most
+    /// `limit`. Each has its end in `resolved_at`.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError>;
 

@@ -61,6 +61,8 @@ pub(super) struct Counters {
 impl Counters {
     fn new(metrics: &Metrics, webhook: &str) -> Self {
         let label = &[webhook];
+        // The writer counts in it; it is there from the beginning, so that a rise is one.
+        metrics.webhook_dropped.with_label_values(label);
         Self {
             delivered: metrics.webhooks_delivered.with_label_values(label),
             failed: metrics.webhooks_failed.with_label_values(label),
@@ -80,6 +82,7 @@ impl Counters {
         let _ = metrics.webhooks_failed.remove_label_values(label);
         let _ = metrics.webhook_retries.remove_label_values(label);
         let _ = metrics.webhook_rate_limited.remove_label_values(label);
+        let _ = metrics.webhook_dropped.remove_label_values(label);
         let _ = metrics.webhook_breaker_state.remove_label_values(label);
         let _ = metrics.webhook_queue_length.remove_label_values(label);
         let _ = metrics.webhook_oldest_seconds.remove_label_values(label);
@@ -277,7 +280,7 @@ pub(super) async fn run(
     let mut running = HashMap::new();
     let mut gauges = interval(context.timing.gauges);
     gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut resumes = true;
+    let (mut resumes, mut began) = (true, false);
     let duty = loop {
         let order = orders.borrow_and_update().clone();
         if !matches!(order.duty, Duty::Run | Duty::Drain) {
@@ -285,7 +288,10 @@ pub(super) async fn run(
         }
         board.set_lanes(&order.settings.urls);
         context.settle(&board).await;
-        for url in order.settings.urls.iter().filter(|_| order.duty == Duty::Run) {
+        // What is to drain before it began has its lanes once too; one that has ended then has nothing left.
+        let starts = order.duty == Duty::Run || !began;
+        began = true;
+        for url in order.settings.urls.iter().filter(|_| starts) {
             if running.values().any(|known| known == url) {
                 continue;
             }

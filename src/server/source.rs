@@ -73,13 +73,16 @@ impl Source for StoredSource {
         Ok(self.reader().alerts_changed_after(change, limit)?)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        Ok(self.reader().open_alerts_after(after, limit)?)
+    }
+
+    fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        Ok(self.reader().alerts_to_resend(resolved_since, after, limit)?)
+        Ok(self.reader().alerts_resolved_after(after, limit)?)
     }
 
     fn progress(&self, webhook: &str) -> Result<u64, SourceError> {

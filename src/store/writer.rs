@@ -414,6 +414,7 @@ impl Writer {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.rotate_if_due();
+            self.shed();
             self.write_marks();
             self.index();
             if let Ok(size) = self.shared.size() {
@@ -475,6 +476,34 @@ impl Writer {
                 self.pruning = false;
                 self.metrics.storage_errors.inc();
                 tracing::warn!(component = "storage", %error, "Pruning the state failed; it is tried again");
+            }
+        }
+    }
+
+    /// Keeps the queues within half of what the store may take: a webhook that takes nothing for long would otherwise
+    /// push all events out.
+    fn shed(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        // What is left comes at the next tick: meanwhile commits wait.
+        for _ in 0..4 {
+            match state.shed(self.settings.max_size / 2) {
+                Ok(dropped) if dropped.is_empty() => return,
+                Ok(dropped) => {
+                    for (webhook, rows) in dropped {
+                        self.metrics.webhook_dropped.with_label_values(&[&*webhook]).inc_by(rows);
+                        tracing::error!(
+                            component = "storage",
+                            webhook,
+                            rows,
+                            "The queues take half of storage.max_size; the oldest changes are dropped"
+                        );
+                    }
+                }
+                Err(error) => {
+                    self.metrics.storage_errors.inc();
+                    tracing::warn!(component = "storage", %error, "The queues could not be kept within their bound; it is tried again");
+                    return;
+                }
             }
         }
     }

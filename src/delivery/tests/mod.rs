@@ -98,17 +98,25 @@ impl Source for Store {
         Ok(list)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        let tables = self.0.lock();
+        let open = |record: &&AlertRecord| record.state != AlertState::Resolved && record.id > after;
+        let mut list: Vec<_> = tables.alerts.values().filter(open).cloned().collect();
+        list.sort_by_key(|record| record.id);
+        list.truncate(limit);
+        Ok(list)
+    }
+
+    fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        let recent = |record: &&AlertRecord| record.resolved_at.is_none_or(|at| at >= resolved_since);
         let tables = self.0.lock();
-        let mut list: Vec<_> =
-            tables.alerts.values().filter(|record| record.id > after).filter(recent).cloned().collect();
-        list.sort_by_key(|record| record.id);
+        let place = |record: &AlertRecord| (record.resolved_at.unwrap_or_default(), record.id);
+        let ended = |record: &&AlertRecord| record.state == AlertState::Resolved && place(record) > after;
+        let mut list: Vec<_> = tables.alerts.values().filter(ended).cloned().collect();
+        list.sort_by_key(place);
         list.truncate(limit);
         Ok(list)
     }
