@@ -135,3 +135,51 @@ impl Source for StoredSource {
         Ok(self.reader().newest_event()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::StorageSettings;
+    use crate::config::{self, System};
+    use crate::metrics::Metrics;
+    use crate::mib::Mib;
+    use crate::snapshot::{self, Publisher};
+    use crate::store::Store;
+
+    fn source(settings: &str, folder: &tempfile::TempDir) -> (StoredSource, Publisher, Store) {
+        let loaded = config::parse("a.yaml", settings.as_bytes(), &System).unwrap();
+        let candidate = snapshot::build(loaded.settings, Mib::builtin(), None).unwrap();
+        let publisher = Publisher::new(candidate, 1).unwrap();
+        let storage = StorageSettings { path: folder.path().join("data"), ..StorageSettings::default() };
+        let store = Store::open(&storage, Arc::new(Metrics::new())).unwrap().store;
+        (StoredSource::new(&store.reader(), publisher.handle()), publisher, store)
+    }
+
+    #[test]
+    fn a_long_question_holds_no_other_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, _publisher, _store) = source("{}", &folder);
+        let long: Vec<_> = (0..READERS - 1).map(|_| source.reader()).collect();
+        assert_eq!(source.progress("hook").unwrap(), 0);
+        assert_eq!(source.outbox_depth("hook").unwrap(), (0, None));
+        drop(long);
+    }
+
+    #[test]
+    fn rules_that_leave_an_output_out_are_known_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = "outputs: [{name: a, file: {path: x}}, {name: b, file: {path: y}}]\n";
+        let rules = "rules: [{name: both, alert: A}, {name: one, alert: A, notify: [a]}, {name: none, alert: A, notify: []}, {name: stored}]";
+        let (source, _publisher, _store) = source(&format!("{outputs}{rules}"), &folder);
+        let silent = |output: &str| {
+            let mut names: Vec<_> = source.silent(output).iter().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        for _ in 0..2 {
+            assert_eq!(silent("a"), ["none"]);
+            assert_eq!(silent("b"), ["none", "one"]);
+        }
+        assert_eq!(source.silent.lock().len(), 2);
+    }
+}
