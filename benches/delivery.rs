@@ -2,7 +2,8 @@
 //! run; and what a million queued changes take.
 //!
 //! `cargo bench --bench delivery` prints a table; `cargo bench --bench delivery -- memory` fills an outbox behind a dead
-//! endpoint (some minutes of writing). The sink has a runtime of its own, but the machine's cores are shared.
+//! endpoint (some minutes of writing); `-- isolation` measures what one webhook's changes wait while another one's endpoint
+//! hangs. The sink has a runtime of its own, but the machine's cores are shared.
 
 #![allow(clippy::print_stdout, reason = "its output is the table")]
 
@@ -19,9 +20,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nereus::config::settings::{BatchSettings, StorageSettings, WebhookSettings, WebhookUrl};
 use nereus::delivery::format::alert_json;
-use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
+use nereus::delivery::{Deliveries, Events, OutboxRow, Source, SourceError};
 use nereus::event::{
-    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp,
+    AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, Command, Delivered, EventId, EventRecord,
+    Queue, Timestamp,
 };
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
@@ -34,8 +36,14 @@ use tokio::sync::watch;
 const POSTS: u64 = 20_000;
 
 fn main() {
-    let memory = std::env::args().any(|argument| argument == "memory");
-    if memory { measure_memory() } else { measure_posts() }
+    let asked = |word: &str| std::env::args().any(|argument| argument == word);
+    if asked("memory") {
+        measure_memory();
+    } else if asked("isolation") {
+        measure_isolation();
+    } else {
+        measure_posts();
+    }
 }
 
 fn record(number: u64) -> AlertRecord {
@@ -75,7 +83,7 @@ fn record(number: u64) -> AlertRecord {
 /// An outbox that is made as it is read: the store's own cost has a bench of its own.
 #[derive(Debug)]
 struct Made {
-    rows: u64,
+    rows: AtomicU64,
 }
 
 impl Source for Made {
@@ -83,7 +91,15 @@ impl Source for Made {
         Ok(Vec::new())
     }
 
-    fn alerts_to_resend(&self, _: Timestamp, _: AlertId, _: usize) -> Result<Vec<AlertRecord>, SourceError> {
+    fn open_alerts_after(&self, _: AlertId, _: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn alerts_resolved_after(
+        &self,
+        _: (Timestamp, AlertId),
+        _: usize,
+    ) -> Result<Vec<AlertRecord>, SourceError> {
         Ok(Vec::new())
     }
 
@@ -92,7 +108,7 @@ impl Source for Made {
     }
 
     fn outbox(&self, _: &str, after: u64, limit: usize) -> Result<Vec<OutboxRow>, SourceError> {
-        let last = self.rows.min(after.saturating_add(limit as u64));
+        let last = self.rows.load(Ordering::Acquire).min(after.saturating_add(limit as u64));
         let row = |row| OutboxRow { row, record: record(row), attempts: 0, not_before: Timestamp(0) };
         Ok((after + 1..=last).map(row).collect())
     }
@@ -103,6 +119,26 @@ impl Source for Made {
 
     fn event_json(&self, event: EventId) -> Result<Option<Value>, SourceError> {
         Ok(Some(json!({ "id": event })))
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }
 
@@ -210,7 +246,7 @@ fn nereus(sink: &Sink, batch: usize, concurrency: usize, posts: u64) -> f64 {
     let (_applied, receiver) = watch::channel(0);
     let deliveries = Deliveries::start(
         runtime.handle().clone(),
-        Arc::new(Made { rows }),
+        Arc::new(Made { rows: AtomicU64::new(rows) }),
         Arc::clone(&queue),
         receiver,
         Arc::new(Metrics::new()),
@@ -236,6 +272,74 @@ fn nereus(sink: &Sink, batch: usize, concurrency: usize, posts: u64) -> f64 {
     let rate = posts as f64 / started.elapsed().as_secs_f64();
     runtime.block_on(deliveries.stop(Duration::from_secs(5)));
     rate
+}
+
+/// A change every two milliseconds for two webhooks, of which one has an endpoint that takes connections and never
+/// answers; each second run is without that one. What the other one's changes wait until they are posted and told.
+fn measure_isolation() {
+    let sink = Sink::start();
+    println!("hanging webhooks  changes  p50 ms  p99 ms  max ms");
+    for _ in 0..3 {
+        for hanging in [0, 8] {
+            let mut waits = isolated(&sink, hanging);
+            waits.sort_unstable();
+            let at = |part: usize| waits[(waits.len() - 1) * part / 100].as_secs_f64() * 1e3;
+            let (p50, p99, max, number) = (at(50), at(99), at(100), waits.len());
+            println!("{hanging:>16}  {number:>7}  {p50:>6.2}  {p99:>6.2}  {max:>6.2}");
+        }
+    }
+}
+
+fn isolated(sink: &Sink, hanging: usize) -> Vec<Duration> {
+    const CHANGES: usize = 3000;
+    let runtime = runtime(2);
+    let queue: Arc<Queue<Command>> = Arc::new(Queue::new(32 << 20));
+    let (applied, receiver) = watch::channel(0);
+    let source = Arc::new(Made { rows: AtomicU64::new(0) });
+    let given: Arc<dyn Source> = source.clone();
+    let metrics = Arc::new(Metrics::new());
+    let deliveries =
+        Deliveries::start(runtime.handle().clone(), given, Arc::clone(&queue), receiver, metrics);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stuck = silent.local_addr().expect("an address");
+    let hook = |name: String, to: SocketAddr, concurrency| {
+        Arc::new(WebhookSettings {
+            name: name.into(),
+            urls: vec![WebhookUrl(format!("http://{to}/").into())],
+            batch: BatchSettings { max: 100, wait: Duration::ZERO },
+            concurrency,
+            timeout: Duration::from_secs(600),
+            headers_timeout: Duration::from_secs(600),
+            ..WebhookSettings::default()
+        })
+    };
+    let mut hooks = vec![hook("well".to_owned(), sink.address, 1)];
+    hooks.extend((0..hanging).map(|number| hook(format!("stuck-{number}"), stuck, 8)));
+    deliveries.apply(&hooks);
+    let committed = Arc::new(std::sync::Mutex::new(Vec::with_capacity(CHANGES)));
+    let commits = Arc::clone(&committed);
+    let paced = std::thread::spawn(move || {
+        for row in 1..=CHANGES as u64 {
+            commits.lock().expect("nobody has panicked").push(Instant::now());
+            source.rows.store(row, Ordering::Release);
+            applied.send_replace(row);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        applied
+    });
+    let (mut waits, mut commands) = (Vec::with_capacity(CHANGES), Vec::new());
+    while waits.len() < CHANGES {
+        assert!(queue.take_all(&mut commands, Duration::from_secs(10)), "delivery has stopped");
+        let now = Instant::now();
+        for command in commands.drain(..) {
+            let Command::Delivered(Delivered::Rows(rows)) = command else { continue };
+            let committed = committed.lock().expect("nobody has panicked");
+            waits.extend(rows.iter().map(|row| now - committed[*row as usize - 1]));
+        }
+    }
+    let _ = paced.join();
+    runtime.block_on(deliveries.stop(Duration::from_millis(10)));
+    waits
 }
 
 /// A million changes in a real outbox behind an endpoint where nobody listens: resident memory before and after.
@@ -302,13 +406,16 @@ impl Source for Stored {
         Ok(self.0.alerts_changed_after(change, limit)?)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        Ok(self.0.open_alerts_after(after, limit)?)
+    }
+
+    fn alerts_resolved_after(
         &self,
-        since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        Ok(self.0.alerts_to_resend(since, after, limit)?)
+        Ok(self.0.alerts_resolved_after(after, limit)?)
     }
 
     fn progress(&self, webhook: &str) -> Result<u64, SourceError> {
@@ -332,5 +439,25 @@ impl Source for Stored {
 
     fn event_json(&self, _: EventId) -> Result<Option<Value>, SourceError> {
         Ok(None)
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }

@@ -165,6 +165,7 @@ pub struct Metrics {
     pub webhooks_failed: IntCounterVec,
     pub webhook_retries: IntCounterVec,
     pub webhook_rate_limited: IntCounterVec,
+    pub webhook_dropped: IntCounterVec,
     pub webhook_breaker_state: IntGaugeVec,
     pub webhook_queue_length: IntGaugeVec,
     pub webhook_oldest_seconds: GaugeVec,
@@ -301,6 +302,12 @@ impl Metrics {
                 &r,
                 "webhook_retries_total",
                 "Posts that were tried again.",
+                &["webhook"],
+            ),
+            webhook_dropped: counters(
+                &r,
+                "webhook_dropped_total",
+                "Queued changes that were dropped, the oldest first, since the queues took half of storage.max_size.",
                 &["webhook"],
             ),
             webhook_rate_limited: counters(

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nereus::config::settings::{BatchSettings, WebhookFormat, WebhookSettings, WebhookUrl};
-use nereus::delivery::{Deliveries, OutboxRow, Source, SourceError};
-use nereus::event::{AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp};
+use nereus::delivery::{Deliveries, Events, OutboxRow, Source, SourceError};
+use nereus::event::{
+    AlertId, AlertRecord, AlertState, Command, Delivered, EventId, EventRecord, Queue, Timestamp,
+};
 use nereus::metrics::Metrics;
 use nereus::severity::Severity;
 use parking_lot::Mutex;
@@ -30,15 +32,22 @@ impl Source for Alerts {
         Ok(list)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        let open = |record: &&AlertRecord| record.state != AlertState::Resolved && record.id > after;
+        Ok(self.0.lock().values().filter(open).take(limit).cloned().collect())
+    }
+
+    fn alerts_resolved_after(
         &self,
-        since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        let recent = |record: &&AlertRecord| record.resolved_at.is_none_or(|at| at >= since);
-        let alerts = self.0.lock();
-        Ok(alerts.values().filter(|record| record.id > after).filter(recent).take(limit).cloned().collect())
+        let place = |record: &AlertRecord| (record.resolved_at.unwrap_or_default(), record.id);
+        let ended = |record: &&AlertRecord| record.state == AlertState::Resolved && place(record) > after;
+        let mut list: Vec<_> = self.0.lock().values().filter(ended).cloned().collect();
+        list.sort_by_key(place);
+        list.truncate(limit);
+        Ok(list)
     }
 
     fn progress(&self, _: &str) -> Result<u64, SourceError> {
@@ -55,6 +64,26 @@ impl Source for Alerts {
 
     fn event_json(&self, _: EventId) -> Result<Option<Value>, SourceError> {
         Ok(None)
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(None)
+    }
+
+    fn events_after(&self, _: &str, after: EventId, _: usize) -> Result<Events, SourceError> {
+        Ok(Events { upto: after, ..Events::default() })
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        Ok((0, None))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
     }
 }
 

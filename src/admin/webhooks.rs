@@ -15,7 +15,7 @@ use super::Admin;
 use super::api::{bad, broken, unavailable};
 use super::routes::answer;
 use crate::delivery::format::alert_json;
-use crate::event::{Command, DeadLetterDeed, DeadLetterRequest};
+use crate::event::{Command, DeadLetterDeed, DeadLetterRequest, Queue};
 use crate::store::{DeadLetter, StoreError};
 
 type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
@@ -178,27 +178,44 @@ fn letters(
         DeadLetterDeed::Purge => Vec::new(),
     };
     let (states, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| states.contains(name));
-    let mut sum = 0;
-    let mut left = MAX_LETTERS;
-    for (deed, webhooks) in [(deed, names), (DeadLetterDeed::Purge, states.clone())] {
+    let parts = [(deed, names), (DeadLetterDeed::Purge, states.clone())];
+    let tell_again = || admin.deliveries.tell_again(&states);
+    let Some((sum, more)) = carry_out(&admin.commands, parts, ids.as_deref(), PATIENCE, tell_again) else {
+        return Ok(Done::Late);
+    };
+    tracing::info!(component = "notifier", letters = sum, deed = ?deed, "An operator has dealt with dead letters");
+    Ok(Done::Letters(sum, more))
+}
+
+/// Has the writer do both `parts`, at most [`MAX_LETTERS`] in all: how many letters it were, and whether there may be
+/// more. `None` if that is not known within `patience`, or the writer has ended. Once the second part is under way, its
+/// webhooks are told again, even if its end is not heard of: without their letters nobody else would tell them.
+fn carry_out(
+    commands: &Queue<Command>,
+    parts: [(DeadLetterDeed, Vec<Arc<str>>); 2],
+    ids: Option<&[u64]>,
+    patience: Duration,
+    tell_again: impl Fn(),
+) -> Option<(u64, bool)> {
+    let (mut sum, mut left) = (0, MAX_LETTERS);
+    for (second, (deed, webhooks)) in [false, true].into_iter().zip(parts) {
         if webhooks.is_empty() {
             continue;
         }
-        let (done, told) = sync_channel(1);
-        let request = DeadLetterRequest { deed, webhooks, ids: ids.clone(), limit: left, done };
-        if admin.commands.push(Command::DeadLetters(request)).is_err() {
-            return Ok(Done::Late);
-        }
-        let Ok(number) = told.recv_timeout(PATIENCE) else { return Ok(Done::Late) };
-        sum += number;
-        left = left.saturating_sub(usize::try_from(number).unwrap_or(usize::MAX));
         if left == 0 {
             break;
         }
+        let (done, told) = sync_channel(1);
+        let request = DeadLetterRequest { deed, webhooks, ids: ids.map(<[u64]>::to_vec), limit: left, done };
+        commands.push(Command::DeadLetters(request)).ok()?;
+        let number = told.recv_timeout(patience).ok();
+        if second {
+            tell_again();
+        }
+        sum += number?;
+        left = left.saturating_sub(usize::try_from(number?).unwrap_or(usize::MAX));
     }
-    admin.deliveries.tell_again(&states);
-    tracing::info!(component = "notifier", letters = sum, deed = ?deed, "An operator has dealt with dead letters");
-    Ok(Done::Letters(sum, left == 0))
+    Some((sum, left == 0))
 }
 
 fn which(mut parameters: BTreeMap<String, String>) -> Result<(Option<String>, Option<Vec<u64>>), String> {
@@ -238,4 +255,55 @@ fn number(name: &str, text: &str) -> Result<u64, String> {
 
 fn nothing_left(parameters: &BTreeMap<String, String>) -> Result<(), String> {
     parameters.keys().next().map_or(Ok(()), |name| Err(format!("unknown parameter `{name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Carries out with a writer that answers `answers` in turn, and then no more: the result, how many requests
+    /// came, and how often webhooks were told again.
+    fn carried_out(answers: &[u64], names: &[&str], states: &[&str]) -> (Option<(u64, bool)>, usize, usize) {
+        let queue = Queue::new(1 << 20);
+        let list = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let parts = [(DeadLetterDeed::Resend, list(names)), (DeadLetterDeed::Purge, list(states))];
+        let (told, requests) = (Cell::new(0), std::sync::atomic::AtomicUsize::new(0));
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut batch = Vec::new();
+                while queue.take_all(&mut batch, Duration::from_secs(30)) {
+                    for command in batch.drain(..) {
+                        let Command::DeadLetters(request) = command else { continue };
+                        let number = requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        if let Some(answer) = answers.get(number) {
+                            let _ = request.done.try_send(*answer);
+                        } else {
+                            // It stands open until the end: the disk does not answer.
+                            std::mem::forget(request.done);
+                        }
+                    }
+                }
+            });
+            let tell = || told.set(told.get() + 1);
+            let patience = Duration::from_millis(if answers.len() == 2 { 30_000 } else { 100 });
+            let result = carry_out(&queue, parts, None, patience, tell);
+            queue.close();
+            result
+        });
+        (result, requests.into_inner(), told.get())
+    }
+
+    #[test]
+    fn a_purge_that_answers_late_has_its_webhooks_told_again() {
+        assert_eq!(carried_out(&[], &[], &["am"]), (None, 1, 1));
+        assert_eq!(carried_out(&[], &["hook"], &["am"]), (None, 1, 0), "nothing of it was begun");
+        assert_eq!(carried_out(&[3, 4], &["hook"], &["am"]), (Some((7, false)), 2, 1));
+        assert_eq!(
+            carried_out(&[10_000, 4], &["hook"], &["am"]),
+            (Some((10_000, true)), 1, 0),
+            "they are next"
+        );
+    }
 }

@@ -21,6 +21,7 @@ const ALTERNATIVES: &[&str] = &[
     "webhooks[].template",
     "webhooks[].content_type",
     "outputs[].syslog",
+    "outputs[].forward",
 ];
 /// Sections whose defaults are an example and no default.
 const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartbeats", "webhooks", "outputs"];

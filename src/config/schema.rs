@@ -109,7 +109,6 @@ fn of(kind: &Kind, path: &str) -> Value {
         Kind::Section(inner) => section(inner),
         Kind::Any => json!({}),
         // Never among the known keys.
-        Kind::Later => json!(false),
         // Never among the known keys.
     }
 }

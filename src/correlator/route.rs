@@ -9,6 +9,8 @@ pub enum RouteKind {
     Event,
     /// The worker reads what each alert is now (Alertmanager), so that no row is needed.
     State,
+    /// It is told of no alert: the worker reads the events of the journal.
+    Journal,
 }
 
 /// One webhook.
@@ -50,6 +52,7 @@ mod tests {
         let route = |name: &str, kind| Route { name: name.into(), kind };
         let routes = Routes::new([
             route("am", RouteKind::State),
+            route("noc", RouteKind::Journal),
             route("one", RouteKind::Event),
             route("two", RouteKind::Event),
         ]);

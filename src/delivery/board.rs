@@ -74,6 +74,8 @@ struct Positions {
     /// Rows that every lane has passed, to be told next.
     settled: Vec<(u64, Option<Lost>)>,
     reported: Refusals,
+    /// How often everything was asked to be told again when these were reported.
+    again: u64,
 }
 
 /// What a lane has passed: all up to its position, and some rows beyond.
@@ -98,6 +100,7 @@ impl Board {
             rows: BTreeMap::new(),
             settled: Vec::new(),
             reported: Refusals::default(),
+            again: 0,
         };
         Self { state, inner: Mutex::new(inner) }
     }
@@ -158,9 +161,16 @@ impl Board {
         ahead && inner.rows.len() >= AHEAD
     }
 
-    /// Whether no lane of this webhook has reported this refusal before.
-    pub(super) fn is_news(&self, record: &AlertRecord) -> bool {
-        self.inner.lock().reported.insert(record)
+    /// Whether no lane of this webhook has reported this refusal before, since everything was asked to be told again for
+    /// the `again`th time: the dead letters of before are gone then. A lane that has not heard of the newest time
+    /// reports nothing; it posts the alert once more.
+    pub(super) fn is_news(&self, record: &AlertRecord, again: u64) -> bool {
+        let mut inner = self.inner.lock();
+        if again > inner.again {
+            inner.again = again;
+            inner.reported.clear();
+        }
+        again == inner.again && inner.reported.insert(record)
     }
 
     pub(super) fn settled(&self, webhook: &Arc<str>) -> Vec<Delivered> {
@@ -274,6 +284,16 @@ mod tests {
         assert_eq!(board.settled(&hook), [Delivered::Rows(vec![1, 2, 3, 4])]);
         let inner = board.inner.lock();
         assert!(inner.rows.is_empty() && inner.lanes.iter().all(|lane| lane.beyond.is_empty()));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_for_each_time_that_all_is_told_again() {
+        let board = Board::new(true, 0);
+        let alert = record(1, 1);
+        assert!(board.is_news(&alert, 0) && !board.is_news(&alert, 0), "one letter for all members");
+        assert!(board.is_news(&alert, 1), "its letter is gone");
+        assert!(!board.is_news(&alert, 0), "a member that has not heard of it yet");
+        assert!(!board.is_news(&alert, 1));
     }
 
     #[test]

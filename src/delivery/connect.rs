@@ -8,7 +8,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,7 +28,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use super::tls;
@@ -36,6 +38,14 @@ use crate::config::settings::WebhookSettings;
 
 /// Bound on an answer's head, in octets.
 const HEAD_LIMIT: usize = 64 << 10;
+/// A connection ends whose other side has acknowledged nothing for so long. Without a bound the system waits a quarter of
+/// an hour, and counts meanwhile what is written as taken.
+const UNANSWERED: Duration = Duration::from_secs(30);
+/// An idle connection is looked at so often, so that one to a machine that is gone ends.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Names that are looked up at once. A look-up cannot be cancelled and holds a thread, of which the store's readers need
+/// some too.
+static LOOK_UPS: Semaphore = Semaphore::const_new(4);
 /// How long an unused connection stays open.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -119,7 +129,7 @@ impl Connector {
     /// # Errors
     /// No such name, an address that is refused, or nobody who answers.
     pub(super) async fn stream(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+        let found = look_up(host, port).await?;
         connect(&allowed(found, self.only.as_deref())?, self.patience).await
     }
 
@@ -128,10 +138,25 @@ impl Connector {
     /// # Errors
     /// No such name, or an address that is refused.
     pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
-        let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+        let found = look_up(host, port).await?;
         let first = allowed(found, self.only.as_deref())?.first().copied();
         first.ok_or_else(|| io::Error::other("the host name has no address"))
     }
+}
+
+/// The addresses of `host`. Waits for its turn; one that is no longer waited for keeps its turn until the system
+/// answers.
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let turn = LOOK_UPS.acquire().await.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
+    });
+    found.await.map_err(io::Error::other)?
 }
 
 impl Service<Uri> for Connector {
@@ -243,6 +268,7 @@ async fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<Tcp
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
+                watch_over(&stream)?;
                 return Ok(stream);
             }
             Ok(Err(error)) => failure = error,
@@ -250,6 +276,14 @@ async fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<Tcp
         }
     }
     Err(failure)
+}
+
+/// Has the system notice that the other side is gone.
+fn watch_over(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))
 }
 
 /// What all webhooks share of the network.
@@ -482,6 +516,27 @@ mod tests {
         let error = of("192.168.1.1").unwrap_err().to_string();
         assert_eq!(error, "the address 192.168.1.1 (outside of `addresses`) is refused");
         assert!(of("169.254.169.254").is_err(), "what never is connected to is not to be allowed");
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_a_machine_that_is_gone_ends() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connector = Connector::new(Duration::from_secs(5), None);
+        let stream = connector.stream("localhost", listener.local_addr().unwrap().port()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNANSWERED));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_leave_threads_to_others() {
+        let turns = LOOK_UPS.acquire_many(4).await.unwrap();
+        let hangs = tokio::time::timeout(Duration::from_millis(50), look_up("localhost", 1)).await;
+        assert!(hangs.is_err(), "it waits for its turn");
+        assert_eq!(look_up("::1", 1).await.unwrap().len(), 1, "an address needs none");
+        drop(turns);
+        assert!(!look_up("localhost", 1).await.unwrap().is_empty());
     }
 
     #[tokio::test]

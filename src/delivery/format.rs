@@ -232,14 +232,14 @@ impl<'a> AlertView<'a> {
 }
 
 /// The body of a `json` webhook; the shape stands at the head of this file.
-fn json(webhook: &str, alerts: &[(&AlertRecord, Option<Value>)]) -> Vec<u8> {
+fn json(webhook: &str, alerts: &[(&AlertRecord, Option<Arc<Value>>)]) -> Vec<u8> {
     #[derive(Serialize)]
     struct Body<'a> {
         alerts: Vec<AlertView<'a>>,
         version: u32,
         webhook: &'a str,
     }
-    let alerts = alerts.iter().map(|(record, event)| AlertView::new(record, event.as_ref())).collect();
+    let alerts = alerts.iter().map(|(record, event)| AlertView::new(record, event.as_deref())).collect();
     encoded(&Body { alerts, version: 1, webhook })
 }
 
@@ -249,7 +249,7 @@ fn json(webhook: &str, alerts: &[(&AlertRecord, Option<Value>)]) -> Vec<u8> {
 /// A template that fails: why.
 pub(super) fn queued(
     settings: &WebhookSettings,
-    alerts: &[(&AlertRecord, Option<Value>)],
+    alerts: &[(&AlertRecord, Option<Arc<Value>>)],
 ) -> Result<Message, String> {
     const JSON: &str = "application/json";
     let id = post_id(&settings.name, 0, alerts.iter().map(|(record, _)| *record));
@@ -258,7 +258,7 @@ pub(super) fn queued(
         Some(Output::File(_)) => {
             let mut lines = Vec::new();
             for (record, event) in alerts {
-                lines.extend(encoded(&AlertView::new(record, event.as_ref())));
+                lines.extend(encoded(&AlertView::new(record, event.as_deref())));
                 lines.push(b'\n');
             }
             return Ok(Message { id, content_type: "application/jsonl".into(), body: lines.into() });
@@ -267,6 +267,8 @@ pub(super) fn queued(
             let frames = syslog_messages(syslog, alerts.iter().map(|(record, _)| *record));
             return Ok(Message { id, content_type: "application/octet-stream".into(), body: frames.into() });
         }
+        // It is sent events by a lane of its own.
+        Some(Output::Forward(_)) => return Err("an SNMP receiver is told of no alert".to_owned()),
         None => {}
     }
     let (content_type, body) = match &settings.format {
@@ -275,12 +277,12 @@ pub(super) fn queued(
         WebhookFormat::CloudEvents => match alerts {
             [(record, event)] if settings.batch.max <= 1 => (
                 cloudevents::STRUCTURED.into(),
-                encoded(&cloudevents::event(webhook, record, event.as_ref())),
+                encoded(&cloudevents::event(webhook, record, event.as_deref())),
             ),
             _ => {
                 let events: Vec<_> = alerts
                     .iter()
-                    .map(|(record, event)| cloudevents::event(webhook, record, event.as_ref()))
+                    .map(|(record, event)| cloudevents::event(webhook, record, event.as_deref()))
                     .collect();
                 (cloudevents::BATCHED.into(), encoded(&events))
             }
@@ -303,10 +305,10 @@ pub(super) fn queued(
 fn templated(
     webhook: &str,
     body: &BodyTemplate,
-    alerts: &[(&AlertRecord, Option<Value>)],
+    alerts: &[(&AlertRecord, Option<Arc<Value>>)],
 ) -> Result<String, String> {
     let open = alerts.iter().any(|(record, _)| ended(record).is_none());
-    let list: Vec<_> = alerts.iter().map(|(record, event)| with_event(record, event.as_ref())).collect();
+    let list: Vec<_> = alerts.iter().map(|(record, event)| with_event(record, event.as_deref())).collect();
     let context = json!({
         "webhook": webhook,
         "status": if open { "firing" } else { "resolved" },
@@ -438,7 +440,7 @@ mod tests {
     #[test]
     fn json_has_its_documented_members() {
         let record = record(7, 9);
-        let body = json("log", &[(&record, Some(json!({"id": 3}))), (&record, None)]);
+        let body = json("log", &[(&record, Some(Arc::new(json!({"id": 3})))), (&record, None)]);
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["version"], &body["webhook"]), (&json!(1), &json!("log")));
         let names: Vec<_> = body["alerts"][0].as_object().unwrap().keys().map(String::as_str).collect();

@@ -43,7 +43,7 @@ pub(super) struct Lane {
     pub(super) position: u64,
     breaker: Breaker,
     limiter: Option<Gcra>,
-    again: u64,
+    pub(super) again: u64,
     orders: watch::Receiver<Order>,
     applied: watch::Receiver<u64>,
     /// Whether `applied` still has a sender.
@@ -286,6 +286,10 @@ impl Lane {
             Outcome::Refused { .. } => !self.board.state,
             Outcome::Again { .. } => false,
         };
+        if matches!(outcome, Outcome::Again { answered: false, .. }) {
+            // Whatever else it keeps open may be as dead as this one: the next post connects anew.
+            self.endpoint = None;
+        }
         if well {
             self.breaker.succeeded();
         } else {

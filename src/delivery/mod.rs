@@ -4,21 +4,23 @@
 //! settings, and nothing that is queued or in flight is lost. A worker has a lane for each of its URLs,
 //! so that neither a webhook nor a member of a cluster that hangs delays another.
 //!
-//! There are two kinds of delivery:
+//! There are three kinds of delivery:
 //! - **state** (`alertmanager`): a lane posts what each alert is now. It follows the alerts' change
 //!   numbers, and sends open alerts again and again. It is never given up: what an endpoint fails to take is
 //!   sent when it works again. One bad alert is found by bisection and set aside until it changes.
 //! - **queued events** (every other format): a lane posts every change of every alert, those of one alert in
 //!   their order, a bounded number of times; what is refused goes to the dead letters.
+//! - **the journal** (`forward`): a lane sends every stored notification on. The journal is its queue: what is kept is
+//!   the number of the last event that was sent.
 //!
 //! | file | lives there |
 //! |---|---|
 //! | `worker.rs`, `board.rs` | a webhook's worker, which keeps its lanes; the progress over all of them |
 //! | `lane.rs` | what both kinds of lane have in common |
-//! | `state.rs`, `queue.rs` | the two kinds of lane |
+//! | `state.rs`, `queue.rs`, `journal.rs` | the three kinds of lane |
 //! | `format.rs` | what is posted (pure) |
 //! | `webhook.rs`, `connect.rs`, `tls.rs` | one HTTP post; its connection, with the address filter, proxies and TLS |
-//! | `output.rs`, `output/` | what takes the place of HTTP: files, syslog |
+//! | `output.rs`, `output/` | what takes the place of HTTP: files, syslog, SNMP receivers |
 //! | `retry.rs`, `breaker.rs`, `limit.rs` | backoff with jitter, `Retry-After`; the circuit breaker; the rate limit |
 //! | `status.rs` | what people may see of it |
 
@@ -26,6 +28,7 @@ mod board;
 mod breaker;
 mod connect;
 pub mod format;
+mod journal;
 mod lane;
 mod limit;
 mod output;
@@ -49,8 +52,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::settings::{WebhookFormat, WebhookSettings, WhenRemoved};
-use crate::event::{AlertId, AlertRecord, Command, EventId, Queue, Timestamp};
+use crate::config::settings::{DeliveryKind, WebhookSettings, WhenRemoved};
+use crate::event::{AlertId, AlertRecord, Command, EventId, EventRecord, Queue, Timestamp};
 use crate::metrics::Metrics;
 pub use status::{EndpointStatus, WebhookStatus};
 use worker::{Context, Counters, Duty, Order};
@@ -88,15 +91,20 @@ pub trait Source: Send + Sync + 'static {
         }
     }
 
-    /// The open alerts and those resolved at or after `resolved_since`, with numbers above `after`, in
-    /// the order of their numbers; at most `limit`.
+    /// The open alerts with numbers above `after`, in the order of their numbers; at most `limit`.
     ///
     /// # Errors
     /// Whatever keeps the store from answering.
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError>;
+
+    /// The alerts that ended behind `after`, a time and a number, in the order of their ends and numbers; at most
+    /// `limit`. Each has its end in `resolved_at`.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError>;
 
@@ -123,6 +131,44 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps the store from answering.
     fn event_json(&self, event: EventId) -> Result<Option<serde_json::Value>, SourceError>;
+
+    /// The event, whole; `None` if it is gone.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn event(&self, event: EventId) -> Result<Option<EventRecord>, SourceError>;
+
+    /// The events after `after` that `output` is to be sent, in their order; at most `limit` are looked at.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn events_after(&self, output: &str, after: EventId, limit: usize) -> Result<Events, SourceError>;
+
+    /// How many events there are after `after`, as far as they are counted, and since when the first of them waits.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn events_waiting(&self, after: EventId) -> Result<(u64, Option<Timestamp>), SourceError>;
+
+    /// Changes whenever events have been committed.
+    fn stored(&self) -> watch::Receiver<u64>;
+
+    /// The newest event.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    fn newest_event(&self) -> Result<EventId, SourceError>;
+}
+
+/// A stretch of the journal for one output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Events {
+    /// What it is to be sent.
+    pub events: Vec<EventRecord>,
+    /// Everything up to here was looked at.
+    pub upto: EventId,
+    /// Whether some that it should have been sent are gone.
+    pub lost: bool,
 }
 
 /// One change that waits for a webhook.
@@ -204,7 +250,7 @@ impl std::fmt::Debug for Parts {
 
 struct Worker {
     orders: watch::Sender<Order>,
-    state: bool,
+    kind: DeliveryKind,
     context: Arc<Context>,
     task: JoinHandle<()>,
 }
@@ -253,10 +299,10 @@ impl Deliveries {
         let Workers { running, draining, leaving } = &mut *workers;
         leaving.retain(|_, task| !task.is_finished());
         draining.retain(|_, worker| !worker.task.is_finished());
-        let stays = |name: &Arc<str>, state: bool| {
-            webhooks.iter().any(|webhook| webhook.name == *name && is_state(&webhook.format) == state)
+        let stays = |name: &Arc<str>, kind: DeliveryKind| {
+            webhooks.iter().any(|webhook| webhook.name == *name && webhook.delivery() == kind)
         };
-        for (name, worker) in running.extract_if(.., |name, worker| !stays(name, worker.state)) {
+        for (name, worker) in running.extract_if(.., |name, worker| !stays(name, worker.kind)) {
             let taken = webhooks.iter().any(|webhook| webhook.name == name);
             let drains = !taken && worker.orders.borrow().settings.when_removed == WhenRemoved::Drain;
             worker.orders.send_modify(|order| order.duty = if drains { Duty::Drain } else { Duty::Removed });
@@ -297,14 +343,15 @@ impl Deliveries {
         let context = Context::new(Arc::clone(&settings.name), &self.parts);
         let applied = self.parts.applied.clone();
         let task = self.handle.spawn(worker::run(Arc::clone(&context), receiver, applied, predecessor));
-        Worker { orders, state: is_state(&settings.format), context, task }
+        Worker { orders, kind: settings.delivery(), context, task }
     }
 
     /// The webhooks of state.
     #[must_use]
     pub fn states(&self) -> Vec<Arc<str>> {
         let workers = self.workers.lock();
-        workers.running.iter().filter(|(_, worker)| worker.state).map(|(name, _)| Arc::clone(name)).collect()
+        let states = workers.running.iter().filter(|(_, worker)| worker.kind == DeliveryKind::State);
+        states.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Has these webhooks of state forget what was refused, and tells them of all open alerts at once.
@@ -361,9 +408,4 @@ impl Deliveries {
         }
         drop(orders);
     }
-}
-
-/// Whether alerts are delivered as state, not as queued events.
-fn is_state(format: &WebhookFormat) -> bool {
-    format.is_state()
 }

@@ -1,7 +1,8 @@
-//! What takes the place of an HTTP endpoint: a file, a syslog receiver. The queue, the retries, the breaker and the
+//! What takes the place of an HTTP endpoint: a file, a syslog receiver, an SNMP receiver. The queue, the retries, the breaker and the
 //! dead letters are the same.
 
 mod file;
+mod forward;
 mod syslog;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use super::connect::Network;
 use super::webhook::{Endpoint, Message, Outcome};
 use crate::config::settings::{Output, WebhookSettings, WebhookUrl};
 
+pub(super) use forward::{Framed, datagram};
 pub(super) use syslog::messages as syslog_messages;
 
 /// Whatever a lane posts to.
@@ -17,6 +19,7 @@ pub(super) enum Target {
     Http(Box<Endpoint>),
     File(Arc<file::Appender>),
     Syslog(Box<syslog::Sender>),
+    Forward(Box<forward::Sender>),
 }
 
 impl Target {
@@ -37,6 +40,9 @@ impl Target {
             Some(Output::Syslog(syslog)) => {
                 Ok(Self::Syslog(Box::new(syslog::Sender::new(syslog.clone(), settings, network))))
             }
+            Some(Output::Forward(forward)) => {
+                Ok(Self::Forward(Box::new(forward::Sender::new(forward.clone(), settings))))
+            }
         }
     }
 
@@ -55,6 +61,7 @@ impl Target {
                 }
             }
             Self::Syslog(sender) => sender.send(&message.body).await,
+            Self::Forward(sender) => sender.send(&message.body).await,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -19,16 +20,15 @@ use super::board::Lost;
 use super::lane::{Fresh, InFlight, Lane};
 use super::output::Target;
 use super::webhook::Outcome;
-use super::worker::Context;
 use super::{OutboxRow, SourceError, format};
 use crate::config::settings::WebhookSettings;
-use crate::event::{AlertId, Delivered, Timestamp};
+use crate::event::{AlertId, Delivered, EventId, Timestamp};
 
 /// The longest that a stored `not_before` is believed, whatever the clock did in between.
 const LONGEST_STORED_PAUSE: Duration = Duration::from_secs(3600);
 /// At most so many rows are in memory, unless one post holds more.
 const WINDOW: usize = 4096;
-/// At least so many rows are asked for.
+/// At least so many rows are asked for, and the events of so many are read beforehand.
 const LEAST: usize = 256;
 
 /// A lane that delivers queued events.
@@ -37,7 +37,7 @@ pub(super) struct QueueLane {
     window: Window,
     /// At most so many rows in the next post.
     width: usize,
-    posts: JoinSet<(Posted, Instant)>,
+    posts: JoinSet<(Outcome, Instant)>,
     /// The rows of the posts in flight.
     flying: BTreeMap<Id, Vec<u64>>,
     /// Whether the attempts that the store has are this lane's own, from before a restart. They are read
@@ -49,14 +49,7 @@ pub(super) struct QueueLane {
     waits: bool,
 }
 
-/// What a post in flight ends with.
-enum Posted {
-    Outcome(Outcome),
-    /// The store did not give the events.
-    Source(SourceError),
-}
-
-type Landed = Result<(Id, (Posted, Instant)), JoinError>;
+type Landed = Result<(Id, (Outcome, Instant)), JoinError>;
 
 /// What the lane waits for next.
 enum Next {
@@ -83,6 +76,8 @@ struct Waiting {
     /// At most so many rows in a post with this one, since a larger one was refused.
     narrow: usize,
     flying: bool,
+    /// Its event, once it was read; within, `None` is one that is gone.
+    event: Option<Option<Arc<Value>>>,
 }
 
 impl Window {
@@ -107,6 +102,19 @@ impl Window {
             chosen.push(*number);
         }
         chosen
+    }
+
+    /// The rows among `chosen` and those that come next whose events are to be read: none if `chosen` have theirs, else
+    /// enough that many small posts share a question.
+    fn unread(&self, chosen: &[u64]) -> Vec<(u64, EventId)> {
+        let needs = |number: &u64| self.rows.get(number).is_some_and(|waiting| waiting.event.is_none());
+        let Some(first) = chosen.iter().copied().find(needs) else { return Vec::new() };
+        let most = LEAST.max(chosen.len());
+        let next = self.rows.range(first..).filter(|(_, waiting)| !waiting.flying && waiting.event.is_none());
+        let last = chosen.last().copied().unwrap_or(first);
+        // All that were chosen, though others stand between them.
+        let wanted = next.enumerate().take_while(|(at, (number, _))| *at < most || **number <= last);
+        wanted.map(|(_, (number, waiting))| (*number, waiting.row.record.last_event)).collect()
     }
 
     /// Everything up to here is behind the lane.
@@ -138,6 +146,8 @@ impl QueueLane {
                 Fresh::Changed => {
                     for waiting in self.window.rows.values_mut() {
                         (waiting.attempts, waiting.narrow) = (0, usize::MAX);
+                        // Other names may be known now.
+                        waiting.event = None;
                     }
                     self.resumes = false;
                     self.width = usize::MAX;
@@ -222,6 +232,7 @@ impl QueueLane {
                     return Ok(Next::Time(until));
                 }
             }
+            self.read_events(&chosen).await?;
             if let Err(turn) = self.lane.turn() {
                 return Ok(Next::Time(turn));
             }
@@ -247,7 +258,8 @@ impl QueueLane {
             }
             let attempts = if self.resumes { row.attempts } else { 0 };
             let number = row.row;
-            let waiting = Waiting { row: Arc::new(row), attempts, narrow: usize::MAX, flying: false };
+            let waiting =
+                Waiting { row: Arc::new(row), attempts, narrow: usize::MAX, flying: false, event: None };
             self.window.rows.insert(number, waiting);
         }
         Ok(())
@@ -260,20 +272,37 @@ impl QueueLane {
         self.lane.resume(first.attempts, pause);
     }
 
+    /// Reads the events of `chosen`, with those of the next rows, while earlier posts are in flight.
+    async fn read_events(&mut self, chosen: &[u64]) -> Result<(), SourceError> {
+        let unread = self.window.unread(chosen);
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let read = self.lane.context.ask(move |source| {
+            let read = unread.into_iter().map(|(number, event)| Ok((number, source.event_json(event)?)));
+            read.collect::<Result<Vec<_>, SourceError>>()
+        });
+        for (number, event) in read.await? {
+            if let Some(waiting) = self.window.rows.get_mut(&number) {
+                waiting.event = Some(event.map(Arc::new));
+            }
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, chosen: Vec<u64>) {
         let mut rows = Vec::with_capacity(chosen.len());
         for number in &chosen {
             if let Some(waiting) = self.window.rows.get_mut(number) {
                 waiting.flying = true;
-                rows.push(Arc::clone(&waiting.row));
+                rows.push((Arc::clone(&waiting.row), waiting.event.clone().flatten()));
             }
         }
         let began = Instant::now();
         let flight = self.lane.begins();
         let endpoint = self.lane.endpoint().await;
-        let (context, settings) = (Arc::clone(&self.lane.context), Arc::clone(&self.lane.settings));
-        let post =
-            self.posts.spawn(async move { (post(context, settings, endpoint, rows, flight).await, began) });
+        let settings = Arc::clone(&self.lane.settings);
+        let post = self.posts.spawn(async move { (post(settings, endpoint, rows, flight).await, began) });
         self.flying.insert(post.id(), chosen);
     }
 
@@ -289,14 +318,9 @@ impl QueueLane {
             }
         }
         let outcome = match posted {
-            Some((Posted::Outcome(outcome), began)) => {
+            Some((outcome, began)) => {
                 self.lane.judge(&outcome, began, rows.len());
                 outcome
-            }
-            Some((Posted::Source(failure), _)) => {
-                self.lane.context.source_failed(&failure);
-                self.lane.rest(self.lane.context.timing.source).await;
-                return;
             }
             None => {
                 error!(component = "notifier", webhook = %self.lane.context.name, "A post has panicked; it is tried again");
@@ -367,31 +391,24 @@ impl QueueLane {
     }
 }
 
-/// One post: the events are read, the body is made, the answer is waited for.
+/// One post: the body is made, the answer is waited for.
 async fn post(
-    context: Arc<Context>,
     settings: Arc<WebhookSettings>,
     endpoint: Result<Arc<Target>, String>,
-    rows: Vec<Arc<OutboxRow>>,
+    rows: Vec<(Arc<OutboxRow>, Option<Arc<Value>>)>,
     flight: InFlight,
-) -> Posted {
+) -> Outcome {
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
-        Err(reason) => return Posted::Outcome(Outcome::unreached(reason)),
+        Err(reason) => return Outcome::unreached(reason),
     };
-    let events: Vec<_> = rows.iter().map(|row| row.record.last_event).collect();
-    let read = context.ask(move |source| events.into_iter().map(|event| source.event_json(event)).collect());
-    let events: Vec<_> = match read.await {
-        Ok(events) => events,
-        Err(error) => return Posted::Source(error),
-    };
-    let alerts: Vec<_> = rows.iter().map(|row| &row.record).zip(events).collect();
+    let alerts: Vec<_> = rows.iter().map(|(row, event)| (&row.record, event.clone())).collect();
     let outcome = match format::queued(&settings, &alerts) {
         Ok(message) => endpoint.post(message).await,
         Err(reason) => Outcome::Content { reason },
     };
     drop(flight);
-    Posted::Outcome(outcome)
+    outcome
 }
 
 #[cfg(test)]
@@ -407,7 +424,10 @@ mod tests {
                 attempts: 0,
                 not_before: Timestamp(0),
             };
-            (*number, Waiting { row: Arc::new(row), attempts: 0, narrow: *narrow, flying: *flying })
+            (
+                *number,
+                Waiting { row: Arc::new(row), attempts: 0, narrow: *narrow, flying: *flying, event: None },
+            )
         });
         let rows: BTreeMap<_, _> = rows.collect();
         Window { read: rows.keys().last().copied().unwrap_or(0), rows }
@@ -428,6 +448,24 @@ mod tests {
         assert_eq!(window.choose(10), [2, 4, 5]);
         assert_eq!(window.choose(2), [2, 4]);
         assert_eq!(window.position(), 0);
+    }
+
+    #[test]
+    fn events_are_read_for_many_posts_at_once() {
+        let rows: Vec<_> = (1..=1000).map(|number| (number, number, ANY, number == 2)).collect();
+        let mut window = window(&rows);
+        let unread = |window: &Window, chosen: &[u64]| -> Vec<u64> {
+            window.unread(chosen).into_iter().map(|(number, _)| number).collect()
+        };
+        let first = unread(&window, &[1]);
+        assert_eq!((first.len(), first[0], first[1], first[255]), (256, 1, 3, 257));
+        for number in &first {
+            window.rows.get_mut(number).unwrap().event = Some(None);
+        }
+        assert!(unread(&window, &[3]).is_empty(), "an event that is gone was read too");
+        assert_eq!(unread(&window, &[257, 258])[0], 258);
+        let far = unread(&window, &[258, 900]);
+        assert_eq!((far[0], *far.last().unwrap()), (258, 900), "all that were chosen");
     }
 
     #[test]

@@ -40,10 +40,27 @@ struct Round {
     began: Instant,
     /// Part of the posts' ids: a re-send is not a retry.
     number: u64,
-    after: AlertId,
-    resolved: bool,
-    first_resolved: Option<AlertId>,
+    at: Cursor,
     open: HashSet<u64>,
+}
+
+/// How far a round is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cursor {
+    /// Behind this open alert.
+    Open(AlertId),
+    /// Behind the alert that ended then, with this number.
+    Resolved(Timestamp, AlertId),
+}
+
+impl Cursor {
+    /// Where it is behind `record`, of a page that was read from it.
+    fn behind(self, record: &AlertRecord) -> Self {
+        match self {
+            Self::Open(_) => Self::Open(record.id),
+            Self::Resolved(..) => Self::Resolved(record.resolved_at.unwrap_or(record.last_seen), record.id),
+        }
+    }
 }
 
 /// What a step did.
@@ -165,26 +182,26 @@ impl StateLane {
             self.round = Some(Round {
                 began: Instant::now(),
                 number: u64::try_from(Timestamp::now().0).unwrap_or(1),
-                after: AlertId(0),
-                resolved: false,
-                first_resolved: None,
+                at: Cursor::Open(AlertId(0)),
                 open: HashSet::new(),
             });
         }
         let Some(round) = &mut self.round else { return Ok(Step::Nothing) };
-        let (after, number, resolved) = (round.after, round.number, round.resolved);
+        let (at, number) = (round.at, round.number);
         let most = self.lane.settings.batch.max.max(1);
-        let since = before(self.lane.context.timing.resolved_for);
-        let page = self.lane.context.ask(move |source| source.alerts_to_resend(since, after, most)).await?;
-        let Some(last) = page.last().map(|record| record.id).filter(|last| *last > after) else {
-            // The end of the table: on to the resolved alerts, or done.
-            match round.first_resolved.filter(|_| !round.resolved) {
-                Some(first) => {
-                    round.resolved = true;
-                    round.after = AlertId(first.0.saturating_sub(1));
+        let page = self.lane.context.ask(move |source| match at {
+            Cursor::Open(after) => source.open_alerts_after(after, most),
+            Cursor::Resolved(time, after) => source.alerts_resolved_after((time, after), most),
+        });
+        let page = page.await?;
+        let Some(last) = page.last().map(|record| at.behind(record)).filter(|last| *last != at) else {
+            match at {
+                Cursor::Open(_) => {
+                    let since = before(self.lane.context.timing.resolved_for);
+                    round.at = Cursor::Resolved(since, AlertId(0));
                     return Ok(Step::Posted);
                 }
-                None => {
+                Cursor::Resolved(..) => {
                     // A slow endpoint gets some rest between rounds that take longer than their interval.
                     let resend = self.lane.context.timing.resend;
                     self.next_round = (round.began + resend).max(Instant::now() + resend / 4);
@@ -194,19 +211,17 @@ impl StateLane {
                 }
             }
         };
-        for record in &page {
-            if format::ended(record).is_some() {
-                round.first_resolved.get_or_insert(record.id);
-            } else if !round.resolved && record.is_told() {
-                round.open.insert(format::fingerprint(record));
-            }
+        let resolved = matches!(at, Cursor::Resolved(..));
+        if !resolved {
+            let told = page.iter().filter(|record| record.is_told());
+            round.open.extend(told.map(format::fingerprint));
         }
         let superseded = |record: &AlertRecord| {
             self.round.as_ref().is_some_and(|round| round.open.contains(&format::fingerprint(record)))
         };
         let list: Vec<_> = page
             .into_iter()
-            .filter(|record| format::ended(record).is_some() == resolved && self.concerns(record))
+            .filter(|record| self.concerns(record))
             // What is dirty goes out as such, at once.
             .filter(|record| record.change <= self.first_round.unwrap_or(self.lane.position))
             .filter(|record| !resolved || !superseded(record))
@@ -215,10 +230,10 @@ impl StateLane {
         let Sent { done, failed } = self.send(&list, number).await;
         let reached = match failed {
             false => Some(last),
-            true => done.checked_sub(1).map(|index| list[index].id),
+            true => done.checked_sub(1).map(|index| at.behind(&list[index])),
         };
         if let (Some(round), Some(reached)) = (&mut self.round, reached) {
-            round.after = reached;
+            round.at = reached;
         }
         Ok(if failed { Step::Failed } else { Step::Posted })
     }
@@ -274,7 +289,7 @@ impl StateLane {
     /// Sets `record` aside. Its dead letter is one, however many members of a cluster refuse it.
     async fn refuse(&mut self, record: &AlertRecord, reason: String) {
         self.refused.insert(record);
-        if !self.lane.board.is_news(record) {
+        if !self.lane.board.is_news(record, self.lane.again) {
             return;
         }
         self.lane.say_dead(record, &reason);

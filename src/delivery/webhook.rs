@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use hyper::header::{
     RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use sha2::Sha256;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use zeroize::Zeroizing;
 
 use super::connect::{Client, Network};
@@ -56,6 +58,8 @@ pub(super) enum Outcome {
         after: Option<Duration>,
         /// Whether there was a connection. Without one nobody has seen the post.
         reached: bool,
+        /// Whether there was an answer. Without one the other connections to the endpoint may be dead too.
+        answered: bool,
     },
     /// 400, 413, 422: something in the body is refused; a smaller one may pass.
     Content { reason: String },
@@ -66,7 +70,7 @@ pub(super) enum Outcome {
 impl Outcome {
     /// There was no connection.
     pub(super) fn unreached(reason: String) -> Self {
-        Self::Again { reason, after: None, reached: false }
+        Self::Again { reason, after: None, reached: false, answered: false }
     }
 }
 
@@ -109,6 +113,7 @@ impl Endpoint {
             headers.insert(AUTHORIZATION, sensitive(value.as_bytes()).ok_or("the URL's user is not legal")?);
             secrets.push(value);
             secrets.push(Zeroizing::new(user_information.to_owned()));
+            secrets.push(decoded_text(user_information));
         }
         for (name, value) in &settings.headers {
             let illegal = || format!("the header {name:?} is not legal");
@@ -120,6 +125,7 @@ impl Endpoint {
             secrets.push(Zeroizing::new(String::from_utf8_lossy(value.expose()).into_owned()));
         }
         secrets.extend(uri.path_and_query().map(|rest| Zeroizing::new(rest.as_str().to_owned())));
+        secrets.extend(uri.path_and_query().map(|rest| decoded_text(rest.as_str())));
         secrets.extend(
             settings
                 .passwords
@@ -166,14 +172,28 @@ impl Endpoint {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
-        let patience = self.timeout.min(self.headers_timeout);
-        match timeout_at(began + patience, self.client.request(request)).await {
-            Err(_) => {
+        // The time for the head begins with the connection: connecting has its own.
+        let mut captured = capture_connection(&mut request);
+        let mut answer = pin!(self.client.request(request));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => Ok(answered),
+            () = connected(&mut captured) => {
+                let patience = self.headers_timeout.min(self.timeout);
+                timeout_at(until.min(Instant::now() + patience), answer).await.map_err(|_| patience)
+            }
+            () = sleep_until(until) => {
+                return Outcome::unreached(format!("no connection within {}", self::seconds(self.timeout)));
+            }
+        };
+        match answered {
+            Err(patience) => {
                 let reason = format!("no answer within {}", self::seconds(patience));
-                Outcome::Again { reason, after: None, reached: true }
+                Outcome::Again { reason, after: None, reached: true, answered: false }
             }
             Ok(Err(error)) => {
-                Outcome::Again { reason: chain(&error), after: None, reached: !error.is_connect() }
+                let reached = !error.is_connect();
+                Outcome::Again { reason: chain(&error), after: None, reached, answered: false }
             }
             Ok(Ok(answer)) => self.judge(answer, until, now).await,
         }
@@ -206,6 +226,11 @@ impl Endpoint {
     }
 }
 
+/// Waits until a request has its connection, or will never have one.
+async fn connected(captured: &mut CaptureConnection) {
+    drop(captured.wait_for_connection_metadata().await);
+}
+
 /// Reads the body to its end or its bound; the rest of an endless one is dropped with its connection.
 async fn read(body: &mut Incoming, excerpt: &mut Vec<u8>) {
     let mut octets = 0;
@@ -234,7 +259,7 @@ fn outcome(status: StatusCode, after: Option<Duration>, said: String) -> Outcome
         let _ = write!(reason, ": {said}");
     }
     match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => Outcome::Again { reason, after, reached: true },
+        408 | 425 | 429 | 500..=599 => Outcome::Again { reason, after, reached: true, answered: true },
         400 | 413 | 422 => Outcome::Content { reason },
         _ => Outcome::Refused { reason },
     }
@@ -276,11 +301,11 @@ fn sensitive(value: &[u8]) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The secrets to look for: each whole and by its words (`Bearer TOKEN`), except what is too short to tell anything.
+/// The secrets to look for: each whole and by its words (`Bearer TOKEN`, `/hooks/TOKEN?key=TOKEN`), except what is too short to tell anything.
 fn parts(whole: Vec<Zeroizing<String>>) -> Vec<Zeroizing<String>> {
     let mut parts: Vec<Zeroizing<String>> = whole
         .iter()
-        .flat_map(|secret| secret.split([' ', '?', '&', ':']))
+        .flat_map(|secret| secret.split([' ', '?', '&', ':', '/', '=']))
         .filter(|part| part.len() >= 8)
         .map(|part| Zeroizing::new(part.to_owned()))
         .collect();
@@ -313,6 +338,11 @@ fn percent_decoded(text: &str) -> Zeroizing<Vec<u8>> {
         }
     }
     decoded
+}
+
+/// What an endpoint may say that has read a URL.
+fn decoded_text(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(String::from_utf8_lossy(&percent_decoded(text)).into_owned())
 }
 
 /// `v1,BASE64` over `id.timestamp.body` (Standard Webhooks). A key that begins with `whsec_` is the base64 of the
@@ -369,6 +399,23 @@ mod tests {
         assert_eq!(split, ("https://host:1/a@b?c=d".to_owned(), Some("ops:p%40ss")));
         assert_eq!(percent_decoded("ops:p%40ss%").as_slice(), b"ops:p@ss%");
         assert_eq!(without_user_information("http://h/x@y").1, None);
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_parts_and_decoded() {
+        let whole = ["/hooks/T0K3N-of-path?key=T0K3N-of-query", "ops:p%40ssw0rd"];
+        let whole: Vec<_> = whole
+            .iter()
+            .flat_map(|secret| [Zeroizing::new((*secret).to_owned()), decoded_text(secret)])
+            .collect();
+        let parts = parts(whole);
+        let knows = |said: &str| parts.iter().any(|part| said.contains(part.as_str()));
+        for said in
+            ["no hook T0K3N-of-path", "key T0K3N-of-query is over", "user ops with p@ssw0rd", "p%40ssw0rd"]
+        {
+            assert!(knows(said), "{said}");
+        }
+        assert!(!knows("no such hook of ops, bad key"));
     }
 
     #[test]

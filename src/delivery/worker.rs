@@ -14,13 +14,14 @@ use tracing::{debug, error, info};
 use super::board::Board;
 use super::breaker::BreakerState;
 use super::connect::Network;
+use super::journal::JournalLane;
 use super::lane::{Lane, Shown};
 use super::queue::QueueLane;
 use super::state::StateLane;
 use super::status::{EndpointStatus, WebhookStatus};
-use super::{Parts, Source, SourceError, Timing, is_state};
-use crate::config::settings::{Output, WebhookSettings, WebhookUrl};
-use crate::event::{Command, Delivered, Queue, Timestamp};
+use super::{Parts, Source, SourceError, Timing};
+use crate::config::settings::{DeliveryKind, Output, WebhookSettings, WebhookUrl};
+use crate::event::{Command, Delivered, EventId, Queue, Timestamp};
 use crate::metrics::Metrics;
 
 /// What a worker is to do.
@@ -60,6 +61,8 @@ pub(super) struct Counters {
 impl Counters {
     fn new(metrics: &Metrics, webhook: &str) -> Self {
         let label = &[webhook];
+        // The writer counts in it; it is there from the beginning, so that a rise is one.
+        metrics.webhook_dropped.with_label_values(label);
         Self {
             delivered: metrics.webhooks_delivered.with_label_values(label),
             failed: metrics.webhooks_failed.with_label_values(label),
@@ -79,6 +82,7 @@ impl Counters {
         let _ = metrics.webhooks_failed.remove_label_values(label);
         let _ = metrics.webhook_retries.remove_label_values(label);
         let _ = metrics.webhook_rate_limited.remove_label_values(label);
+        let _ = metrics.webhook_dropped.remove_label_values(label);
         let _ = metrics.webhook_breaker_state.remove_label_values(label);
         let _ = metrics.webhook_queue_length.remove_label_values(label);
         let _ = metrics.webhook_oldest_seconds.remove_label_values(label);
@@ -125,6 +129,11 @@ impl Context {
             Ok(answer) => answer,
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// Changes whenever events have been committed.
+    pub(super) fn stored(&self) -> watch::Receiver<u64> {
+        self.source.stored()
     }
 
     /// Hands `news` to the writer, waiting for room in its queue on a blocking thread if there is none.
@@ -190,7 +199,7 @@ impl Context {
     /// How the webhook is. Asks the store.
     pub(super) async fn status(&self, order: &Order) -> WebhookStatus {
         let settings = &order.settings;
-        let (queued, oldest) = match self.depth(is_state(&settings.format), None).await {
+        let (queued, oldest) = match self.depth(settings.delivery(), None).await {
             Ok((queued, oldest)) => (Some(queued), oldest),
             Err(_) => (None, None),
         };
@@ -212,22 +221,32 @@ impl Context {
         }
     }
 
-    /// How much waits and since when; `told` is how far a webhook of state is, the store's word otherwise.
-    async fn depth(&self, state: bool, told: Option<u64>) -> Result<(u64, Option<Timestamp>), SourceError> {
+    /// How much waits and since when; `told` is how far one without an outbox is, the store's word otherwise.
+    async fn depth(
+        &self,
+        kind: DeliveryKind,
+        told: Option<u64>,
+    ) -> Result<(u64, Option<Timestamp>), SourceError> {
         let name = Arc::clone(&self.name);
         self.ask(move |source| {
-            if !state {
-                return source.outbox_depth(&name);
+            let told = |source: &dyn Source| told.map_or_else(|| source.progress(&name), Ok);
+            match kind {
+                DeliveryKind::Queued => source.outbox_depth(&name),
+                DeliveryKind::State => source.changes_after(told(source)?),
+                DeliveryKind::Journal => {
+                    let (waiting, oldest) = source.events_waiting(EventId(told(source)?))?;
+                    // Dead letters that are sent again.
+                    let (rows, queued) = source.outbox_depth(&name)?;
+                    Ok((waiting + rows, [oldest, queued].into_iter().flatten().min()))
+                }
             }
-            let told = told.map_or_else(|| source.progress(&name), Ok)?;
-            source.changes_after(told)
         })
         .await
     }
 
     async fn set_gauges(&self, board: &Board, settings: &WebhookSettings) {
         self.show_breakers(settings);
-        match self.depth(board.state, Some(board.told())).await {
+        match self.depth(settings.delivery(), Some(board.told())).await {
             Ok((number, oldest)) => {
                 self.counters.queue_length.set(i64::try_from(number).unwrap_or(i64::MAX));
                 let age = oldest.map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64());
@@ -253,15 +272,15 @@ pub(super) async fn run(
     if let Some(predecessor) = predecessor {
         let _ = predecessor.await;
     }
-    let state = is_state(&orders.borrow().settings.format);
-    let Some(told) = first_position(&context, state, &mut orders).await else { return };
-    let board = Arc::new(Board::new(state, told));
+    let kind = orders.borrow().settings.delivery();
+    let Some(told) = first_position(&context, kind, &mut orders).await else { return };
+    let board = Arc::new(Board::new(kind != DeliveryKind::Queued, told));
     // Ended with this task, however it ends.
     let mut lanes = JoinSet::new();
     let mut running = HashMap::new();
     let mut gauges = interval(context.timing.gauges);
     gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut resumes = true;
+    let (mut resumes, mut began) = (true, false);
     let duty = loop {
         let order = orders.borrow_and_update().clone();
         if !matches!(order.duty, Duty::Run | Duty::Drain) {
@@ -269,14 +288,18 @@ pub(super) async fn run(
         }
         board.set_lanes(&order.settings.urls);
         context.settle(&board).await;
-        for url in order.settings.urls.iter().filter(|_| order.duty == Duty::Run) {
+        // What is to drain before it began has its lanes once too; one that has ended then has nothing left.
+        let starts = order.duty == Duty::Run || !began;
+        began = true;
+        for url in order.settings.urls.iter().filter(|_| starts) {
             if running.values().any(|known| known == url) {
                 continue;
             }
             let lane = Lane::new(&context, &board, url, &orders, &applied);
-            let task = match state {
-                true => lanes.spawn(StateLane::new(lane).run()),
-                false => lanes.spawn(QueueLane::new(lane, resumes).run()),
+            let task = match kind {
+                DeliveryKind::State => lanes.spawn(StateLane::new(lane).run()),
+                DeliveryKind::Queued => lanes.spawn(QueueLane::new(lane, resumes).run()),
+                DeliveryKind::Journal => lanes.spawn(JournalLane::new(lane).run()),
             };
             running.insert(task.id(), url.clone());
         }
@@ -322,15 +345,30 @@ pub(super) async fn run(
     }
 }
 
-/// Where the webhook stands: the stored change, or before the first row.
-async fn first_position(context: &Context, state: bool, orders: &mut watch::Receiver<Order>) -> Option<u64> {
-    if !state {
+/// Where the webhook stands: the stored change or event, or before the first row. What is sent events, and never was
+/// sent one, begins with the next one to come: the past is not news.
+async fn first_position(
+    context: &Context,
+    kind: DeliveryKind,
+    orders: &mut watch::Receiver<Order>,
+) -> Option<u64> {
+    if kind == DeliveryKind::Queued {
         return Some(0);
     }
     loop {
         let name = Arc::clone(&context.name);
-        match context.ask(move |source| source.progress(&name)).await {
-            Ok(change) => return Some(change),
+        let stands = context.ask(move |source| match source.progress(&name)? {
+            0 if kind == DeliveryKind::Journal => Ok((source.newest_event()?.0, true)),
+            stored => Ok((stored, false)),
+        });
+        match stands.await {
+            Ok((position, new)) => {
+                if new && position > 0 {
+                    let webhook = Arc::clone(&context.name);
+                    context.report(Delivered::UpTo { webhook, change: position }).await;
+                }
+                return Some(position);
+            }
             Err(error) => context.source_failed(&error),
         }
         tokio::select! {

@@ -208,11 +208,11 @@ pub struct Decided {
 /// What a webhook's worker has done, for the writer to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    /// A state webhook (Alertmanager) knows every change up to this one.
+    /// A state webhook (Alertmanager) knows every change up to this one; what is sent events has every event up to it.
     UpTo {
         /// The webhook.
         webhook: Arc<str>,
-        /// The last change it knows.
+        /// The last change that it knows, or the last event that it has.
         change: u64,
     },
     /// These outbox rows are done.

@@ -23,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
+use crate::config::settings::DeliveryKind;
 use crate::config::{Input, Settings};
 use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
 use crate::delivery::Deliveries;
@@ -300,7 +301,7 @@ impl Server {
             .map_err(environment)?;
         let queues = (Arc::clone(&handoff), Arc::clone(&commands));
         memory::watch(&runtime, move || queues.0.octets() + queues.1.octets() > memory::BUSY);
-        let source = Arc::new(StoredSource::new(reader.clone(), snapshot.clone()));
+        let source = Arc::new(StoredSource::new(&reader, snapshot.clone()));
         let deliveries = Arc::new(Deliveries::start(
             runtime.handle().clone(),
             source,
@@ -515,7 +516,11 @@ fn spawn_correlator(
 fn routes(snapshot: &snapshot::Snapshot) -> Routes {
     Routes::new(snapshot.routes().iter().map(|webhook| Route {
         name: Arc::clone(&webhook.name),
-        kind: if webhook.format.is_state() { RouteKind::State } else { RouteKind::Event },
+        kind: match webhook.delivery() {
+            DeliveryKind::State => RouteKind::State,
+            DeliveryKind::Queued => RouteKind::Event,
+            DeliveryKind::Journal => RouteKind::Journal,
+        },
     }))
 }
 

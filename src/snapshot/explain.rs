@@ -11,7 +11,7 @@ use super::predicate::Predicate;
 use super::rules::{Decision, Does, Rule, RuleScratch};
 use super::{CompiledRules, Snapshot};
 use crate::config::settings::{
-    AlertSettings, Condition, RuleActionSettings, Scalar, Test, WebhookFormat, any_contains,
+    AlertSettings, Condition, DeliveryKind, RuleActionSettings, Scalar, Test, any_contains,
 };
 use crate::device::DEFAULT_REALM;
 use crate::event::{ClearedBy, Effect, EffectKind, KEY_SEPARATOR};
@@ -58,7 +58,7 @@ pub struct ExplainedEffect {
 pub struct ExplainedWebhook {
     /// Its name.
     pub name: String,
-    /// What it is posted: `state` (what the alert is now) or `events` (each change).
+    /// What it is posted: `state` (what the alert is now), `events` (each change) or `notifications` (this notification itself).
     pub told: &'static str,
 }
 
@@ -138,7 +138,11 @@ fn explain_effect(snapshot: &Snapshot, effect: &Effect) -> ExplainedEffect {
         webhooks: hears
             .map(|webhook| ExplainedWebhook {
                 name: webhook.name.to_string(),
-                told: if webhook.format == WebhookFormat::Alertmanager { "state" } else { "events" },
+                told: match webhook.delivery() {
+                    DeliveryKind::State => "state",
+                    DeliveryKind::Queued => "events",
+                    DeliveryKind::Journal => "notifications",
+                },
             })
             .collect(),
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::watch;
 
 use super::error::{StoreError, StoreErrorKind};
 use crate::diagnostic::Diagnostic;
@@ -32,6 +33,10 @@ pub(super) struct Shared {
     pub(super) epoch: AtomicU64,
     /// Rows that could not be read since the start.
     pub(super) damaged_rows: AtomicU64,
+    /// The newest event of the files that retention has taken away since the start.
+    pub(super) unlinked: AtomicU64,
+    /// Shows the newest event that is on the disk, for those who follow the journal.
+    pub(super) stored: watch::Sender<u64>,
     /// The program ends: what the disk refuses is retried for a bounded time only.
     pub(super) stopping: std::sync::atomic::AtomicBool,
     /// Pages that a database may have, for tests of a full disk; 0 is no bound.
@@ -115,6 +120,8 @@ impl Shared {
             directory: directory.into(),
             journals: Mutex::new(journals),
             epoch: AtomicU64::new(0),
+            stored: watch::Sender::new(0),
+            unlinked: AtomicU64::new(0),
             damaged_rows: AtomicU64::new(0),
             stopping: false.into(),
             #[cfg(test)]

@@ -40,6 +40,7 @@
 
 mod error;
 mod files;
+mod follow;
 mod journal;
 mod mutes;
 mod query;
@@ -57,6 +58,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use follow::Stretch;
 pub use mutes::{MuteBook, MuteRefusal, NewMute};
 pub use query::{AlertQuery, Counts, DeadLetter, EventPage, EventQuery, OutboxRow, Reader};
 pub use writer::spawn_writer;

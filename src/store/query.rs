@@ -159,7 +159,7 @@ pub struct Counts {
 /// disk, so that async code calls it where blocking is allowed.
 #[derive(Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     open: Mutex<Open>,
 }
 
@@ -335,30 +335,30 @@ impl Reader {
         self.state_rows(&sql, [row::signed(change).into()], limit, alert)
     }
 
-    /// Open alerts and those that ended at `resolved_since` or later, by number, behind `after`.
+    /// Open alerts behind `after`, by number. Costs what it gives, whatever else there is.
     ///
     /// # Errors
     /// `state.db` cannot be read.
-    pub fn alerts_to_resend(
+    pub fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
+        self.state_rows(&open_after(), [row::signed(after.0).into()], limit, alert)
+    }
+
+    /// Alerts that ended behind `after`, a time and a number, in the order of their ends and numbers. Each has its end in
+    /// `resolved_at`. Costs what it gives, whatever else there is.
+    ///
+    /// # Errors
+    /// `state.db` cannot be read.
+    pub fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, StoreError> {
-        // Two indexes, merged by number; a single condition with OR would walk the whole table.
-        let sql = format!(
-            "SELECT {ALERT_COLUMNS} FROM alerts WHERE id IN (
-                 SELECT id FROM (SELECT id FROM alerts WHERE state < 2 AND id > ?1 ORDER BY id LIMIT ?3)
-                 UNION SELECT id FROM alerts WHERE state = 2 AND resolved_at >= ?2 AND id > ?1)
-             ORDER BY id"
-        );
-        let limited = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.state_rows(
-            &sql,
-            [row::signed(after.0).into(), resolved_since.0.into(), limited.into()],
-            limit,
-            alert,
-        )
+        let (time, id) = after;
+        self.state_rows(&resolved_after(), [time.0.into(), row::signed(id.0).into()], limit, |found| {
+            let mut record = alert(found)?;
+            record.resolved_at = Some(Timestamp(found.get(5)?));
+            Ok(record)
+        })
     }
 
     /// The last change that a state webhook knows; 0 for one that was told nothing yet.
@@ -504,7 +504,7 @@ impl Reader {
     }
 
     /// Gives `each` a connection to a journal file, one that is open if there is one.
-    fn journal<T>(
+    pub(super) fn journal<T>(
         &self,
         file: &JournalFile,
         each: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -530,13 +530,26 @@ impl Reader {
         result
     }
 
-    fn damaged(&self, file: &str, error: &rusqlite::Error) {
+    pub(super) fn damaged(&self, file: &str, error: &rusqlite::Error) {
         // The first ones, then one for every thousand: a damaged page may hold many.
         let before = self.shared.damaged_rows.load(Ordering::Relaxed);
         if before < 10 || before.is_multiple_of(1000) {
             tracing::warn!(component = "storage", file, %error, "A row could not be read and is skipped");
         }
     }
+}
+
+/// An index has them in this order; with those that ended beside them in one statement, each page would sort all of these.
+pub(super) fn open_after() -> String {
+    format!("SELECT {ALERT_COLUMNS} FROM alerts WHERE state < 2 AND id > ? ORDER BY id")
+}
+
+/// So it is with the index on the end: its entries with one end are in the order of their numbers.
+pub(super) fn resolved_after() -> String {
+    format!(
+        "SELECT {ALERT_COLUMNS}, resolved_at FROM alerts
+         WHERE state = 2 AND (resolved_at, id) > (?, ?) ORDER BY resolved_at, id"
+    )
 }
 
 fn dead_letter(found: &Row<'_>) -> rusqlite::Result<DeadLetter> {

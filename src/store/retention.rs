@@ -73,6 +73,7 @@ pub(super) fn run(
         }
         size = size.saturating_sub(file_size(file));
         shared.journals.lock().retain(|kept| kept.number != file.number);
+        shared.unlinked.fetch_max(file.last(), Ordering::Relaxed);
         files::unlink(&file.path)?;
         retained.unlinked += 1;
     }

@@ -64,6 +64,10 @@ pub(super) const DEAD_LETTERS: i64 = 100_000;
 const ENDED_FLAPS: i64 = 3_600 * 1_000_000;
 /// Rows that one step of pruning takes away.
 const PRUNE_STEP: i64 = 500;
+/// Outbox rows that one step of shedding takes away.
+const SHED_STEP: i64 = 20_000;
+/// What a row of the outbox takes beside its record, in octets, with its entry in the index.
+const ROW_OCTETS: i64 = 100;
 
 /// The columns that [`alert`] reads.
 pub(super) const ALERT_COLUMNS: &str = "record, count, last_seen, last_event, expires_at";
@@ -400,6 +404,45 @@ impl State {
             self.marks_due |= pruned.undelivered > 0;
         }
         Ok(pruned)
+    }
+
+    /// Takes away one step of the oldest outbox rows if all of them take more than about `most` octets: how many of each
+    /// webhook. Nothing is left once it says nothing. Costs a look at the file's size, unless the whole state takes more
+    /// than that; then a walk over an index.
+    pub(super) fn shed(&mut self, most: u64) -> rusqlite::Result<BTreeMap<String, u64>> {
+        let most = row::signed(most);
+        let pragma = |name: &str| -> rusqlite::Result<i64> {
+            self.connection.query_row(&format!("PRAGMA {name}"), [], |found| found.get(0))
+        };
+        let used = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        let mut dropped = BTreeMap::new();
+        if used <= most {
+            return Ok(dropped);
+        }
+        let (rows, octets): (i64, f64) = self.connection.query_row(
+            "SELECT (SELECT count(*) FROM outbox),
+             (SELECT coalesce(avg(length(record)), 0) FROM (SELECT record FROM outbox ORDER BY id LIMIT 64))",
+            [],
+            |found| Ok((found.get(0)?, found.get(1)?)),
+        )?;
+        let kept = most / (octets as i64 + ROW_OCTETS);
+        if rows <= kept {
+            return Ok(dropped);
+        }
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        {
+            let mut delete = transaction.prepare_cached(
+                "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?) RETURNING webhook",
+            )?;
+            let mut gone = delete.query([(rows - kept).min(SHED_STEP)])?;
+            while let Some(found) = gone.next()? {
+                *dropped.entry(found.get(0)?).or_default() += 1;
+            }
+        }
+        transaction.commit()?;
+        self.connection.execute_batch("PRAGMA incremental_vacuum(1024)")?;
+        self.marks_due = true;
+        Ok(dropped)
     }
 
     /// Writes whether the run ended in order.

@@ -229,6 +229,9 @@ impl Writer {
         self.shared.limit_pages(self.journal.connection())?;
         self.last_commit = Instant::now();
         let result = self.journal.append(commands, &[]);
+        if result.as_ref().is_ok_and(|appended| appended.stored > 0) {
+            self.shared.stored.send_replace(self.journal.last_event());
+        }
         if result.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Damaged) {
             // What was committed stays in the damaged file for the next start; this goes into another one.
             self.rotate();
@@ -411,6 +414,7 @@ impl Writer {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.rotate_if_due();
+            self.shed();
             self.write_marks();
             self.index();
             if let Ok(size) = self.shared.size() {
@@ -472,6 +476,34 @@ impl Writer {
                 self.pruning = false;
                 self.metrics.storage_errors.inc();
                 tracing::warn!(component = "storage", %error, "Pruning the state failed; it is tried again");
+            }
+        }
+    }
+
+    /// Keeps the queues within half of what the store may take: a webhook that takes nothing for long would otherwise
+    /// push all events out.
+    fn shed(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        // What is left comes at the next tick: meanwhile commits wait.
+        for _ in 0..4 {
+            match state.shed(self.settings.max_size / 2) {
+                Ok(dropped) if dropped.is_empty() => return,
+                Ok(dropped) => {
+                    for (webhook, rows) in dropped {
+                        self.metrics.webhook_dropped.with_label_values(&[&*webhook]).inc_by(rows);
+                        tracing::error!(
+                            component = "storage",
+                            webhook,
+                            rows,
+                            "The queues take half of storage.max_size; the oldest changes are dropped"
+                        );
+                    }
+                }
+                Err(error) => {
+                    self.metrics.storage_errors.inc();
+                    tracing::warn!(component = "storage", %error, "The queues could not be kept within their bound; it is tried again");
+                    return;
+                }
             }
         }
     }

@@ -138,7 +138,12 @@ pub(super) fn get_pdu(request_id: i32, out: &mut Vec<u8>) -> Done {
 }
 
 /// A PDU of RFC 3416 without an error, with the varbinds that `list` writes.
-fn pdu(tag: u8, request_id: i32, out: &mut Vec<u8>, list: impl FnOnce(&mut Vec<u8>) -> Done) -> Done {
+pub(super) fn pdu(
+    tag: u8,
+    request_id: i32,
+    out: &mut Vec<u8>,
+    list: impl FnOnce(&mut Vec<u8>) -> Done,
+) -> Done {
     nested(tag, out, |out| {
         signed(request_id.into(), out)?;
         signed(0, out)?;
@@ -179,7 +184,7 @@ pub(super) fn whole(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Done)
     done
 }
 
-fn message(
+pub(super) fn message(
     version: Version,
     community: &[u8],
     out: &mut Vec<u8>,
@@ -237,7 +242,7 @@ pub(super) fn signed(value: i64, out: &mut Vec<u8>) -> Done {
     primitive(ber::INTEGER, &octets[spare..], out)
 }
 
-fn unsigned(tag: u8, value: u64, out: &mut Vec<u8>) -> Done {
+pub(super) fn unsigned(tag: u8, value: u64, out: &mut Vec<u8>) -> Done {
     let mut octets = [0; 9];
     octets[1..].copy_from_slice(&value.to_be_bytes());
     // One zero octet stays where the next one's first bit would read as a sign.
@@ -245,7 +250,7 @@ fn unsigned(tag: u8, value: u64, out: &mut Vec<u8>) -> Done {
     primitive(tag, &octets[spare..], out)
 }
 
-fn oid(arcs: &[u32], out: &mut Vec<u8>) -> Done {
+pub(super) fn oid(arcs: &[u32], out: &mut Vec<u8>) -> Done {
     let start = out.len();
     oid::encode(arcs, out)?;
     let (header, used) = header(ber::OBJECT_IDENTIFIER, out.len() - start)?;
@@ -272,7 +277,7 @@ fn varbinds(varbinds: &[OutgoingVarbind<'_>], before: usize, out: &mut Vec<u8>) 
     Ok(())
 }
 
-fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> Done {
+pub(super) fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> Done {
     match value {
         Value::Integer(value) => signed(value.into(), out),
         Value::Octets(octets) => primitive(ber::OCTET_STRING, octets, out),

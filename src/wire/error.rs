@@ -131,6 +131,8 @@ pub enum EncodeError {
     TrapNumber,
     /// A Response was asked for something that was no inform.
     NotAnInform,
+    /// What is to be sent on is neither a trap nor an inform.
+    NotANotification,
     /// The version has no such message: SNMPv1 has no Response to a notification, and SNMPv3 has no community.
     Version,
 }
@@ -145,6 +147,7 @@ impl fmt::Display for EncodeError {
                 "generic-trap is a number from 0 to 6, specific-trap one from 0 to 2147483647"
             }
             Self::NotAnInform => "only an inform is answered",
+            Self::NotANotification => "only a trap or an inform is sent on",
             Self::Version => "this SNMP version has no such message",
         })
     }

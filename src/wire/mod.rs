@@ -6,6 +6,7 @@
 //!   them cannot fail.
 //! * [`decode_pdu`] reads a PDU again that was kept from a message ([`CommunityMessage::pdu`]).
 //! * [`encode_v1`], [`encode_v2c`] and [`encode_response`] are the way back; [`decode_response`] is for who asks.
+//! * [`encode_as_received`] and [`encode_translated`] send on to another receiver what was kept.
 //! * [`V3Header`] is the outer structure of an SNMPv3 message; [`usm`] has its keys, digests and ciphers,
 //!   and [`encode_v3`] the way back.
 //!
@@ -15,6 +16,7 @@
 mod ber;
 mod encode;
 mod error;
+mod forward;
 mod message;
 mod pdu;
 mod response;
@@ -24,6 +26,7 @@ mod varbind;
 pub use crate::version::Version;
 pub use encode::{OutgoingVarbind, V1Trap, V2Notification, encode_response, encode_v1, encode_v2c};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
+pub use forward::{Forwarded, encode_as_received, encode_translated};
 pub use message::{CommunityMessage, Message, decode};
 pub use pdu::{Kind, Notification, TrapOid, decode_pdu};
 pub use response::{ReplyPdu, Response, decode_reply_pdu, decode_response};

@@ -73,7 +73,7 @@ fn kind(node: &Node, of: &'static Kind, source: &Source, spans: &mut Vec<Span>) 
         }
         (Kind::Url, Data::Text(_)) => url(node, source, spans),
         (Kind::Condition, _) => {}
-        (Kind::Alias | Kind::Any | Kind::Later, _) => all(node, spans),
+        (Kind::Alias | Kind::Any, _) => all(node, spans),
         // Of the others a single value may be shown; a list or a section there is misplaced.
         (of, Data::List(_) | Data::Map(_)) if !of.holds_secrets() => all(node, spans),
         (of, _) if !of.holds_secrets() => {}

@@ -13,7 +13,7 @@ use super::super::settings::{
 };
 use super::super::tree::{Data, Node};
 use super::access::access;
-use super::outputs::outputs;
+use super::outputs::{Around, outputs};
 use super::rules::{Names, rules};
 use super::webhooks::webhooks;
 use super::{Context, Fields, watch};
@@ -63,7 +63,8 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
         settings.webhooks = webhooks(cx, node, kind, &mut names);
     }
     if let Some((node, kind)) = fields.get(cx, "outputs") {
-        settings.webhooks.extend(outputs(cx, node, kind, &mut names));
+        let around = Around { listeners: &settings.listeners, has_users: !settings.access.users.is_empty() };
+        settings.webhooks.extend(outputs(cx, node, kind, &mut names, &around));
     }
     if let Some((node, kind)) = fields.get(cx, "rules") {
         let realms = realm_names(&settings.listeners);

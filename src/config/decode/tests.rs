@@ -492,7 +492,8 @@ fn every_key_of_the_table_is_in_the_sample_and_asked_by_the_decoder() {
 rules: [{name: a, alert: b, severity: {from: c, map: {}}, cleared_by: {trap: d}}]
 webhooks: [{name: a, format: template, template: {file: b}, content_type: text/plain, url: 'https://a', \
 auth: {user: a, password: b, bearer: c}, signing: {secret: d}, tls: {ca: e, certificate: f, key: g, minimum_version: tls1.3}}]
-outputs: [{name: b, syslog: {address: 'tls://h:1', facility: user, app_name: a, timeout: 1s, tls: {ca: e}, addresses: 10.0.0.0/8}}]";
+outputs: [{name: b, syslog: {address: 'tls://h:1', facility: user, app_name: a, timeout: 1s, tls: {ca: e}, addresses: 10.0.0.0/8}}, \
+{name: c, forward: {address: 'udp://h:162', as: received, community: e, timeout: 1s, addresses: 10.0.0.0/8}}]";
     for text in [&*text, other] {
         let root = tree::read(tree::Language::Yaml, text).unwrap().root;
         let sources = Sources::new(Source::new("a.yaml", text.into()));

@@ -12,7 +12,12 @@ pub(super) static OUTPUT: Section = Section {
         key("file", Kind::Section(&FILE), "A file that gets a JSON line for each change of an alert."),
         key("syslog", Kind::Section(&SYSLOG), "In place of `file`: a syslog receiver (RFC 5424).")
             .example(r#"{"address": "tcp://10.0.0.9:601", "facility": "local0", "app_name": "nereus"}"#),
-        key("forward", Kind::Later, "SNMP receivers that notifications are sent on to."),
+        key(
+            "forward",
+            Kind::Section(&FORWARD),
+            "In place of `file`: an SNMP receiver that every stored notification is sent on to.",
+        )
+        .example(r#"{"address": "udp://10.0.0.9:162", "as": "v2c", "community": {"env": "NOC"}}"#),
         key("retry", Kind::Section(&RETRY), "As for webhooks."),
         key("breaker", Kind::Section(&BREAKER), "As for webhooks."),
         key(
@@ -71,6 +76,24 @@ static SYSLOG: Section = Section {
         key("timeout", Kind::Duration { min: 100, max: DAY }, "For connecting and for one write.").default("\"10s\""),
         key("tls", Kind::Section(&TLS), "What `tls://` trusts and shows, as for webhooks.")
             .example(r#"{"ca": "/etc/nereus/ca.pem"}"#),
+        key("addresses", Kind::Many(&Kind::Network), "The only networks that the host may resolve to.")
+            .example(r#"["10.0.0.0/8"]"#),
+    ],
+};
+
+static FORWARD: Section = Section {
+    path: "outputs[].forward",
+    keys: &[
+        key("address", Kind::Text, "`udp://host:162`.").required().example("\"udp://10.0.0.9:162\""),
+        key(
+            "as",
+            Kind::Choice(&["v2c", "received"]),
+            "v2c: an SNMPv2c trap that names the device (RFC 3584); received: the PDU as it came, which SNMPv3 does not allow.",
+        )
+        .default("\"v2c\""),
+        key("community", Kind::Secret, "Its community.").default("\"public\""),
+        key("timeout", Kind::Duration { min: 100, max: DAY }, "For finding the address and for one write.")
+            .default("\"10s\""),
         key("addresses", Kind::Many(&Kind::Network), "The only networks that the host may resolve to.")
             .example(r#"["10.0.0.0/8"]"#),
     ],

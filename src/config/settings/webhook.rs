@@ -51,6 +51,29 @@ pub struct WebhookSettings {
     pub when_removed: WhenRemoved,
 }
 
+/// How what is to be delivered is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryKind {
+    /// As the state that each alert has; progress is a change number.
+    State,
+    /// As changes of alerts, each a row of the outbox.
+    Queued,
+    /// As events of the journal, which is the queue; progress is an event's number.
+    Journal,
+}
+
+impl WebhookSettings {
+    /// How what it gets is found.
+    #[must_use]
+    pub fn delivery(&self) -> DeliveryKind {
+        match &self.output {
+            Some(Output::Forward(_)) => DeliveryKind::Journal,
+            _ if self.format.is_state() => DeliveryKind::State,
+            _ => DeliveryKind::Queued,
+        }
+    }
+}
+
 impl Default for WebhookSettings {
     /// What a webhook has that says nothing; it has neither name nor URL.
     fn default() -> Self {
@@ -84,6 +107,8 @@ pub enum Output {
     File(FileOutput),
     /// RFC 5424 messages.
     Syslog(SyslogOutput),
+    /// Every stored notification, to another SNMP receiver. It hears of no alert.
+    Forward(ForwardOutput),
 }
 
 impl Output {
@@ -93,6 +118,7 @@ impl Output {
         match self {
             Self::File(_) => "file",
             Self::Syslog(_) => "syslog",
+            Self::Forward(_) => "forward",
         }
     }
 }
@@ -134,6 +160,28 @@ pub enum SyslogTransport {
     Tcp,
     /// The same over TLS (RFC 5425).
     Tls,
+}
+
+/// An SNMP receiver that notifications are sent on to, over UDP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardOutput {
+    /// Its name or address.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// The community of what is sent: the one that came in is a secret of its sender, and is not kept.
+    pub community: Secret,
+    /// What is sent.
+    pub form: ForwardForm,
+}
+
+/// As what a notification is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardForm {
+    /// The PDU as it was received, in a message of its version; an SNMPv3 one cannot be.
+    Received,
+    /// An SNMPv2c trap that names the device (RFC 3584 section 3.1).
+    V2c,
 }
 
 /// TLS of one webhook; everything in it has been tried out.

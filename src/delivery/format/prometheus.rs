@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::event::AlertRecord;
 /// The end of an alert that is open.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-pub(super) fn body(webhook: &str, alerts: &[(&AlertRecord, Option<Value>)]) -> Value {
+pub(super) fn body(webhook: &str, alerts: &[(&AlertRecord, Option<Arc<Value>>)]) -> Value {
     let list: Vec<_> = alerts.iter().map(|(record, _)| alert(record)).collect();
     let open = alerts.iter().any(|(record, _)| ended(record).is_none());
     json!({

@@ -69,7 +69,7 @@ fn try_out(webhook: &Arc<WebhookSettings>, record: &AlertRecord) -> Result<(), S
         record
     };
     let records = [AlertState::Firing, AlertState::Acknowledged, AlertState::Resolved].map(with);
-    for event in [Some(event), None] {
+    for event in [Some(Arc::new(event)), None] {
         let alerts: Vec<_> = records.iter().map(|record| (record, event.clone())).collect();
         for one in &alerts {
             queued(webhook, std::slice::from_ref(one))?;

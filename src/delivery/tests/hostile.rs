@@ -257,3 +257,72 @@ async fn the_log_tells_of_changes_not_of_each_failure_and_of_no_secret() {
         assert!(!bench.metrics.render().unwrap().contains(secret));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_connection_is_not_followed_by_another_from_the_pool() {
+    // The first two connections answer once, together, and never again: their machine is gone.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let together = Arc::new(std::sync::Barrier::new(2));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (number, together) = (counted.fetch_add(1, Ordering::SeqCst), Arc::clone(&together));
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let (mut seen, mut octets, mut posts) = (Vec::new(), [0; 4096], 0);
+                while let Ok(read @ 1..) = stream.read(&mut octets) {
+                    seen.extend_from_slice(&octets[..read]);
+                    let text = String::from_utf8_lossy(&seen).to_lowercase();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+                    if body.len() < length.parse().unwrap() {
+                        continue;
+                    }
+                    seen.clear();
+                    posts += 1;
+                    if number < 2 && posts > 1 {
+                        continue;
+                    }
+                    if number < 2 {
+                        together.wait();
+                    }
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
+    let bench = Bench::new();
+    let mut hook = webhook("hook", WebhookFormat::Json, &[url]);
+    hook.batch = BatchSettings { max: 1, wait: Duration::ZERO };
+    hook.concurrency = 2;
+    hook.headers_timeout = Duration::from_millis(300);
+    bench.enqueue([record(1, 1), record(2, 2)]);
+    bench.apply(&[hook]);
+    until("both connections have answered", || bench.queued() == 0).await;
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    bench.enqueue([record(3, 3)]);
+    until("the third is done", || bench.queued() == 0).await;
+    assert_eq!(bench.counted("nereus_webhooks_failed_total{webhook=\"hook\"}"), 1.0);
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_for_the_head_begins_with_the_connection() {
+    // A backlog that is full: connecting takes longer than the head may, and then as long as it may itself.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let fills: Vec<_> =
+        (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100))).collect();
+    assert!(fills.iter().any(Result::is_err), "the backlog is full");
+    let mut settings = webhook("hook", WebhookFormat::Json, &[format!("http://{address}/")]);
+    settings.headers_timeout = Duration::from_millis(50);
+    settings.connect_timeout = Duration::from_millis(300);
+    let target = Target::new(&settings, &settings.urls[0], &Arc::new(Network::default())).await.ok().unwrap();
+    let outcome = target.post(message("[]")).await;
+    assert!(matches!(outcome, Outcome::Again { reached: false, .. }), "nobody has seen it: {outcome:?}");
+    assert!(again(&outcome).contains("connecting took too long"), "{outcome:?}");
+}

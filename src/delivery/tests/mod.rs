@@ -8,7 +8,7 @@ mod outputs;
 mod queue;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,12 +23,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Deliveries, OutboxRow, Source, SourceError, Timing};
+use super::{Deliveries, Events, OutboxRow, Source, SourceError, Timing};
 use crate::config::settings::{
     BatchSettings, BreakerSettings, RateLimit, RetrySettings, Secret, WebhookFormat, WebhookSettings,
     WebhookUrl,
 };
-use crate::event::{AlertId, AlertRecord, AlertState, Command, Delivered, EventId, Queue, Timestamp};
+use crate::event::{
+    AlertId, AlertRecord, AlertState, Command, Delivered, EventId, EventRecord, Queue, Timestamp,
+};
 use crate::metrics::Metrics;
 use crate::severity::Severity;
 
@@ -76,6 +78,7 @@ type Dead = (Option<u64>, AlertRecord, String);
 #[derive(Debug, Default)]
 struct Tables {
     alerts: HashMap<AlertId, AlertRecord>,
+    events: BTreeMap<EventId, EventRecord>,
     outbox: Vec<OutboxRow>,
     last_row: u64,
     progress: HashMap<Arc<str>, u64>,
@@ -84,7 +87,7 @@ struct Tables {
 }
 
 #[derive(Debug, Default)]
-struct Store(Mutex<Tables>);
+struct Store(Mutex<Tables>, watch::Sender<u64>);
 
 impl Source for Store {
     fn alerts_changed_after(&self, change: u64, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
@@ -95,17 +98,25 @@ impl Source for Store {
         Ok(list)
     }
 
-    fn alerts_to_resend(
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        let tables = self.0.lock();
+        let open = |record: &&AlertRecord| record.state != AlertState::Resolved && record.id > after;
+        let mut list: Vec<_> = tables.alerts.values().filter(open).cloned().collect();
+        list.sort_by_key(|record| record.id);
+        list.truncate(limit);
+        Ok(list)
+    }
+
+    fn alerts_resolved_after(
         &self,
-        resolved_since: Timestamp,
-        after: AlertId,
+        after: (Timestamp, AlertId),
         limit: usize,
     ) -> Result<Vec<AlertRecord>, SourceError> {
-        let recent = |record: &&AlertRecord| record.resolved_at.is_none_or(|at| at >= resolved_since);
         let tables = self.0.lock();
-        let mut list: Vec<_> =
-            tables.alerts.values().filter(|record| record.id > after).filter(recent).cloned().collect();
-        list.sort_by_key(|record| record.id);
+        let place = |record: &AlertRecord| (record.resolved_at.unwrap_or_default(), record.id);
+        let ended = |record: &&AlertRecord| record.state == AlertState::Resolved && place(record) > after;
+        let mut list: Vec<_> = tables.alerts.values().filter(ended).cloned().collect();
+        list.sort_by_key(place);
         list.truncate(limit);
         Ok(list)
     }
@@ -125,6 +136,32 @@ impl Source for Store {
 
     fn event_json(&self, event: EventId) -> Result<Option<Value>, SourceError> {
         Ok(Some(json!({ "id": event })))
+    }
+
+    fn event(&self, event: EventId) -> Result<Option<EventRecord>, SourceError> {
+        Ok(self.0.lock().events.get(&event).cloned())
+    }
+
+    fn events_after(&self, _: &str, after: EventId, limit: usize) -> Result<Events, SourceError> {
+        let tables = self.0.lock();
+        let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let events: Vec<_> =
+            tables.events.range(behind).take(limit).map(|(_, event)| event.clone()).collect();
+        let upto = events.last().map_or(after, |event| event.id);
+        Ok(Events { events, upto, lost: false })
+    }
+
+    fn events_waiting(&self, after: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        let events = self.events_after("", after, usize::MAX)?.events;
+        Ok((events.len() as u64, events.first().map(|event| event.time)))
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(self.0.lock().events.keys().next_back().copied().unwrap_or_default())
     }
 }
 

@@ -4,7 +4,14 @@ use std::io::BufReader;
 
 use super::network::{Authority, BOTH, acceptor};
 use super::*;
-use crate::config::settings::{FileOutput, Output, SyslogOutput, SyslogTransport};
+use crate::config::settings::{
+    FileOutput, ForwardForm, ForwardOutput, Output, SyslogOutput, SyslogTransport, WhenRemoved,
+};
+use crate::event::Generation;
+use crate::oid::OidRef;
+use crate::value::Value as Snmp;
+use crate::version::Version;
+use crate::wire::{self, V2Notification};
 
 fn file_output(path: std::path::PathBuf) -> WebhookSettings {
     let output = Output::File(FileOutput { path, rotate_size: 1 << 20, rotate_age: None, keep: 3 });
@@ -146,4 +153,150 @@ fn blocking(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static) -> impl 
         }
     }
     BufReader::new(Blocking(stream, tokio::runtime::Handle::current()))
+}
+
+fn forward_output(form: ForwardForm, port: u16) -> WebhookSettings {
+    let output = Output::Forward(ForwardOutput {
+        host: "127.0.0.1".into(),
+        port,
+        community: Secret::new(b"noc".to_vec()),
+        form,
+    });
+    let hook = webhook("hook", WebhookFormat::Json, &[format!("udp://127.0.0.1:{port}")]);
+    WebhookSettings { output: Some(output), headers: Vec::new(), ..hook }
+}
+
+/// A stored linkDown that says its number.
+fn event(number: u64, version: Version) -> EventRecord {
+    let trap = OidRef(&[1, 3, 6, 1, 6, 3, 1, 1, 5, 3]);
+    let varbinds = [(OidRef(&[1, 3, 6, 1, 2, 1, 2, 2, 1, 1, 1]), Snmp::Counter64(number))];
+    let sent = V2Notification {
+        community: b"theirs",
+        kind: wire::Kind::Trap,
+        request_id: 1,
+        uptime: 1,
+        trap_oid: trap,
+        varbinds: &varbinds,
+    };
+    let mut message = Vec::new();
+    wire::encode_v2c(&sent, &mut message).unwrap();
+    let Ok(wire::Message::Community(read)) = wire::decode(&message) else { panic!("it is a message") };
+    EventRecord {
+        id: EventId(number),
+        time: Timestamp::now(),
+        generation: Generation(1),
+        source: "192.0.2.1".parse().unwrap(),
+        peer: "192.0.2.1:162".parse().unwrap(),
+        version,
+        trap_oid: "1.3.6.1.6.3.1.1.5.3".parse().unwrap(),
+        trap_name: Some("IF-MIB::linkDown".into()),
+        rule: None,
+        alert: None,
+        severity: None,
+        alert_id: None,
+        pdu: read.pdu.to_vec(),
+    }
+}
+
+impl Bench {
+    /// Commits events, and says so.
+    fn journal(&self, events: impl IntoIterator<Item = EventRecord>) {
+        self.store.0.lock().events.extend(events.into_iter().map(|event| (event.id, event)));
+        self.store.1.send_modify(|number| *number += 1);
+    }
+}
+
+/// The number that a datagram says.
+fn number(datagram: &[u8]) -> u64 {
+    let Ok(wire::Message::Community(read)) = wire::decode(datagram) else { panic!("it is a message") };
+    assert_eq!(read.community, b"noc");
+    match read.notification.varbinds.iter().next().unwrap().value {
+        Snmp::Counter64(number) => number,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn received(socket: &std::net::UdpSocket, many: u64) -> Vec<u64> {
+    let mut datagram = [0; 2000];
+    let next = |_| {
+        let length = socket.recv(&mut datagram).unwrap();
+        number(&datagram[..length])
+    };
+    (0..many).map(next).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_sent_on_from_the_next_one_and_kept_while_nobody_listens() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let bench = Bench::new();
+    bench.journal((1..=10).map(|n| event(n, Version::V2c)));
+    bench.apply(&[forward_output(ForwardForm::V2c, address.port())]);
+    until("it has its place", || bench.progress() == 10).await;
+    bench.journal((11..=260).map(|n| event(n, Version::V2c)));
+    until("nobody listens", || bench.counted("nereus_webhooks_failed_total{webhook=\"hook\"}") >= 3.0).await;
+    assert_eq!(bench.progress(), 10);
+    let status = bench.deliveries.status().await.remove(0);
+    assert_eq!((status.format, status.queued), ("forward", Some(250)));
+    let socket = std::net::UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(received(&socket, 250), (11..=260).collect::<Vec<_>>());
+    until("all are done", || bench.progress() == 260).await;
+    assert!(bench.dead().is_empty());
+    assert_eq!(bench.counted("nereus_webhooks_delivered_total{webhook=\"hook\"}"), 250.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_sent_on_is_a_dead_letter_and_holds_up_nothing() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let bench = Bench::new();
+    bench.journal([event(1, Version::V2c)]);
+    bench.apply(&[forward_output(ForwardForm::Received, socket.local_addr().unwrap().port())]);
+    until("it has its place", || bench.progress() == 1).await;
+    bench.journal([event(2, Version::V2c), event(3, Version::V3), event(4, Version::V2c)]);
+    assert_eq!(received(&socket, 2), [2, 4]);
+    until("the place moves over it", || bench.progress() == 4).await;
+    let (row, letter, reason) = bench.dead().remove(0);
+    assert_eq!((row, letter.last_event, &*letter.alert), (None, EventId(3), "IF-MIB::linkDown"));
+    assert!(reason.contains("as: v2c"), "{reason}");
+    // Sent again, it comes by the outbox, and with it one whose event is gone.
+    let mut gone = letter.clone();
+    gone.last_event = EventId(99);
+    bench.enqueue([letter, gone]);
+    until("both are dead again", || bench.dead().len() == 3 && bench.queued() == 0).await;
+    assert_eq!(bench.dead()[2].2, "the event is no longer in the journal");
+    // Under other settings it can be sent.
+    bench.apply(&[forward_output(ForwardForm::V2c, socket.local_addr().unwrap().port())]);
+    bench.enqueue([bench.dead()[1].1.clone()]);
+    assert_eq!(received(&socket, 1), [3]);
+    until("its row is done", || bench.queued() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_forward_drains_what_there_was_and_no_more() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let bench = Bench::new();
+    let hook = WebhookSettings {
+        when_removed: WhenRemoved::Drain,
+        ..forward_output(ForwardForm::V2c, address.port())
+    };
+    bench.journal([event(1, Version::V2c)]);
+    bench.apply(&[hook]);
+    until("it has its place", || bench.progress() == 1).await;
+    bench.journal((2..=5).map(|n| event(n, Version::V2c)));
+    until("nobody listens", || bench.counted("nereus_webhooks_failed_total{webhook=\"hook\"}") >= 1.0).await;
+    bench.apply(&[]);
+    until("it drains", || bench.deliveries.workers.lock().draining.len() == 1).await;
+    let socket = std::net::UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(received(&socket, 4), [2, 3, 4, 5]);
+    until("it has ended", || {
+        bench.deliveries.workers.lock().draining.values().all(|worker| worker.task.is_finished())
+    })
+    .await;
+    assert_eq!(bench.progress(), 5);
 }

@@ -223,3 +223,18 @@ async fn a_removed_webhook_parks_its_rows_and_takes_its_metrics_along() {
     assert_eq!(sink.numbers(), [1, 2, 3, 4, 5]);
     assert_eq!(bench.counted("nereus_webhooks_delivered_total{webhook=\"hook\"}"), 5.0);
 }
+
+#[tokio::test]
+async fn what_is_to_drain_before_it_began_drains_and_ends() {
+    let (bench, sink) = (Bench::new(), Sink::new().await);
+    bench.enqueue([record(1, 1)]);
+    let hook =
+        WebhookSettings { when_removed: crate::config::settings::WhenRemoved::Drain, ..json_hook(&sink) };
+    bench.apply(&[hook]);
+    // One thread runs all of this: the worker has not been asked yet.
+    bench.apply(&[]);
+    until("it has delivered", || bench.queued() == 0).await;
+    let ended = || bench.deliveries.workers.lock().draining.values().all(|worker| worker.task.is_finished());
+    until("it has ended", ended).await;
+    assert_eq!(sink.numbers(), [1]);
+}

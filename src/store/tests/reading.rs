@@ -253,15 +253,36 @@ fn alerts_are_listed_by_change_and_for_resending() {
     let changes = |records: Vec<AlertRecord>| records.iter().map(|alert| alert.change).collect::<Vec<_>>();
     assert_eq!(changes(reader.alerts_changed_after(3, 3).unwrap()), [5, 6, 7]);
     assert_eq!(changes(reader.alerts_changed_after(7, 10).unwrap()), [8]);
-    let since = Timestamp(BASE + 150 * SECOND);
-    assert_eq!(changes(reader.alerts_to_resend(since, AlertId(0), 3).unwrap()), [1, 3, 8]);
-    assert_eq!(changes(reader.alerts_to_resend(since, AlertId(4), 3).unwrap()), [5, 6]);
+    assert_eq!(changes(reader.open_alerts_after(AlertId(0), 2).unwrap()), [1, 3]);
+    assert_eq!(changes(reader.open_alerts_after(AlertId(3), 9).unwrap()), [5, 6]);
+    let ended =
+        |seconds, id| reader.alerts_resolved_after((Timestamp(BASE + seconds * SECOND), AlertId(id)), 9);
+    assert_eq!(changes(ended(0, 0).unwrap()), [7, 8]);
+    assert_eq!(changes(ended(100, 1).unwrap()), [7, 8]);
+    assert_eq!(changes(ended(100, 2).unwrap()), [8]);
+    assert_eq!(changes(ended(150, 0).unwrap()), [8]);
+    assert_eq!(changes(ended(200, 4).unwrap()), [0; 0]);
     assert_eq!(reader.alerts(&AlertQuery::default()).unwrap().len(), 4);
     let paged = AlertQuery { before: Some(AlertId(5)), limit: 1, ..AlertQuery::default() };
     assert_eq!(reader.alerts(&paged).unwrap()[0].id, AlertId(3));
     assert_eq!(reader.alert(AlertId(4)).unwrap().unwrap().state, AlertState::Resolved);
     assert_eq!(reader.alert(AlertId(9)).unwrap(), None);
     assert_eq!(reader.counts().unwrap().open_alerts, [0, 0, 0, 4, 0]);
+}
+
+#[test]
+fn a_page_of_a_round_costs_what_it_gives() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&settings(directory.path())).store;
+    for (sql, index) in [(query::open_after(), "alerts_open"), (query::resolved_after(), "alerts_resolved")] {
+        let mut plan = store.state.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let numbers = vec![1; plan.parameter_count()];
+        let steps =
+            plan.query_map(rusqlite::params_from_iter(numbers), |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> = steps.map(Result::unwrap).collect();
+        assert_eq!(steps.len(), 1, "nothing is sorted: {steps:?}");
+        assert!(steps[0].starts_with("SEARCH") && steps[0].contains(index), "{steps:?}");
+    }
 }
 
 #[test]
@@ -310,4 +331,101 @@ fn retention_unlinks_whole_files_and_carries_open_alerts_on() {
     let (alerts, rows) = everything(&reader);
     assert_eq!((alerts.len(), rows.len()), (1, 0));
     assert_eq!(reader.dead_letters(None, None, 10).unwrap()[0].record.id, AlertId(3));
+}
+
+#[test]
+fn the_journal_is_followed_over_its_files() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let mut store = open(&settings).store;
+    let reader = store.reader();
+    assert_eq!(reader.newest_event().unwrap(), EventId(0));
+    assert_eq!(reader.events_waiting(EventId(0)).unwrap(), (0, None));
+    assert_eq!(reader.events_after(EventId(0), 10).unwrap(), Stretch::default());
+    for number in 1..=60 {
+        commit(&mut store, &[decided(number, None, Vec::new())]);
+        if number % 20 == 0 {
+            store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+        }
+    }
+    assert_eq!(reader.newest_event().unwrap(), id_of(60));
+    for limit in [1, 7, 20, 21, 1000] {
+        let (mut seen, mut after) = (Vec::new(), EventId(0));
+        loop {
+            let (waiting, oldest) = reader.events_waiting(after).unwrap();
+            assert_eq!(waiting, 60 - seen.len() as u64);
+            let stretch = reader.events_after(after, limit).unwrap();
+            assert_eq!(oldest, stretch.events.first().map(|event| event.time));
+            assert!(stretch.events.len() <= limit && !stretch.lost);
+            if stretch.events.is_empty() {
+                break;
+            }
+            after = stretch.upto;
+            seen.extend(stretch.events.into_iter().map(|event| event.id));
+        }
+        assert_eq!(seen, (1..=60).map(id_of).collect::<Vec<_>>(), "by {limit}");
+    }
+    // Retention takes the first file: who was behind its end has lost something, who was at it has not.
+    let tight = StorageSettings { retention: Duration::from_secs(1), ..settings.clone() };
+    let now = Timestamp(BASE + 22 * SECOND);
+    let retained = retention::run(&store.shared, &tight, &mut store.journal, &store.state, now).unwrap();
+    assert_eq!(retained.unlinked, 1);
+    assert!(reader.events_after(id_of(19), 1).unwrap().lost);
+    let stretch = reader.events_after(id_of(20), 1).unwrap();
+    assert_eq!((stretch.lost, stretch.upto), (false, id_of(21)));
+}
+
+#[test]
+fn a_damaged_row_holds_up_nobody_who_follows() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    for number in 1..=3 {
+        commit(&mut store, &[decided(number, None, Vec::new())]);
+    }
+    store
+        .journal
+        .connection()
+        .execute("UPDATE events SET source = x'00' WHERE id = ?", [row::signed(id_of(2).0)])
+        .unwrap();
+    let stretch = store.reader().events_after(EventId(0), 10).unwrap();
+    assert_eq!(stretch.events.iter().map(|event| event.id).collect::<Vec<_>>(), [id_of(1), id_of(3)]);
+    assert_eq!(stretch.upto, id_of(3));
+    assert_eq!(store.shared.damaged_rows.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn queues_are_bounded_by_their_size_and_the_oldest_rows_go() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    let raise = |number, webhooks: &[&str]| {
+        let queued = change(record(number, number, AlertState::Firing, 1, number), webhooks);
+        decided(number, Some(number), vec![queued])
+    };
+    commit(&mut store, &(1..=2000).map(|number| raise(number, &[])).collect::<Vec<_>>());
+    let queued: Vec<_> =
+        (2001..=2400).map(|number| raise(number, if number % 4 == 0 { &["b"] } else { &["a"] })).collect();
+    commit(&mut store, &queued);
+    let reader = store.reader();
+    let left = || ["a", "b"].map(|webhook| reader.outbox_depth(webhook).unwrap().0);
+    assert_eq!(left(), [300, 100]);
+    assert!(store.state.shed(10 << 20).unwrap().is_empty());
+    // The alerts alone take more than this: that is not the queues' fault.
+    assert!(store.state.shed(1 << 20).unwrap().is_empty());
+    assert_eq!(left(), [300, 100]);
+    let octets: i64 = store
+        .state
+        .connection
+        .query_row("SELECT sum(length(record) + 100) FROM outbox", [], |row| row.get(0))
+        .unwrap();
+    let dropped = store.state.shed(u64::try_from(octets / 2).unwrap()).unwrap();
+    let number = dropped["a"] + dropped["b"];
+    assert!((198..=202).contains(&number) && dropped["b"].abs_diff(number / 4) <= 1, "{dropped:?}");
+    assert_eq!(left(), [300 - dropped["a"], 100 - dropped["b"]]);
+    assert_eq!(reader.outbox("b", 0, 1).unwrap()[0].record.change % 4, 0);
+    let first = reader.outbox("a", 0, 1).unwrap()[0].record.change;
+    assert!((2198..=2203).contains(&first), "the oldest are gone: {first}");
+    assert!(
+        store.state.shed(u64::try_from(octets / 2).unwrap()).unwrap().is_empty(),
+        "and no more than that"
+    );
 }
