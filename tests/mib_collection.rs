@@ -75,24 +75,34 @@ fn difference(a: &[u8], b: &[u8]) -> String {
     "nowhere".to_owned()
 }
 
+/// How many of the texts stand on each other.
+const RELATED: usize = 12;
+
 /// Texts that depend on each other, whole and broken.
 fn texts() -> Vec<Vec<u8>> {
     let mut texts = Vec::new();
-    for (name, root, parent) in
-        [("A-MIB", "aRoot", "enterprises"), ("B-MIB", "bRoot", "aRoot"), ("C-MIB", "cRoot", "bRoot")]
-    {
-        for arc in [1, 2] {
+    for (name, root, parent, from) in [
+        ("A-MIB", "aRoot", "enterprises", "SNMPv2-SMI"),
+        ("B-MIB", "bRoot", "aRoot", "A-MIB"),
+        ("C-MIB", "cRoot", "bRoot", "B-MIB"),
+        // By way of another one, which imports it too.
+        ("D-MIB", "dRoot", "aRoot", "B-MIB"),
+    ] {
+        // From a module that is nowhere as well.
+        for (arc, from) in [(1, from), (2, from), (2, "X-MIB")] {
             texts.push(
                 format!(
-                    "{name} DEFINITIONS ::= BEGIN\nIMPORTS {parent} FROM {}\n  Label FROM A-MIB;\n{root} OBJECT IDENTIFIER ::= \
+                    "{name} DEFINITIONS ::= BEGIN\nIMPORTS {parent} FROM {from}\n  Label FROM A-MIB;\n{root} OBJECT IDENTIFIER ::= \
                      {{ {parent} {arc} }}\nLabel ::= INTEGER {{ low({arc}) }}\n{root}Value OBJECT-TYPE SYNTAX Label \
-                     MAX-ACCESS read-only STATUS current DESCRIPTION \"d\" ::= {{ {root} 7 }}\nEND\n",
-                    if parent == "enterprises" { "SNMPv2-SMI" } else { "X-MIB" },
+                     MAX-ACCESS read-only STATUS current DESCRIPTION \"d\" ::= {{ {root} 7 }}\n\
+                     {root}Notice NOTIFICATION-TYPE OBJECTS {{ {parent}Value, {root}Value }} STATUS current \
+                     DESCRIPTION \"d\" ::= {{ {root} 8 }}\nEND\n",
                 )
                 .into_bytes(),
             );
         }
     }
+    assert_eq!(texts.len(), RELATED);
     for folder in ["valid", "problems"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mibs").join(folder);
         let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -149,6 +159,7 @@ fn act() -> impl Strategy<Value = Act> {
     let file = || 0usize..8;
     prop_oneof![
         4 => (file(), 0usize..1000).prop_map(|(file, text)| Act::Write { file, text }),
+        4 => (file(), 0..RELATED).prop_map(|(file, text)| Act::Write { file, text }),
         1 => (file(), any::<prop::sample::Index>()).prop_map(|(file, at)| Act::Break { file, at }),
         1 => file().prop_map(|file| Act::Remove { file }),
         1 => file().prop_map(|file| Act::Touch { file }),

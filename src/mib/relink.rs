@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use super::ast::{Definition, DefinitionKind, FileRecord, Module};
+use super::ast::{Definition, DefinitionKind, FileRecord, Import, Module};
 use super::collection::{Collection, Kept, same};
 use super::format::Room;
 use super::record::Words;
 use super::resolve::Input;
 use super::resolve::partial::{self, Done, Given, Known, ModuleFact, Outcome, Reach, Role};
-use super::symbol::{NONE, Symbols};
+use super::symbol::{NONE, Symbol, Symbols};
 use super::{builtin_input, lexer};
 
 /// More changed files than these are no edit.
@@ -278,6 +278,7 @@ impl<'a> Relinking<'a> {
 
     /// Notes what may mean something else by what a file says now, or said.
     fn compare(&mut self, before: Option<&FileRecord>, after: Option<&FileRecord>) {
+        let records = [before, after];
         let sides = [before, after].map(|record| record.map(Meanings::of).unwrap_or_default());
         let [before, after] = &sides;
         for name in before.modules.keys().chain(after.modules.keys()) {
@@ -299,6 +300,18 @@ impl<'a> Relinking<'a> {
                 self.doubtful.insert(key.1.clone());
             }
         }
+        // What had no OID because of another one was counted there.
+        let [record, _] = records;
+        for definition in record.iter().flat_map(|record| &record.definitions) {
+            let Some(record) = record else { continue };
+            if self.doubtful.contains(record.symbols.bytes_of(definition.name)) {
+                for part in definition.oid.of(&record.parts).iter().filter(|part| part.name != NONE) {
+                    if self.before.mib.named(record.symbols.text(part.name)).next().is_none() {
+                        self.pulled.insert(record.symbols.bytes_of(part.name).into());
+                    }
+                }
+            }
+        }
         for key in before.imports.keys().chain(after.imports.keys()) {
             let (a, b) = (before.imports.get(key), after.imports.get(key));
             if a != b {
@@ -306,6 +319,10 @@ impl<'a> Relinking<'a> {
                 self.led_on.insert(key.clone());
                 let missing = [a, b].into_iter().flatten().filter(|from| !self.is_module(from)).cloned();
                 self.pulled.extend(missing.collect::<Vec<_>>());
+                // What is made of it here may be another thing, however it is written.
+                for record in records.into_iter().flatten() {
+                    self.doubtful.extend(made_of(record, |name| *name == *key.1));
+                }
             }
         }
     }
@@ -360,20 +377,16 @@ impl<'a> Relinking<'a> {
             let before = self.doubtful.len();
             for record in &records {
                 let symbols = &record.symbols;
-                let is_doubtful = |name| self.doubtful.contains(symbols.bytes_of(name));
-                let mut more = Vec::new();
-                for definition in &record.definitions {
-                    let made_of_it = if definition.kind.is_type() {
-                        let syntax = record.types.get(definition.syntax as usize);
-                        syntax.is_some_and(|syntax| is_doubtful(syntax.name))
-                    } else {
-                        definition.oid.of(&record.parts).iter().any(|part| is_doubtful(part.name))
-                    };
-                    if made_of_it {
-                        more.push(definition.name);
-                    }
-                }
-                self.doubtful.extend(more.into_iter().map(|name| symbols.bytes_of(name).into()));
+                let from_doubtful =
+                    |import: &&Import| self.doubtful.contains(symbols.bytes_of(import.module));
+                let imported: HashSet<&[u8]> = record
+                    .imports
+                    .iter()
+                    .filter(from_doubtful)
+                    .map(|import| symbols.bytes_of(import.name))
+                    .collect();
+                let more = made_of(record, |name| imported.contains(name) || self.doubtful.contains(name));
+                self.doubtful.extend(more);
             }
             if self.doubtful.len() == before {
                 return Ok(());
@@ -526,6 +539,20 @@ impl<'a> Relinking<'a> {
         self.known.extend(names);
         Ok(())
     }
+}
+
+/// The names of what stands below, or is a type of, any of some names.
+fn made_of(record: &FileRecord, any: impl Fn(&[u8]) -> bool) -> Vec<Word> {
+    let symbols = &record.symbols;
+    let any = |name: Symbol| name != NONE && any(symbols.bytes_of(name));
+    let made = |definition: &&Definition| {
+        if definition.kind.is_type() {
+            record.types.get(definition.syntax as usize).is_some_and(|syntax| any(syntax.name))
+        } else {
+            definition.oid.of(&record.parts).iter().any(|part| any(part.name))
+        }
+    };
+    record.definitions.iter().filter(made).map(|found| symbols.bytes_of(found.name).into()).collect()
 }
 
 /// Finds words in those that are kept of the files.
