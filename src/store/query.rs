@@ -142,8 +142,6 @@ pub struct DeadLetter {
 /// How much there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Open alerts, by severity in the order of [`Severity::ALL`].
-    pub open_alerts: [u64; 5],
     /// Outbox rows of all webhooks.
     pub outbox: u64,
     /// Dead letters of all webhooks.
@@ -448,16 +446,6 @@ impl Reader {
             damaged_rows: self.shared.damaged_rows.load(Ordering::Relaxed),
             ..Counts::default()
         };
-        let sql = "SELECT severity, count(*) FROM alerts WHERE state < 2 GROUP BY severity";
-        let open = self.state_rows(sql, [], usize::MAX, |found| {
-            Ok((found.get::<_, i64>(0)?, row::unsigned(found, 1)?))
-        })?;
-        for (severity, number) in open {
-            if let Some(place) = usize::try_from(severity).ok().and_then(|at| counts.open_alerts.get_mut(at))
-            {
-                *place = number;
-            }
-        }
         let sql = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letters)";
         let totals =
             self.state_rows(sql, [], 1, |found| Ok((row::unsigned(found, 0)?, row::unsigned(found, 1)?)))?;
