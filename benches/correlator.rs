@@ -39,7 +39,7 @@ fn event(rule: &Arc<RuleAction>, key: u32, kind: EffectKind, time: Timestamp) ->
         generation: Generation(1),
         listener: 0,
         peer: (Ipv4Addr::new(10, 0, 0, 1), 50_000).into(),
-        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)).into(),
         version: Version::V2c,
         community: None,
         trap_oid: Oid::new([1, 3, 6, 1, 6, 3, 1, 1, 5, 3]).expect("a legal OID"),

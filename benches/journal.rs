@@ -54,7 +54,7 @@ fn command(number: u64, does: Does, rule: &Arc<RuleAction>) -> Command {
         generation: Generation(1),
         listener: 0,
         peer: ([10, 0, octets[2], octets[3]], 40000).into(),
-        source: [10, 0, octets[2], octets[3]].into(),
+        source: IpAddr::from([10, 0, octets[2], octets[3]]).into(),
         version: Version::V2c,
         community: None,
         trap_oid: "1.3.6.1.6.3.1.1.5.3".parse().expect("an OID"),

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use nereus::mib::{Collection, Scan};
 
 const ROUNDS: usize = 5;
+/// How many of the files are edited.
+const EDITED: usize = 40;
 
 fn main() {
     let Some(corpus) = std::env::var_os("NEREUS_MIB_CORPUS") else {
@@ -76,21 +78,55 @@ fn main() {
         assert!(collected.unchanged && collected.read == 0);
     }
     eprintln!("nothing changed: {least:.3?}");
-    let edited = edited(root.path());
-    let text = fs::read(&edited).unwrap();
-    fs::remove_file(&edited).unwrap();
-    let mut least = Duration::MAX;
-    for round in 0..ROUNDS {
-        let mut text = text.clone();
-        text.extend(format!("-- {round}\n").bytes());
-        fs::write(&edited, text).unwrap();
+    // In the middle of the file, so that what stands behind it is on other lines.
+    edit(&directories, &mut kept, "a comment more", |text, round| {
+        text.replacen("BEGIN", &format!("BEGIN -- {round}\n"), 1)
+    });
+    edit(&directories, &mut kept, "a name more", |text, round| {
+        text.replacen(
+            "\nEND",
+            &format!("\nbench OBJECT IDENTIFIER ::= {{ enterprises 99999 {round} }}\nEND"),
+            1,
+        )
+    });
+}
+
+/// Edits each of some files of the tree, one after the other, and prints what a reload took.
+fn edit(
+    directories: &[PathBuf; 1],
+    kept: &mut Collection,
+    what: &str,
+    edited: impl Fn(&str, usize) -> String,
+) {
+    let files = Scan::of(directories).files;
+    let (mut took, mut linked) = (Vec::new(), Vec::new());
+    for (round, file) in files.iter().step_by(files.len().div_ceil(EDITED).max(1)).enumerate() {
+        let text = fs::read(&file.path).unwrap();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        fs::remove_file(&file.path).unwrap();
+        fs::write(&file.path, edited(&text, round)).unwrap();
         let begun = Instant::now();
-        let (next, collected) = make(Some(&kept));
-        least = least.min(begun.elapsed());
-        assert_eq!(collected.parsed, 1);
-        kept = next;
+        let (next, collected) =
+            Collection::make(Scan::of(directories), Some(kept), false, &AtomicBool::new(false)).unwrap();
+        took.push(begun.elapsed());
+        linked.push(collected.linked);
+        assert!(collected.parsed <= 1);
+        *kept = next;
     }
-    eprintln!("one file edited: {least:.3?}");
+    let fresh = Collection::make(Scan::of(directories), None, false, &AtomicBool::new(false)).unwrap().0;
+    assert!(kept.mib().image() == fresh.mib().image() && kept.diagnostics() == fresh.diagnostics());
+    took.sort();
+    linked.sort_unstable();
+    let middle = took.len() / 2;
+    eprintln!(
+        "one of {} files edited, {what}: {:.3?} least, {:.3?} median, {:.3?} most; linked {} files, {} at the most",
+        took.len(),
+        took[0],
+        took[middle],
+        took[took.len() - 1],
+        linked[middle],
+        linked[linked.len() - 1],
+    );
 }
 
 /// All modules of all folders, to a list of their names.
@@ -121,10 +157,4 @@ fn mib_rs(corpus: &Path) -> Option<(Duration, usize)> {
     // By default it refuses a tree with severe problems, after all the work.
     let loaded = loader.diagnostic_config(mib_rs::DiagnosticConfig::silent()).load().ok()?;
     Some((begun.elapsed(), loaded.nodes().filter(|node| !node.name().is_empty()).count()))
-}
-
-/// A file in the middle of the tree.
-fn edited(root: &Path) -> std::path::PathBuf {
-    let files = Scan::of(&[root.to_owned()]).files;
-    files[files.len() / 2].path.clone()
 }

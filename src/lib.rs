@@ -18,6 +18,7 @@
 //! breach. The modules below stand in the order of their layers.
 
 // Layer 0: leaf types.
+pub mod device;
 pub mod diagnostic;
 pub mod metrics;
 pub mod oid;

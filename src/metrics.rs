@@ -109,6 +109,32 @@ reasons! {
     Stopped = "stopped",
 }
 
+/// Why a TCP listener closed a connection at once: a label of `nereus_connections_refused_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// The peer is in no network of the listener's `allow`.
+    NotAllowed,
+    /// There are `max_connections`.
+    MaxConnections,
+    /// There are `max_connections_per_peer` of this peer.
+    MaxConnectionsPerPeer,
+    /// The system could not set it up.
+    System,
+}
+
+impl ConnectionRefusal {
+    /// The name as it stands in the metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "not_allowed",
+            Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerPeer => "max_connections_per_peer",
+            Self::System => "system",
+        }
+    }
+}
+
 /// Everything that is counted. One instance a program, shared as an `Arc`.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each field's help text below says what it counts")]
@@ -208,8 +234,8 @@ impl Metrics {
             connections_refused: counters(
                 &r,
                 "connections_refused_total",
-                "Connections that a TCP listener closed at once: their peer may not send, or there were too many.",
-                &["listener"],
+                "Connections that a TCP listener closed at once, by reason.",
+                &["listener", "reason"],
             ),
             replies: counters(
                 &r,

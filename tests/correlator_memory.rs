@@ -77,7 +77,7 @@ fn event(rule: &Arc<RuleAction>, key: usize, kind: EffectKind, time: Timestamp) 
         generation: Generation(1),
         listener: 0,
         peer: "10.0.0.1:50000".parse().unwrap(),
-        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)).into(),
         version: Version::V2c,
         community: None,
         trap_oid: Oid::new([1, 3, 6, 1, 6, 3, 1, 1, 5, 3]).unwrap(),

@@ -329,3 +329,49 @@ fn what_was_held_or_found_no_room_or_was_stopped_is_not_answered() {
     assert_eq!(dropped("stopped"), 1, "the retransmission goes with its inform");
     assert_eq!(sender.answer(SILENCE), None);
 }
+
+/// The `part`th of a hundred, from the fastest.
+fn percentile(times: &mut [Duration], part: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * part / 100).min(times.len() - 1)]
+}
+
+/// An idle collector answers within the disk's own time for a sync and 5 ms. `NEREUS_LATENCY=COUNT` makes it a longer
+/// run that has to keep that promise: docs/performance-load.md has the command.
+#[test]
+#[allow(clippy::print_stderr, reason = "what is measured is said")]
+fn an_idle_collector_answers_as_soon_as_the_disk_allows() {
+    use std::io::Write;
+    use std::time::Instant;
+
+    let long = std::env::var("NEREUS_LATENCY").ok();
+    let count: u32 = long.as_deref().unwrap_or("20").parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), "unmatched: store\n");
+    let sender = Sender::new("127.0.0.1");
+    let mut file = std::fs::File::create(folder.path().join("probe")).unwrap();
+    let (mut syncs, mut answers) = (Vec::new(), Vec::new());
+    for number in 1..=count {
+        // One of each in turn, so that both meet the same disk.
+        file.write_all(&[7; 8_192]).unwrap();
+        let begun = Instant::now();
+        file.sync_data().unwrap();
+        syncs.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+        let inform = trap::inform(number, "public");
+        let begun = Instant::now();
+        sender.send(&inform, nereus.traps);
+        sender.must_be_answered(&inform, nereus.traps);
+        answers.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let [sync, answer] = [&mut syncs, &mut answers].map(|times| [50, 99].map(|part| percentile(times, part)));
+    eprintln!(
+        "{count} informs: fdatasync p50 {:?}, p99 {:?}; answer p50 {:?}, p99 {:?}",
+        sync[0], sync[1], answer[0], answer[1]
+    );
+    if long.is_some() {
+        assert!(answer[1] <= sync[1] + Duration::from_millis(5));
+    }
+    assert!(nereus.stop().success());
+}

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("version", 0),
     ("severity", 0),
     ("security", 0),
+    ("device", 0),
     ("metrics", 0),
     ("diagnostic", 0),
     ("template", 0),

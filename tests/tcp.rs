@@ -114,7 +114,8 @@ fn what_is_no_message_ends_its_connection_and_disturbs_no_other() {
 #[test]
 fn connections_are_bounded_in_number_and_time_and_by_who_may_send() {
     let folder = tempfile::tempdir().unwrap();
-    let (nereus, tcp) = start(folder.path(), ", max_connections: 2, idle_timeout: 4s", "");
+    let (nereus, tcp) =
+        start(folder.path(), ", max_connections: 2, max_connections_per_peer: 2, idle_timeout: 4s", "");
     let (mut one, two) = (connect(tcp), connect(tcp));
     nereus.wait("both are there", |nereus| (nereus.metric("nereus_connections") == 2.0).then_some(()));
     let mut three = connect(tcp);

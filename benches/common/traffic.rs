@@ -202,6 +202,7 @@ fn rule(name: String, trap: TrapPattern, alert: AlertSettings) -> RuleSettings {
         trap: vec![trap],
         except: Vec::new(),
         source: Vec::new(),
+        realm: Vec::new(),
         community: Vec::new(),
         when: None,
         action: RuleActionSettings::Alert(alert),

@@ -126,10 +126,12 @@ fn where_filters(admin: &Admin, conditions: &[String]) -> Result<Vec<VarbindFilt
 fn event_query(admin: &Admin, mut parameters: BTreeMap<String, String>) -> Result<EventQuery, String> {
     let now = Timestamp::now();
     let mut take = |name: &str| parameters.remove(name);
+    let (realm, source) = take("source").map(|text| devices(&text)).transpose()?.unzip();
     let query = EventQuery {
         since: take("since").map(|text| time(&text, now)).transpose()?,
         until: take("until").map(|text| time(&text, now)).transpose()?,
-        source: take("source").map(|text| network(&text)).transpose()?,
+        source,
+        realm: realm.flatten(),
         trap: take("trap")
             .map(|text| {
                 let snapshot = admin.snapshot.current();
@@ -214,10 +216,14 @@ fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{name}: `{text}` is no number"))
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse().map(|address: std::net::IpAddr| IpNet::from(address)))
-        .map_err(|_| format!("source: `{text}` is neither an address nor a network"))
+/// `10.0.0.1`, `10.0.0.0/8`, and with a realm before it `branch/10.0.0.1`.
+fn devices(text: &str) -> Result<(Option<Box<str>>, IpNet), String> {
+    let (realm, own) = crate::device::split_realm(text);
+    let network = own
+        .parse::<IpNet>()
+        .or_else(|_| own.parse().map(|address: std::net::IpAddr| IpNet::from(address)))
+        .map_err(|_| format!("source: `{text}` is neither an address nor a network"))?;
+    Ok((realm.map(Box::from), network))
 }
 
 /// RFC 3339, or how long ago.

@@ -59,7 +59,8 @@ pub(super) async fn datagram(State(admin): State<Arc<Admin>>, parameters: Parame
         Err(problem) => return bad(&problem),
     };
     let asked = tokio::task::spawn_blocking(move || {
-        let mut explained = explain_datagram(&admin.snapshot.current(), &octets, peer);
+        let mut explained =
+            explain_datagram(&admin.snapshot.current(), &octets, peer, Some(admin.engine.local().id()));
         if let Some(rules) = &mut explained.rules {
             admin.reloads.locate(rules);
         }

@@ -104,7 +104,7 @@ fn offline(path: &Path, octets: &[u8], peer: IpAddr) -> Result<Value, Failure> {
     })?;
     let publisher = Publisher::new(first.into_candidate(), 1)
         .map_err(|error| Failure::Unable(format!("no thread: {error}")))?;
-    let mut explained = explain_datagram(publisher.current(), octets, SocketAddr::new(peer, 162));
+    let mut explained = explain_datagram(publisher.current(), octets, SocketAddr::new(peer, 162), None);
     if let Some(rules) = &mut explained.rules {
         crate::reload::locate_rules(path, rules);
     }

@@ -314,6 +314,7 @@ fn are_at_peace(rules: &[Arc<RuleSettings>]) -> bool {
         rule.trap.is_empty()
             && rule.except.is_empty()
             && rule.source.is_empty()
+            && rule.realm.is_empty()
             && rule.community.is_empty()
             && rule.when.is_none()
             && !rule.continue_
@@ -394,6 +395,7 @@ fn same_names(old: &Settings, new: &Settings) -> bool {
     };
     old.webhooks.iter().map(|webhook| &webhook.name).eq(new.webhooks.iter().map(|webhook| &webhook.name))
         && communities(old) == communities(new)
+        && decode::realm_names(&old.listeners) == decode::realm_names(&new.listeners)
         && tables(old) == tables(new)
 }
 

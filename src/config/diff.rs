@@ -178,8 +178,10 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Changes) {
                 key("receivers", was.receivers == is.receivers);
                 key("cores", was.cores == is.cores);
                 key("receive_buffer", was.receive_buffer == is.receive_buffer);
+                key("realm", was.realm == is.realm);
                 key("allow", was.allow == is.allow);
                 key("max_connections", was.max_connections == is.max_connections);
+                key("max_connections_per_peer", was.max_connections_per_peer == is.max_connections_per_peer);
                 key("idle_timeout", was.idle_timeout == is.idle_timeout);
             }
         }

@@ -15,7 +15,7 @@ use webhook::WEBHOOK;
 /// What this version does not do yet, by path: refused with "not in this version", absent from schema and
 /// sample. Delivering one of them means deleting its line; the decoder has its place already where the
 /// settings do.
-pub(super) const NOT_YET: &[&str] = &["listener[].realm"];
+pub(super) const NOT_YET: &[&str] = &[];
 
 /// Values of choices that this version does not know yet, by the path of their key.
 pub(super) const NOT_YET_VALUES: &[(&str, &str)] = &[];
@@ -295,12 +295,19 @@ static LISTENER: Section = Section {
         )
         .example("256"),
         key(
+            "max_connections_per_peer",
+            Kind::Integer { min: 1, max: 4_096 },
+            "Of a tcp:// listener: how many of them one peer may have. Default a quarter of max_connections.",
+        )
+        .example("64"),
+        key(
             "idle_timeout",
             Kind::Duration { min: 1_000, max: 86_400_000 },
             "Of a tcp:// listener: a connection without a whole message for so long is closed. Default 10m.",
         )
         .example("\"10m\""),
-        key("realm", Kind::Text, "Separates networks with overlapping addresses."),
+        key("realm", Kind::Text, "Separates networks with overlapping addresses: the devices behind this listener are `REALM/ADDRESS`.")
+            .default("\"default\""),
     ],
 };
 
@@ -463,6 +470,7 @@ static MATCH: Section = Section {
         key("except", Kind::Many(&Kind::Trap), "Notifications that it does not match all the same.")
             .example(r#"["1.3.6.1.4.1.9.9.43.2.0.1"]"#),
         key("source", Kind::Many(&Kind::Network), "Networks of the device.").example(r#"["10.1.0.0/16"]"#),
+        key("realm", Kind::Many(&Kind::Text), "Realms of the device.").example(r#"["default"]"#),
         key("community", Kind::Many(&Kind::Alias), "Names of communities.").example(r#"["core"]"#),
         key("when", Kind::Condition, "What varbinds must say.")
             .example(r#"{"ifAdminStatus": "up", "ifDescr": {"matches": "^(Gi|Te)"}}"#)
@@ -527,6 +535,7 @@ static HEARTBEAT: Section = Section {
         key("source", Kind::Many(&Kind::Network), "The addresses of the devices, each of which must send.")
             .required()
             .example(r#"["10.0.0.1", "10.0.0.2"]"#),
+        key("realm", Kind::Text, "The realm that they are in.").default("\"default\""),
         key("within", Kind::Duration { min: SECOND, max: YEAR }, "Something at least this often.")
             .required()
             .example("\"15m\""),

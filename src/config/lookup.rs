@@ -1,8 +1,10 @@
 //! Lookup tables: what a CSV file says about devices, read once, compact, found without an allocation.
 //!
 //! Keys are addresses and networks where the table is asked by `source` or `peer`: the longest prefix wins, and
-//! an address alone is the prefix of itself. Asked by a varbind, keys are texts and must be equal.
+//! an address alone is the prefix of itself. They are of the realm `default`, or of the one that stands before them
+//! (`branch/10.0.0.0/8`). Asked by a varbind, keys are texts and must be equal.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 
 use super::file::{self, ContentHash};
 use super::source::MAX_LINE;
+use crate::device::split_realm;
 use crate::diagnostic::{Diagnostic, Level, Place};
 
 /// The most rows of a table.
@@ -39,15 +42,17 @@ pub struct LookupTable {
 
 #[derive(Clone)]
 enum Index {
-    Networks {
-        v4: Box<[Prefixes<u32>]>,
-        v6: Box<[Prefixes<u128>]>,
-    },
+    /// By realm; the empty name is `default`.
+    Networks(Box<[(Box<str>, Realm)]>),
     /// Rows in the order of their keys.
-    Texts {
-        column: usize,
-        rows: Box<[u32]>,
-    },
+    Texts { column: usize, rows: Box<[u32]> },
+}
+
+/// The networks of one realm.
+#[derive(Clone)]
+struct Realm {
+    v4: Box<[Prefixes<u32>]>,
+    v6: Box<[Prefixes<u128>]>,
 }
 
 /// Networks, ascending, each with its row.
@@ -106,11 +111,13 @@ impl LookupTable {
         self.ends.is_empty()
     }
 
-    /// The row of the longest prefix that holds `address`; an IPv4-mapped IPv6 address counts as IPv4. One
-    /// bisection for each prefix length of the table, without an allocation.
+    /// The row of the longest prefix in `realm` (`None` is `default`) that holds `address`; an IPv4-mapped IPv6 address
+    /// counts as IPv4. One bisection for each prefix length of the table, without an allocation.
     #[must_use]
-    pub fn find_address(&self, address: IpAddr) -> Option<Row> {
-        let Index::Networks { v4, v6 } = &self.index else { return None };
+    pub fn find_address(&self, realm: Option<&str>, address: IpAddr) -> Option<Row> {
+        let Index::Networks(realms) = &self.index else { return None };
+        let realm = realm.unwrap_or_default();
+        let (_, Realm { v4, v6 }) = realms.iter().find(|(name, _)| **name == *realm)?;
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 let bits = address.to_bits();
@@ -237,7 +244,7 @@ impl Reading<'_> {
         let key = self.header(&columns, header, words)?;
         let by_address = by_address(words.by);
         let (mut text, mut ends, mut starts) = (String::new(), Vec::new(), Vec::new());
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut realms: BTreeMap<Box<str>, (Vec<(u8, u32, u32)>, Vec<(u8, u128, u32)>)> = BTreeMap::new();
         let mut texts = Vec::new();
         while matches!(reader.read_record(&mut record), Ok(true)) {
             let start = self.start_of(&record);
@@ -265,7 +272,10 @@ impl Reading<'_> {
                 continue;
             }
             if by_address {
-                match self.network(own, start, key, words) {
+                let (realm, own) = split_realm(own);
+                let network = self.network(own, start, key, words);
+                let (v4, v6) = realms.entry(realm.unwrap_or_default().into()).or_default();
+                match network {
                     Some(IpNet::V4(network)) => {
                         v4.push((network.prefix_len(), network.network().to_bits(), row));
                     }
@@ -300,16 +310,19 @@ impl Reading<'_> {
         };
         let mut twice = Vec::new();
         table.index = if by_address {
-            let (v4, v6) = (prefixes(v4, &mut twice), prefixes(v6, &mut twice));
-            let v4 = v4.into_iter().map(|(length, networks)| Prefixes {
-                mask: u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0),
-                networks,
-            });
-            let v6 = v6.into_iter().map(|(length, networks)| Prefixes {
-                mask: u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0),
-                networks,
-            });
-            Index::Networks { v4: v4.collect(), v6: v6.collect() }
+            let by_length = |(name, (v4, v6))| {
+                let (v4, v6) = (prefixes(v4, &mut twice), prefixes(v6, &mut twice));
+                let v4 = v4.into_iter().map(|(length, networks)| Prefixes {
+                    mask: u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0),
+                    networks,
+                });
+                let v6 = v6.into_iter().map(|(length, networks)| Prefixes {
+                    mask: u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0),
+                    networks,
+                });
+                (name, Realm { v4: v4.collect(), v6: v6.collect() })
+            };
+            Index::Networks(realms.into_iter().map(by_length).collect())
         } else {
             // Stable, so that of equal keys the first row stands first.
             texts.sort_by(|a, b| table.cell(Row(*a), key).cmp(table.cell(Row(*b), key)));
@@ -512,7 +525,8 @@ mod tests {
         );
         let site = table.column("site").unwrap();
         let found = |address: &str| {
-            table.find_address(address.parse().unwrap()).map(|row| table.cell(row, site).to_owned())
+            let (realm, address) = split_realm(address);
+            table.find_address(realm, address.parse().unwrap()).map(|row| table.cell(row, site).to_owned())
         };
         assert_eq!(found("10.1.2.3").as_deref(), Some("core"));
         assert_eq!(found("::ffff:10.1.2.3").as_deref(), Some("core"));
@@ -602,7 +616,7 @@ mod tests {
             for address in addresses {
                 let walked = networks.iter().filter(|network| network.contains(&address))
                     .max_by_key(|network| network.prefix_len()).map(ToString::to_string);
-                let found = table.find_address(address).map(|row| table.cell(row, 1).to_owned());
+                let found = table.find_address(None, address).map(|row| table.cell(row, 1).to_owned());
                 prop_assert_eq!(found, walked);
             }
         }

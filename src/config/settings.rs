@@ -18,6 +18,7 @@ use ipnet::IpNet;
 pub use webhook::*;
 
 use super::lookup::LookupTable;
+use crate::device::Device;
 use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
@@ -140,10 +141,14 @@ pub struct Listener {
     pub receive_buffer: u64,
     /// The processors that its threads run on, one after the other; empty: wherever the system puts them. Restart-only.
     pub cores: Arc<[u16]>,
+    /// Which of several networks with overlapping addresses its devices are in; `None` is `default`.
+    pub realm: Option<Arc<str>>,
     /// Peers that may send; `None` is everyone.
     pub allow: Option<Arc<[IpNet]>>,
     /// TCP: how many connections there may be at a time.
     pub max_connections: u32,
+    /// TCP: how many of them one peer may have; `None` is a quarter of all.
+    pub max_connections_per_peer: Option<u32>,
     /// TCP: a connection ends after so long without a whole message.
     pub idle_timeout: Duration,
 }
@@ -155,10 +160,20 @@ impl Default for Listener {
             receivers: None,
             receive_buffer: 32 << 20,
             cores: Arc::default(),
+            realm: None,
             allow: None,
             max_connections: 256,
+            max_connections_per_peer: None,
             idle_timeout: Duration::from_secs(600),
         }
+    }
+}
+
+impl Listener {
+    /// TCP: how many connections one peer may have.
+    #[must_use]
+    pub fn most_of_a_peer(&self) -> u32 {
+        self.max_connections_per_peer.unwrap_or(self.max_connections / 4).max(1)
     }
 }
 
@@ -340,6 +355,8 @@ pub struct RuleSettings {
     pub except: Vec<TrapPattern>,
     /// Device networks it matches; empty is every one.
     pub source: Vec<IpNet>,
+    /// Realms of the device that it matches; empty is every one.
+    pub realm: Vec<Arc<str>>,
     /// Community aliases it matches; empty is every one.
     pub community: Vec<Arc<str>>,
     /// What the varbinds must say.
@@ -408,7 +425,7 @@ pub struct HeartbeatSettings {
     /// Its name.
     pub name: Arc<str>,
     /// The devices, each once.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<Device>,
     /// Something at least this often.
     pub within: Duration,
     /// What is raised for one that does not.

@@ -5,7 +5,6 @@
 //! the device is heard.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -13,6 +12,7 @@ use smallvec::SmallVec;
 use super::alert::How;
 use super::route::Routes;
 use super::state::{Correlator, Here};
+use crate::device::Device;
 use crate::event::{
     AlertChange, AlertId, AlertOrigin, AlertRecord, AlertState, EventId, Generation, KEY_SEPARATOR, Raises,
     Timestamp, Watch,
@@ -23,17 +23,17 @@ use crate::event::{
 pub(super) struct Heartbeats {
     watch: Arc<Watch>,
     beats: Vec<Beat>,
-    by_source: HashMap<IpAddr, SmallVec<[u32; 2]>>,
+    by_source: HashMap<Device, SmallVec<[u32; 2]>>,
     /// When beats are looked at; one that was heard meanwhile is looked at again.
     timers: BTreeSet<(Timestamp, u32)>,
     looked: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Beat {
     /// Its place among the settings.
     heartbeat: u32,
-    source: IpAddr,
+    source: Device,
     due: Timestamp,
     /// Its alert is open: nothing is waited for but the device.
     silent: bool,
@@ -52,12 +52,12 @@ impl Heartbeats {
 
     fn key(&self, beat: &Beat) -> Box<str> {
         let name = self.watch.heartbeats.get(beat.heartbeat as usize).map_or("", |own| &own.name);
-        key_of(name, beat.source)
+        key_of(name, &beat.source)
     }
 }
 
 /// No rule's key begins with a separator.
-fn key_of(name: &str, source: IpAddr) -> Box<str> {
+fn key_of(name: &str, source: &Device) -> Box<str> {
     format!("{KEY_SEPARATOR}heartbeat{KEY_SEPARATOR}{name}{KEY_SEPARATOR}{source}").into()
 }
 
@@ -77,7 +77,7 @@ impl Correlator {
         let mut made = Heartbeats { watch: Arc::clone(watch), looked: now, ..Heartbeats::default() };
         let mut keys = HashMap::new();
         for (heartbeat, number) in watch.heartbeats.iter().zip(0..) {
-            for &source in &heartbeat.sources {
+            for source in &heartbeat.sources {
                 let key = key_of(&heartbeat.name, source);
                 // A shorter time counts from now on.
                 let due = now.after(heartbeat.within);
@@ -87,8 +87,8 @@ impl Correlator {
                 if !silent {
                     made.timers.insert((due, place));
                 }
-                made.by_source.entry(source).or_default().push(place);
-                made.beats.push(Beat { heartbeat: number, source, due, silent });
+                made.by_source.entry(source.clone()).or_default().push(place);
+                made.beats.push(Beat { heartbeat: number, source: source.clone(), due, silent });
                 keys.insert(key, number);
             }
         }
@@ -108,7 +108,7 @@ impl Correlator {
         let places = self.heartbeats.by_source.get(&here.event.source)?.clone();
         let mut ended = None;
         for place in places {
-            let beat = self.heartbeats.beats[place as usize];
+            let beat = self.heartbeats.beats[place as usize].clone();
             let within = self.heartbeats.watch.heartbeats[beat.heartbeat as usize].within;
             let due = here.now.after(within);
             self.heartbeats.beats[place as usize].due = due;
@@ -144,7 +144,7 @@ impl Correlator {
             };
             self.heartbeats.timers.remove(&(at, place));
             *budget -= 1;
-            let beat = self.heartbeats.beats[place as usize];
+            let beat = self.heartbeats.beats[place as usize].clone();
             if beat.due > now {
                 self.heartbeats.timers.insert((beat.due, place));
                 continue;

@@ -5,13 +5,13 @@
 //! bound on open alerts still holds.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::alert::How;
 use super::route::Routes;
 use super::state::{Correlator, Here};
+use crate::device::Device;
 use crate::event::{
     AlertChange, AlertId, AlertOrigin, AlertRecord, KEY_SEPARATOR, StormControl, Timestamp, Watch,
 };
@@ -23,9 +23,9 @@ const MAX_SOURCES: usize = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Storms {
     watch: Option<Arc<Watch>>,
-    sources: HashMap<IpAddr, Source>,
+    sources: HashMap<Device, Source>,
     /// Sources in a storm, by when it may be over; that time may lie before the real one.
-    over_at: BTreeSet<(Timestamp, IpAddr)>,
+    over_at: BTreeSet<(Timestamp, Device)>,
     /// When sources that are quiet were last forgotten.
     swept: Timestamp,
 }
@@ -52,7 +52,7 @@ impl Storms {
     pub(super) fn restore(&mut self, record: &AlertRecord) {
         if let Some(source) = source_of(&record.key) {
             let at = record.last_seen;
-            self.sources.insert(source, Source { window: at, begun: 0, exceeded: Some(at) });
+            self.sources.insert(source.clone(), Source { window: at, begun: 0, exceeded: Some(at) });
             self.over_at.insert((at, source));
         }
     }
@@ -62,7 +62,7 @@ impl Storms {
         self.watch = watch.storm.is_some().then(|| Arc::clone(watch));
         if self.watch.is_none() {
             let storms = self.sources.iter().filter(|(_, source)| source.exceeded.is_some());
-            self.over_at = storms.map(|(source, _)| (Timestamp(i64::MIN), *source)).collect();
+            self.over_at = storms.map(|(source, _)| (Timestamp(i64::MIN), source.clone())).collect();
         }
     }
 
@@ -72,14 +72,15 @@ impl Storms {
     }
 
     /// Counts an alert that would begin. Says whether the source is too fast, or still in a storm.
-    fn count(&mut self, source: IpAddr, now: Timestamp) -> Counted {
+    fn count(&mut self, source: &Device, now: Timestamp) -> Counted {
         let Some((alerts, per, hold)) = self.control().map(|own| (own.alerts, own.per, own.hold)) else {
             return Counted::Calm;
         };
-        if !self.sources.contains_key(&source) && !self.has_room(now, per) {
+        if !self.sources.contains_key(source) && !self.has_room(now, per) {
             return Counted::Calm;
         }
-        let own = self.sources.entry(source).or_insert(Source { window: now, begun: 0, exceeded: None });
+        let own =
+            self.sources.entry(source.clone()).or_insert(Source { window: now, begun: 0, exceeded: None });
         // Also after a clock was set back.
         if now < own.window || now.since(own.window) >= per {
             (own.window, own.begun) = (now, 0);
@@ -89,7 +90,7 @@ impl Storms {
         if own.begun > alerts {
             own.exceeded = Some(now);
             if before.is_none() {
-                self.over_at.insert((now.after(hold), source));
+                self.over_at.insert((now.after(hold), source.clone()));
             }
         }
         match (before, own.exceeded) {
@@ -122,18 +123,18 @@ enum Counted {
 }
 
 /// No rule's key begins with a separator.
-fn key_of(source: IpAddr) -> Box<str> {
+fn key_of(source: &Device) -> Box<str> {
     format!("{KEY_SEPARATOR}storm{KEY_SEPARATOR}{source}").into()
 }
 
-fn source_of(key: &str) -> Option<IpAddr> {
+fn source_of(key: &str) -> Option<Device> {
     key.split(KEY_SEPARATOR).nth(2)?.parse().ok()
 }
 
 impl Correlator {
     /// An alert would begin. The storm's alert that holds it back, if one does.
     pub(super) fn held_back(&mut self, here: Here<'_>, changes: &mut Vec<AlertChange>) -> Option<AlertId> {
-        let source = here.event.source;
+        let source = &here.event.source;
         let begins = match self.storms.count(source, here.now) {
             Counted::Calm => return None,
             Counted::Begins => true,
@@ -143,7 +144,7 @@ impl Correlator {
         let Some(slot) = self.open.find(&key) else {
             if !begins {
                 // An operator has closed it: it counts anew.
-                self.storms.sources.remove(&source);
+                self.storms.sources.remove(source);
                 return None;
             }
             return self.open_storm(source, key, here, changes);
@@ -158,7 +159,7 @@ impl Correlator {
 
     fn open_storm(
         &mut self,
-        source: IpAddr,
+        source: &Device,
         key: Box<str>,
         here: Here<'_>,
         changes: &mut Vec<AlertChange>,
@@ -194,10 +195,10 @@ impl Correlator {
         changes: &mut Vec<AlertChange>,
     ) {
         while *budget > 0 && changes.len() < most {
-            let Some(&(at, source)) = self.storms.over_at.first().filter(|(at, _)| *at <= now) else {
+            if self.storms.over_at.first().is_none_or(|(at, _)| *at > now) {
                 return;
-            };
-            self.storms.over_at.remove(&(at, source));
+            }
+            let Some((_, source)) = self.storms.over_at.pop_first() else { return };
             *budget -= 1;
             let Some(exceeded) = self.storms.sources.get(&source).and_then(|own| own.exceeded) else {
                 continue;
@@ -212,7 +213,7 @@ impl Correlator {
                 }
             }
             self.storms.sources.remove(&source);
-            if let Some(slot) = self.open.find(&key_of(source)) {
+            if let Some(slot) = self.open.find(&key_of(&source)) {
                 let open = self.open.remove(slot);
                 let how = if hold.is_some() { How::Quiet } else { How::Reload };
                 changes.push(self.resolve(open, how, now, now, routes));

@@ -22,7 +22,7 @@ mod queue;
 mod watch;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,6 +40,7 @@ pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operat
 pub use queue::{Queue, Weight};
 pub use watch::{Heartbeat, Raises, StormControl, Watch};
 
+use crate::device::Device;
 use crate::metrics::DropReason;
 use crate::oid::Oid;
 use crate::severity::Severity;
@@ -152,7 +153,7 @@ pub struct Event {
     /// Who sent the datagram.
     pub peer: SocketAddr,
     /// The device it speaks of.
-    pub source: IpAddr,
+    pub source: Device,
     /// The message version.
     pub version: Version,
     /// The alias of its community, where it has one.
@@ -189,6 +190,10 @@ impl Weight for Event {
 
 /// What a receiver puts into the handoff.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are events; a box costs an allocation an event"
+)]
 pub enum Handed {
     /// An accepted notification.
     Event(Event),
@@ -363,7 +368,7 @@ pub struct EventRecord {
     /// The generation that decided on it.
     pub generation: Generation,
     /// The device.
-    pub source: IpAddr,
+    pub source: Device,
     /// Who sent the datagram.
     pub peer: SocketAddr,
     /// The message version.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AlertRecord, Timestamp};
+use crate::device::split_realm;
 use crate::severity::Severity;
 
 /// A mute's number: unique, rising, never used again.
@@ -35,16 +36,20 @@ pub struct Muted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum SourceMatcher {
-    /// A network; a single address is a full-length one.
-    Network(IpNet),
+    /// A network; a single address is a full-length one. Of the realm `default`, or of this one.
+    Network(Option<Box<str>>, IpNet),
     /// Exactly this text: a device's one name, by `source.canonical`.
     Name(String),
 }
 
 impl From<String> for SourceMatcher {
     fn from(text: String) -> Self {
-        let network = IpNet::from_str(&text).or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        network.map_or(Self::Name(text), Self::Network)
+        let (realm, own) = split_realm(&text);
+        let network = IpNet::from_str(own).or_else(|_| own.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => Self::Network(realm.map(Box::from), network),
+            Err(_) => Self::Name(text),
+        }
     }
 }
 
@@ -57,8 +62,12 @@ impl From<SourceMatcher> for String {
 impl fmt::Display for SourceMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
-            Self::Network(net) => net.fmt(f),
+            Self::Network(realm, net) => {
+                if let Some(realm) = realm {
+                    write!(f, "{realm}/")?;
+                }
+                if net.prefix_len() == net.max_prefix_len() { net.addr().fmt(f) } else { net.fmt(f) }
+            }
             Self::Name(name) => f.write_str(name),
         }
     }
@@ -67,7 +76,11 @@ impl fmt::Display for SourceMatcher {
 impl SourceMatcher {
     fn matches(&self, source: &str) -> bool {
         match self {
-            Self::Network(net) => source.parse::<IpAddr>().is_ok_and(|address| net.contains(&address)),
+            Self::Network(realm, net) => {
+                let (own, address) = split_realm(source);
+                own == realm.as_deref()
+                    && address.parse::<IpAddr>().is_ok_and(|address| net.contains(&address))
+            }
             Self::Name(name) => name == source,
         }
     }
@@ -223,11 +236,26 @@ mod tests {
             (r#"{"source": ["10.1.0.0/16"]}"#, true),
             (r#"{"source": ["10.2.0.0/16", "core-1"]}"#, false),
             (r#"{"source": ["::/0"]}"#, false),
+            (r#"{"source": ["default/10.1.0.0/16"]}"#, true),
+            (r#"{"source": ["branch/10.1.0.0/16"]}"#, false),
             (r#"{"labels": {"team": "noc"}}"#, true),
             (r#"{"labels": {"team": "noc", "site": "x"}}"#, false),
             (r#"{"labels": {"team": ""}}"#, false),
         ] {
             assert_eq!(matchers(json).match_alert(&alert), fits, "{json}");
+        }
+        alert.labels[0].1 = "branch/10.1.2.3".to_owned();
+        for (source, fits) in [
+            ("branch/10.1.2.3", true),
+            ("branch/10.1.0.0/16", true),
+            ("10.1.0.0/16", false),
+            ("lab/0.0.0.0/0", false),
+        ] {
+            assert_eq!(
+                matchers(&format!(r#"{{"source": ["{source}"]}}"#)).match_alert(&alert),
+                fits,
+                "{source}"
+            );
         }
         alert.labels[0].1 = "core-1".to_owned();
         assert!(matchers(r#"{"source": ["10.2.0.0/16", "core-1"]}"#).match_alert(&alert));
@@ -237,7 +265,7 @@ mod tests {
 
     #[test]
     fn matchers_come_back_as_they_were() {
-        let json = r#"{"rule":[],"alert":["Down"],"source":["10.1.0.0/16","10.1.2.3","core-1"],"severity":["major"],"labels":{"a":"b"}}"#;
+        let json = r#"{"rule":[],"alert":["Down"],"source":["10.1.0.0/16","10.1.2.3","core-1","branch/10.1.0.0/16"],"severity":["major"],"labels":{"a":"b"}}"#;
         assert_eq!(serde_json::to_string(&matchers(json)).unwrap(), json);
         assert!(Matchers::default().is_empty());
         assert!(serde_json::from_str::<Matchers>(r#"{"rules": ["x"]}"#).is_err(), "a slip mutes nothing");

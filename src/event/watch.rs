@@ -1,9 +1,9 @@
 //! What the correlator watches besides rules: how fast sources raise alerts, and whether they send at all.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::device::Device;
 use crate::severity::Severity;
 
 /// Everything that one generation watches.
@@ -34,7 +34,7 @@ pub struct Heartbeat {
     /// Its name: stands for the rule's on its alerts, and is their label `heartbeat`.
     pub name: Arc<str>,
     /// Each of them.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<Device>,
     /// Something at least this often.
     pub within: Duration,
     /// What is raised for one that does not.

@@ -27,14 +27,14 @@ use rustix::fs::{FlockOperation, flock};
 use super::ast::Problem;
 use super::collection::{Collection, Kept};
 use super::format::{ImageError, Parts, checksum, written_checksum};
-use super::record::{Fixed, Parsed, Stored};
+use super::record::{Fixed, Parsed, Stored, Words};
 use super::source::Stamp;
 use super::{CompileStats, Mib};
 use crate::diagnostic::{Diagnostic, Level, Place};
 
 const MAGIC: [u8; 8] = *b"NereuMIC";
 /// Raised with every change of the account or the records, and with every change of what the compiler makes of a file.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Where the image begins, at a page of its own.
 const HEADER: usize = 4096;
 /// No account of any tree of files is larger.
@@ -335,6 +335,10 @@ fn account(collection: &Collection, records: &[Stored], directories: &[PathBuf])
         for number in [record.at.start, record.at.end, record.checksum, file.told] {
             out.u64(number);
         }
+        out.0.push(file.parsed.words.several.into());
+        out.bytes(
+            file.parsed.words.all.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>().as_slice(),
+        );
         out.bytes(&postcard::to_stdvec(&*file.linking).map_err(io::Error::other)?);
         let own = collection.diagnostics.get(file.diagnostics.clone()).unwrap_or_default();
         out.u32(own.len() as u32);
@@ -386,6 +390,10 @@ impl Account {
                 return None;
             }
             let (checksum, told) = (from.u64()?, from.u64()?);
+            let several = from.take(1)? == [1];
+            let (words, []) = from.bytes()?.as_chunks() else { return None };
+            let all = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
+            let words = Words { all, several };
             let linking: Vec<Problem> = postcard::from_bytes(from.bytes()?).ok()?;
             let linking = if linking.is_empty() { Arc::clone(&nothing) } else { linking.into() };
             let start = diagnostics.len();
@@ -394,7 +402,7 @@ impl Account {
             }
             let own = start..diagnostics.len();
             let stored = Stored { file: Arc::clone(file), at, checksum };
-            let parsed = Arc::new(Parsed::stored(content, stored));
+            let parsed = Arc::new(Parsed::stored(content, words, stored));
             let diagnostics = own;
             files.push(Kept {
                 path,

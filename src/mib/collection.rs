@@ -15,6 +15,7 @@ use super::ast::{FileRecord, Problem};
 use super::cache::Draft;
 use super::parser::Parser;
 use super::record::Parsed;
+use super::relink::{self, Relinked};
 use super::source::{self, FoundFile, Scan, Stamp};
 use super::symbol::NONE;
 use super::{CompileStats, Mib, builtin_input, edit, resolve, workers};
@@ -68,6 +69,8 @@ pub struct Collected {
     pub parsed: usize,
     /// Files whose record was taken over.
     pub reused: usize,
+    /// Files whose names and OIDs were found anew, for their own sake or because of what they use.
+    pub linked: usize,
     /// Warnings and errors that were not told before. A problem that only moved to another line is not new.
     pub new_problems: usize,
     /// Warnings and errors that are told no longer.
@@ -311,6 +314,14 @@ fn make(
             return Ok(made.conclude(told, Some(before), collected));
         }
     }
+    if let Some(before) = before {
+        match relink::relinked(before, &files) {
+            Ok(relinked) => {
+                return Ok(take_relinked(before, relinked, (files, unread), collected));
+            }
+            Err(reason) => tracing::debug!(reason, "all MIB files are linked"),
+        }
+    }
     let records = workers::in_parallel(
         files.len(),
         || (Parser::default(), Vec::new()),
@@ -342,6 +353,7 @@ fn make(
     files.retain(|_| present.next().unwrap_or(true));
     let records: Vec<Arc<FileRecord>> = records.drain(..).flatten().collect();
     collected.reused = files.len().saturating_sub(collected.parsed);
+    collected.linked = files.len();
     collected.read = collected.read.max(collected.parsed);
     let mut inputs: Vec<resolve::Input<'_>> = files
         .iter()
@@ -372,6 +384,44 @@ fn make(
     });
     let modules = records.iter().map(|record| record.modules.len()).sum();
     Ok(Made { files, unread, mib, modules, draft }.conclude(told, before, collected))
+}
+
+/// With what some of the files were linked to.
+fn take_relinked(
+    before: &Collection,
+    relinked: Relinked,
+    (mut files, unread): (Vec<Kept>, Vec<Diagnostic>),
+    mut collected: Collected,
+) -> (Collection, Collected) {
+    let Relinked { linked, files: numbers, modules } = relinked;
+    collected.reused = files.len().saturating_sub(collected.parsed);
+    collected.linked = numbers.len();
+    let mib = Arc::new(Mib::of_pages(linked.image, linked.files));
+    let by_path: HashMap<&str, &Kept> = before.files.iter().map(|kept| (&*kept.path, kept)).collect();
+    let problems = source::problems_by_file(files.len(), linked.problems);
+    let mut bytes = Vec::new();
+    let mut told = Vec::with_capacity(files.len());
+    for ((file, problems), number) in files.iter_mut().zip(problems).zip(0..) {
+        let old = by_path.get(&*file.path).copied();
+        match old {
+            Some(old) if !numbers.contains(&number) => {
+                file.linking = Arc::clone(&old.linking);
+                told.push((old.told, before.told(old).to_vec()));
+            }
+            _ => {
+                if !problems.is_empty() {
+                    file.linking = problems.into();
+                }
+                let old = old.filter(|old| same(&old.parsed, &file.parsed));
+                let old = old.map(|old| (old.told, before.told(old)));
+                told.push(match file.parsed.record() {
+                    Some(record) => told_of(file, &record, old, &mut bytes),
+                    None => (0, Vec::new()),
+                });
+            }
+        }
+    }
+    Made { files, unread, mib, modules, draft: None }.conclude(told, Some(before), collected)
 }
 
 /// What a [`Collection`] is made of, but for its problems.
@@ -448,7 +498,7 @@ fn told_of(
 
 impl Kept {
     /// Whether it is the file of that place, whatever it says now.
-    fn is_at(&self, old: &Self) -> bool {
+    pub(super) fn is_at(&self, old: &Self) -> bool {
         let place = |kept: &Self| (kept.directory, kept.relative);
         self.path == old.path && place(self) == place(old)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic, version of the format, checksum over what follows, length of all, how many records each section has
-//! files | modules | nodes | references | syntaxes | labels | vertices | parents | name slots | ends | text
+//! files | modules | nodes | vertices | parents | name slots | references | syntaxes | labels | ends | text
 //! ```
 //! Every number is little-endian and stands unaligned, so that the octets mean the same wherever they lie and on
 //! every machine. Nothing is a pointer, nothing depends on the order of a hash map: the same files give the same
@@ -17,16 +17,18 @@ use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 
+use memmap2::{Mmap, MmapMut};
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::image::{ANONYMOUS, IMPLIED, Kind};
 use super::symbol::{NONE, fold};
 use super::trie::Vertex;
+use super::workers;
 
 const MAGIC: [u8; 8] = *b"NereuMIB";
 /// Raised with every change of what the octets mean.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -40,7 +42,7 @@ struct Header {
 
 /// Where the part that the checksum covers begins.
 const CHECKED: usize = 20;
-const SECTIONS: usize = 11;
+pub(crate) const SECTIONS: usize = 11;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -80,8 +82,14 @@ pub(crate) struct NodeRecord {
     pub(crate) kind: u8,
     pub(crate) status: u8,
     pub(crate) access: u8,
-    pub(crate) augments: u8,
+    /// [`AUGMENTS`] and [`PASSING`].
+    pub(crate) flags: u8,
 }
+
+/// Of a node: its reference is the row that it augments.
+pub(crate) const AUGMENTS: u8 = 1;
+/// Of a node: it was only named by the way, inside of another one's value.
+pub(crate) const PASSING: u8 = 2;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -185,12 +193,12 @@ impl Parts {
             files.as_bytes(),
             modules.as_bytes(),
             nodes.as_bytes(),
-            references.as_bytes(),
-            syntaxes.as_bytes(),
-            labels.as_bytes(),
             vertices.as_bytes(),
             parents.as_bytes(),
             name_slots.as_bytes(),
+            references.as_bytes(),
+            syntaxes.as_bytes(),
+            labels.as_bytes(),
             text_ends.as_bytes(),
             text,
         ] {
@@ -205,24 +213,28 @@ impl Parts {
             self.files.len(),
             self.modules.len(),
             self.nodes.len(),
-            self.references.len(),
-            self.syntaxes.len(),
-            self.labels.len(),
             self.vertices.len(),
             self.parents.len(),
             self.name_slots.len(),
+            self.references.len(),
+            self.syntaxes.len(),
+            self.labels.len(),
             self.text_ends.len(),
             self.text.len(),
         ];
-        let length =
-            size_of::<Header>() + counts.iter().zip(SIZES).map(|(count, size)| count * size).sum::<usize>();
-        Header {
-            magic: MAGIC,
-            version: VERSION.into(),
-            checksum: 0.into(),
-            length: (length as u64).into(),
-            counts: counts.map(|count| U32::new(count as u32)),
-        }
+        header(counts)
+    }
+}
+
+fn header(counts: [usize; SECTIONS]) -> Header {
+    let length =
+        size_of::<Header>() + counts.iter().zip(SIZES).map(|(count, size)| count * size).sum::<usize>();
+    Header {
+        magic: MAGIC,
+        version: VERSION.into(),
+        checksum: 0.into(),
+        length: (length as u64).into(),
+        counts: counts.map(|count| U32::new(count as u32)),
     }
 }
 
@@ -263,12 +275,12 @@ const SIZES: [usize; SECTIONS] = [
     size_of::<FileEntry>(),
     size_of::<ModuleRecord>(),
     size_of::<NodeRecord>(),
-    size_of::<U32>(),
-    size_of::<SyntaxRecord>(),
-    size_of::<LabelRecord>(),
     size_of::<Vertex>(),
     size_of::<U32>(),
     size_of::<U32>(),
+    size_of::<U32>(),
+    size_of::<SyntaxRecord>(),
+    size_of::<LabelRecord>(),
     size_of::<U32>(),
     1,
 ];
@@ -297,12 +309,12 @@ impl Layout {
         0 files: FileEntry,
         1 modules: ModuleRecord,
         2 nodes: NodeRecord,
-        3 references: U32,
-        4 syntaxes: SyntaxRecord,
-        5 labels: LabelRecord,
-        6 vertices: Vertex,
-        7 parents: U32,
-        8 name_slots: U32,
+        3 vertices: Vertex,
+        4 parents: U32,
+        5 name_slots: U32,
+        6 references: U32,
+        7 syntaxes: SyntaxRecord,
+        8 labels: LabelRecord,
         9 text_ends: U32,
         10 text: u8,
     }
@@ -414,7 +426,7 @@ impl Layout {
             let own = within(node.references, references.len())
                 .and_then(|end| references.get(node.references[0].get() as usize..end))
                 .ok_or(ImageError::Malformed("the references of a node"))?;
-            let plain = node.augments != 0 || Kind::from_octet(node.kind) == Kind::Notification;
+            let plain = node.flags & AUGMENTS != 0 || Kind::from_octet(node.kind) == Kind::Notification;
             let leads = |reference: u32| {
                 let masked = reference & !IMPLIED;
                 (reference as usize) < nodes.len()
@@ -442,13 +454,51 @@ impl Layout {
         let mut meet = |node: u32| {
             node == NONE || met.get_mut(node as usize).is_some_and(|met| !std::mem::replace(met, true))
         };
-        let whole = slots.len().is_power_of_two()
-            // A name that is not there is looked for up to an empty slot.
-            && slots.iter().any(|slot| slot.get() == NONE)
+        // A name that is not there is looked for up to an empty slot.
+        let whole = slots.last().is_some_and(|slot| slot.get() == NONE)
             && slots.iter().all(|slot| meet(slot.get()))
             && nodes.iter().all(|node| meet(node.next.get()));
         if whole { Ok(()) } else { Err(ImageError::Malformed("the table of names")) }
     }
+}
+
+/// Where in a table of so many slots the search for a name of this hash begins.
+///
+/// The table holds the first node of each name in the order of the names' hashes, each as near behind its beginning as
+/// those before it leave room, and ends with an empty slot. So it is told by the names alone, whatever the order in
+/// which they were put in.
+pub(crate) fn slot_of(slots: usize, hash: u64) -> usize {
+    match slots.checked_ilog2() {
+        None | Some(0) => 0,
+        Some(bits) => (hash >> (64 - bits)) as usize,
+    }
+}
+
+/// How many beginnings the table of so many names has.
+pub(crate) fn slots_for(names: usize) -> usize {
+    (names * 2).max(8).next_power_of_two()
+}
+
+/// The most slots that the table of so many names takes.
+pub(crate) fn most_slots(names: usize) -> usize {
+    slots_for(names) + names + 1
+}
+
+/// Fills the table with the nodes of so many names, which come in the order of their hashes. `slots` is empty, and as
+/// long as [`most_slots`] says; how many of them are used is returned.
+pub(crate) fn fill_slots(
+    slots: &mut [U32],
+    names: usize,
+    in_order: impl Iterator<Item = (u64, u32)>,
+) -> usize {
+    let beginnings = slots_for(names);
+    let mut next = 0;
+    for (hash, node) in in_order {
+        let at = slot_of(beginnings, hash).max(next);
+        slots[at] = node.into();
+        next = at + 1;
+    }
+    beginnings.max(next) + 1
 }
 
 /// Writes the checksum that the octets have into its place.
@@ -476,8 +526,9 @@ const CHUNK: usize = 64 << 10;
 
 /// Over what follows the checksum: a sum over its chunks, so that who changes some octets need not read the others.
 fn image_checksum(octets: &[u8]) -> u64 {
-    let chunks = octets.get(CHECKED..).unwrap_or_default().chunks(CHUNK);
-    chunks.zip(0..).fold(0, |sum, (chunk, number)| sum.wrapping_add(chunk_sum(number, chunk)))
+    let chunks: Vec<&[u8]> = octets.get(CHECKED..).unwrap_or_default().chunks(CHUNK).collect();
+    let sums = workers::in_parallel(chunks.len(), || (), |(), at| chunk_sum(at as u64, chunks[at]));
+    sums.into_iter().fold(0, u64::wrapping_add)
 }
 
 fn chunk_sum(number: u64, chunk: &[u8]) -> u64 {
@@ -538,4 +589,177 @@ pub(crate) fn checksum(octets: &[u8]) -> u64 {
     strands
         .iter()
         .fold(octets.len() as u64, |sum, &strand| fold(sum ^ strand, FACTORS[0]).wrapping_add(strand))
+}
+
+/// A copy of octets in pages of its own, and how many they are.
+pub(super) fn copied(octets: &[u8]) -> io::Result<(MmapMut, usize)> {
+    let mut pages = pages(octets.len())?;
+    pages[..octets.len()].copy_from_slice(octets);
+    Ok((pages, octets.len()))
+}
+
+/// Empty memory, all of which will be written to.
+fn pages(len: usize) -> io::Result<MmapMut> {
+    let pages = MmapMut::map_anon(len)?;
+    // A page of 4 KiB at a time costs more than filling it.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Ok(pages)
+}
+
+/// An image that is made in place, with room for as many records as there may be in each section.
+pub(crate) struct Room {
+    pages: MmapMut,
+    most: [usize; SECTIONS],
+}
+
+/// The sections of an image on its way.
+pub(crate) struct Sections<'a> {
+    pub(crate) files: Filling<'a, FileEntry>,
+    pub(crate) modules: Filling<'a, ModuleRecord>,
+    pub(crate) nodes: Filling<'a, NodeRecord>,
+    pub(crate) vertices: Filling<'a, Vertex>,
+    pub(crate) parents: Filling<'a, U32>,
+    pub(crate) name_slots: Filling<'a, U32>,
+    pub(crate) references: Filling<'a, U32>,
+    pub(crate) syntaxes: Filling<'a, SyntaxRecord>,
+    pub(crate) labels: Filling<'a, LabelRecord>,
+    pub(crate) text_ends: Filling<'a, U32>,
+    pub(crate) text: Filling<'a, u8>,
+}
+
+/// Some of a section's records, and room for the others.
+pub(crate) struct Filling<'a, T> {
+    all: &'a mut [T],
+    len: usize,
+}
+
+impl<T: Copy> Filling<'_, T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Those that are there.
+    pub(crate) fn get(&self) -> &[T] {
+        &self.all[..self.len]
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut [T] {
+        &mut self.all[..self.len]
+    }
+
+    pub(crate) fn push(&mut self, record: T) {
+        self.all[self.len] = record;
+        self.len += 1;
+    }
+
+    pub(crate) fn extend(&mut self, records: &[T]) {
+        self.all[self.len..][..records.len()].copy_from_slice(records);
+        self.len += records.len();
+    }
+
+    /// All of the room, of which the first `len` are taken for filled afterwards.
+    pub(crate) fn room(&mut self) -> (&mut [T], &mut usize) {
+        (self.all, &mut self.len)
+    }
+}
+
+impl Room {
+    /// # Errors
+    /// When the system has no room.
+    pub(super) fn new(most: [usize; SECTIONS]) -> io::Result<Self> {
+        Ok(Self { pages: pages(header(most).length.get() as usize)?, most })
+    }
+
+    /// For an image that is hardly larger than this one. The system gives all of it now, so that filling it later
+    /// does not wait for that.
+    ///
+    /// # Errors
+    /// When the system has no room.
+    pub(super) fn ahead(layout: &Layout, octets: &[u8]) -> io::Result<Self> {
+        const PAGE: usize = 4096;
+        let text = layout.text(octets).len();
+        let most = std::array::from_fn(|section| {
+            let records = layout.sections[section].len() / SIZES[section];
+            records + records / 64 + if section == SECTIONS - 1 { text / 64 + (64 << 10) } else { 4096 }
+        });
+        let mut room = Self::new(most)?;
+        for page in room.pages.chunks_mut(PAGE) {
+            page[0] = 0;
+        }
+        Ok(room)
+    }
+
+    /// Whether there is room for so many records in each section.
+    pub(super) fn holds(&self, most: &[usize; SECTIONS]) -> bool {
+        self.most.iter().zip(most).all(|(room, most)| room >= most)
+    }
+
+    /// The sections, each empty.
+    pub(super) fn sections(&mut self) -> Sections<'_> {
+        let (_, mut rest) = self.pages.split_at_mut(size_of::<Header>());
+        let mut lengths = self.most.iter().zip(SIZES).map(|(count, size)| count * size);
+        let mut next = || {
+            let (section, behind) =
+                std::mem::take(&mut rest).split_at_mut(lengths.next().unwrap_or_default());
+            rest = behind;
+            section
+        };
+        Sections {
+            files: filling(next()),
+            modules: filling(next()),
+            nodes: filling(next()),
+            vertices: filling(next()),
+            parents: filling(next()),
+            name_slots: filling(next()),
+            references: filling(next()),
+            syntaxes: filling(next()),
+            labels: filling(next()),
+            text_ends: filling(next()),
+            text: filling(next()),
+        }
+    }
+
+    /// The image of so many records in each section: moved together, with its header and its checksum.
+    ///
+    /// # Errors
+    /// When the system refuses to make it unchangeable.
+    pub(super) fn finish(mut self, counts: [usize; SECTIONS]) -> io::Result<(Mmap, usize)> {
+        let (mut from, mut to) = (size_of::<Header>(), size_of::<Header>());
+        for ((most, count), size) in self.most.iter().zip(counts).zip(SIZES) {
+            let len = count * size;
+            if from != to {
+                self.pages.copy_within(from..from + len, to);
+            }
+            from += most * size;
+            to += len;
+        }
+        let header = header(counts);
+        self.pages[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+        sign(&mut self.pages[..to]);
+        Ok((self.pages.make_read_only()?, to))
+    }
+}
+
+impl Sections<'_> {
+    /// How many records there are in each.
+    pub(super) fn counts(&self) -> [usize; SECTIONS] {
+        [
+            self.files.len(),
+            self.modules.len(),
+            self.nodes.len(),
+            self.vertices.len(),
+            self.parents.len(),
+            self.name_slots.len(),
+            self.references.len(),
+            self.syntaxes.len(),
+            self.labels.len(),
+            self.text_ends.len(),
+            self.text.len(),
+        ]
+    }
+}
+
+fn filling<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(octets: &mut [u8]) -> Filling<'_, T> {
+    Filling { all: <[T]>::mut_from_bytes(octets).unwrap_or_default(), len: 0 }
 }

@@ -194,9 +194,21 @@ pub struct Mib {
     pub(super) files: Vec<Arc<str>>,
 }
 
+/// What is known of a module.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ModuleInfo<'a> {
+    pub(super) file: u32,
+    pub(super) name: &'a str,
+    pub(super) last_updated: u64,
+    pub(super) superseded: bool,
+    pub(super) anew: bool,
+}
+
 /// Where an image lies.
 pub(super) enum Octets {
     Memory(Vec<u8>),
+    /// In memory, in pages of its own: the first octets of them.
+    Pages(Mmap, usize),
     /// A part of a file, and what was changed in it for this image alone.
     Mapped {
         file: Arc<File>,
@@ -212,6 +224,7 @@ impl Deref for Octets {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Memory(octets) => octets,
+            Self::Pages(pages, len) => &pages[..*len],
             Self::Mapped { map, .. } => map,
         }
     }
@@ -232,6 +245,11 @@ impl Mib {
     /// Of parts that were just made, in memory.
     pub(super) fn made(parts: &Parts, files: Vec<Arc<str>>) -> Self {
         Self::of_made(Octets::Memory(parts.to_octets()), files)
+    }
+
+    /// Of an image that was made in place.
+    pub(super) fn of_pages((pages, len): (Mmap, usize), files: Vec<Arc<str>>) -> Self {
+        Self::of_made(Octets::Pages(pages, len), files)
     }
 
     /// As [`made`](Self::made), written into `file` from `at` on and mapped there: takes memory for what is looked up
@@ -286,6 +304,14 @@ impl Mib {
                 let mut octets = octets.clone();
                 format::patch(&mut octets, &patches).then_some(Octets::Memory(octets))?
             }
+            Octets::Pages(..) => {
+                let (mut pages, len) = format::copied(&self.octets).ok()?;
+                let changed = format::patch(pages.get_mut(..len)?, &patches);
+                changed
+                    .then(|| pages.make_read_only().ok())
+                    .flatten()
+                    .map(|pages| Octets::Pages(pages, len))?
+            }
             Octets::Mapped { file, part, patches: before, .. } => {
                 let patches = [before, &*patches].concat();
                 if patches.len() > MOST_PATCHES {
@@ -330,6 +356,17 @@ impl Mib {
         let all = self.layout.modules(&self.octets).iter().zip(0..);
         all.filter(move |(record, _)| record.file.get() == file)
             .map(|(record, number)| (number, self.word(record.name.get())))
+    }
+
+    /// All modules in their order; also those that only stand for a second linking.
+    pub(super) fn all_modules(&self) -> impl Iterator<Item = ModuleInfo<'_>> {
+        self.layout.modules(&self.octets).iter().map(|record| ModuleInfo {
+            file: record.file.get(),
+            name: self.word(record.name.get()),
+            last_updated: record.last_updated.get(),
+            superseded: record.superseded != 0,
+            anew: record.anew != 0,
+        })
     }
 
     /// What an edit could change of a node.
@@ -465,17 +502,12 @@ impl Mib {
     /// The nodes of a name, the best module's first.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = NodeId> {
         let (nodes, slots) = (self.node_records(), self.layout.name_slots(&self.octets));
-        let mask = slots.len().wrapping_sub(1);
-        let mut at = name_hash(name) as usize & mask;
-        let mut node = NONE;
-        while let Some(slot) = slots.get(at) {
-            let slot = slot.get();
-            if slot == NONE || self.word(nodes[slot as usize].name.get()) == name {
-                node = slot;
-                break;
-            }
-            at = (at + 1) & mask;
-        }
+        let from = format::slot_of(slots.len(), name_hash(name)).min(slots.len());
+        let slot = slots[from..]
+            .iter()
+            .map(|slot| slot.get())
+            .find(|&slot| slot == NONE || self.word(nodes[slot as usize].name.get()) == name);
+        let node = slot.unwrap_or(NONE);
         std::iter::successors((node != NONE).then_some(NodeId(node)), |node| {
             let next = nodes[node.0 as usize].next.get();
             (next != NONE).then_some(NodeId(next))
@@ -509,7 +541,7 @@ impl Mib {
             };
             let record = &self.node_records()[at.0 as usize];
             let references = self.references_of(record);
-            if record.augments == 0 {
+            if record.flags & format::AUGMENTS == 0 {
                 found = references;
                 break;
             }

@@ -28,6 +28,7 @@ mod names;
 mod parser;
 mod prelude;
 mod record;
+mod relink;
 mod resolve;
 mod source;
 mod symbol;

@@ -9,15 +9,90 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::ast::{FileRecord, Module, Span};
+use super::ast::{DefinitionKind, FileRecord, Module, Span};
 use super::format::checksum;
-use super::symbol::Symbol;
+use super::lexer;
+use super::symbol::{Symbol, hash};
 
 /// What one file's contents are, wherever the file lies.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) content: [u8; 32],
+    pub(super) words: Words,
     record: Mutex<Held>,
+}
+
+/// The words of one file as numbers, which tell whether it may say a word without a look at its record.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    /// For each word but the SMI's own its hash, and whether it is [`DEFINED`](Self::DEFINED) and
+    /// [`USED`](Self::USED). Two words of one hash are told apart only by the record.
+    pub(super) all: Box<[u32]>,
+    /// Whether the file has several modules, so that what one of them defines the other one may use.
+    pub(super) several: bool,
+}
+
+/// How a file uses a word as a name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Uses {
+    value: bool,
+    kind: bool,
+    defined_value: bool,
+    defined_type: bool,
+    imported: bool,
+    named: bool,
+}
+
+impl Words {
+    /// The file defines that word, and does not only name it by the way.
+    pub(super) const DEFINED: u32 = 1;
+    /// The file uses what others define by that word, as far as that is known without knowing them.
+    pub(super) const USED: u32 = 2;
+
+    fn of(record: &FileRecord) -> Self {
+        let symbols = &record.symbols;
+        let mut uses = vec![Uses::default(); symbols.len()];
+        let mut note = |symbol: Symbol, note: fn(&mut Uses)| {
+            if let Some(uses) = uses.get_mut(symbol as usize) {
+                uses.named = true;
+                note(uses);
+            }
+        };
+        for definition in &record.definitions {
+            note(
+                definition.name,
+                match definition.kind {
+                    DefinitionKind::Passing => |_| {},
+                    kind if kind.is_type() => |uses| uses.defined_type = true,
+                    _ => |uses| uses.defined_value = true,
+                },
+            );
+        }
+        record.parts.iter().for_each(|part| note(part.name, |uses| uses.value = true));
+        record.items.iter().for_each(|item| note(item.name, |uses| uses.value = true));
+        record.types.iter().for_each(|syntax| note(syntax.name, |uses| uses.kind = true));
+        record.imports.iter().for_each(|import| note(import.name, |uses| uses.imported = true));
+        let all = (0..symbols.len() as Symbol).filter_map(|symbol| {
+            let uses = uses[symbol as usize];
+            // The words of the SMI are among those of every file; they count where they are used as names.
+            if lexer::is_keyword(symbol) && !uses.named {
+                return None;
+            }
+            let defined = uses.defined_value || uses.defined_type;
+            let used = !defined
+                || uses.imported
+                || (uses.value && !uses.defined_value)
+                || (uses.kind && !uses.defined_type);
+            let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+            Some(Self::hash(symbols.bytes_of(symbol)) | flag(defined, Self::DEFINED) | flag(used, Self::USED))
+        });
+        Self { all: all.collect(), several: record.modules.len() > 1 }
+    }
+
+    /// The same on every machine.
+    pub(super) fn hash(word: &[u8]) -> u32 {
+        (hash(word, 0x776f_7264) >> 32) as u32 & !(Self::DEFINED | Self::USED)
+    }
 }
 
 /// Where a record is.
@@ -52,11 +127,13 @@ impl Stored {
 
 impl Parsed {
     pub(super) fn new(content: [u8; 32], record: impl Into<Arc<FileRecord>>) -> Self {
-        Self { content, record: Mutex::new(Held::Memory(record.into())) }
+        let record = record.into();
+        let words = Words::of(&record);
+        Self { content, words, record: Mutex::new(Held::Memory(record)) }
     }
 
-    pub(super) fn stored(content: [u8; 32], stored: Stored) -> Self {
-        Self { content, record: Mutex::new(Held::Stored(stored)) }
+    pub(super) fn stored(content: [u8; 32], words: Words, stored: Stored) -> Self {
+        Self { content, words, record: Mutex::new(Held::Stored(stored)) }
     }
 
     /// The record, read from where it is. `None` where that is damaged: then the file has to be parsed again.
@@ -86,10 +163,11 @@ impl Parsed {
 
     /// What it takes in memory, in octets.
     pub(super) fn size(&self) -> usize {
-        match &*self.record.lock() {
+        let record = match &*self.record.lock() {
             Held::Memory(record) => record.size(),
             Held::Stored(_) => 0,
-        }
+        };
+        record + size_of_val(&*self.words.all)
     }
 }
 
@@ -210,12 +288,13 @@ mod tests {
         assert!(!record.problems.is_empty() && holds(&record));
         let parsed = Parsed::new([7; 32], record);
         let (before, octets) = (format!("{:?}", contents(&parsed)), parsed.encoded().unwrap());
-        assert!(parsed.size() > 0);
+        let words = size_of_val(&*parsed.words.all);
+        assert!(parsed.size() > words);
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&octets, 100).unwrap();
         let at = 100..100 + octets.len() as u64;
         parsed.put_away(Stored { file: Arc::new(file), at, checksum: checksum(&octets) });
-        assert_eq!(parsed.size(), 0);
+        assert_eq!(parsed.size(), words);
         assert_eq!(format!("{:?}", contents(&parsed)), before);
         assert_eq!(parsed.encoded().unwrap(), octets);
     }

@@ -23,7 +23,7 @@ pub(crate) struct Vertex {
 }
 
 impl Vertex {
-    fn new(arc: u32) -> Self {
+    pub(crate) fn new(arc: u32) -> Self {
         let zero = U32::new(0);
         Self { arc: arc.into(), first: zero, count: zero, lowest: zero, node: NONE.into() }
     }
@@ -46,11 +46,20 @@ pub(crate) struct Trie<'a> {
 
 impl TrieBuilder {
     /// Builds the tree of `edges`: the parent and the arc of each vertex but the root, a parent before its
-    /// children. Returns with it the new number of each vertex (the root's first).
-    pub(crate) fn build(edges: &[(u32, u32)]) -> (Self, Vec<u32>) {
+    /// children. Of it only the vertices `named` are kept, and those above them. Returns with it the new number of
+    /// each vertex (the root's first), or [`NONE`].
+    pub(crate) fn build(edges: &[(u32, u32)], named: impl Iterator<Item = u32>) -> (Self, Vec<u32>) {
         let total = edges.len() + 1;
+        let mut kept = vec![false; total];
+        kept[0] = true;
+        for mut at in named {
+            while !std::mem::replace(&mut kept[at as usize], true) {
+                at = edges[at as usize - 1].0;
+            }
+        }
         let mut starts = vec![0u32; total + 1];
-        for &(parent, _) in edges {
+        let edge = |at: usize| kept[at + 1].then(|| edges[at]);
+        for (parent, _) in (0..edges.len()).filter_map(edge) {
             starts[parent as usize + 1] += 1;
         }
         for at in 1..starts.len() {
@@ -58,12 +67,15 @@ impl TrieBuilder {
         }
         let mut fill = starts.clone();
         let mut children = vec![0u32; edges.len()];
-        for (at, &(parent, _)) in edges.iter().enumerate() {
-            let slot = &mut fill[parent as usize];
-            children[*slot as usize] = at as u32 + 1;
-            *slot += 1;
+        for at in 0..edges.len() {
+            if let Some((parent, _)) = edge(at) {
+                let slot = &mut fill[parent as usize];
+                children[*slot as usize] = at as u32 + 1;
+                *slot += 1;
+            }
         }
-        let mut numbers = vec![0u32; total];
+        let mut numbers = vec![NONE; total];
+        numbers[0] = 0;
         let mut vertices = Vec::with_capacity(total);
         vertices.push(Vertex::new(0));
         let mut parents = Vec::with_capacity(total);
@@ -180,8 +192,12 @@ mod tests {
                     }
                 }
             }
-            let (mut trie, renumbered) = TrieBuilder::build(&edges);
-            let oids: BTreeSet<Vec<u32>> = oids;
+            // Every vertex but those that only led to an OID that is named no longer.
+            let oids: BTreeSet<Vec<u32>> = oids.into_iter().filter(|oid| oid[0] != 5).collect();
+            let named = oids.iter().map(|oid| numbers[oid]);
+            let (mut trie, renumbered) = TrieBuilder::build(&edges, named);
+            let above: BTreeSet<&[u32]> = oids.iter().flat_map(|oid| (0..=oid.len()).map(|len| &oid[..len])).collect();
+            prop_assert_eq!(trie.vertices.len(), above.len().max(1));
             for (node, oid) in oids.iter().enumerate() {
                 trie.set_node(renumbered[numbers[oid] as usize], node as u32);
             }

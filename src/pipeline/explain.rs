@@ -11,7 +11,7 @@ use crate::oid::{OidArray, OidRef};
 use crate::security::{EngineId, SecurityLevel};
 use crate::snapshot::{Explanation, Snapshot, Subject, explain};
 use crate::version::Version;
-use crate::wire::{self, Message};
+use crate::wire::{self, Kind, Message};
 
 /// What would become of a datagram.
 #[derive(Debug, Clone, Serialize)]
@@ -40,10 +40,19 @@ pub struct ExplainedEvent {
 }
 
 /// Explains what `snapshot` makes of `octets` that come from `peer` to its first listener. Shows no community.
+///
+/// SNMPv3 informs are for the engine `own`. Without one and without `access.engine_id` they are taken for whichever
+/// engine they name, which is then said.
 #[must_use]
-pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) -> ExplainedDatagram {
+pub fn explain_datagram(
+    snapshot: &Snapshot,
+    octets: &[u8],
+    peer: SocketAddr,
+    own: Option<&EngineId>,
+) -> ExplainedDatagram {
+    let own = own.copied().or(snapshot.settings().access.engine_id);
     let datagram = Datagram { octets, peer, listener: 0, received: Timestamp::now() };
-    let verdict = match process(snapshot, &datagram, &mut Scratch::default()) {
+    let verdict = match process(snapshot, &datagram, &mut Scratch::offline(own)) {
         Verdict::Accepted(_) => "accepted".to_owned(),
         Verdict::Dropped(reason) => reason.as_str().to_owned(),
     };
@@ -73,7 +82,7 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
             });
             (message.version, alias, notification)
         }
-        Ok(Message::V3(message)) => match open(snapshot, &datagram, &message, &mut plain, steps) {
+        Ok(Message::V3(message)) => match open(snapshot, &datagram, &message, own, &mut plain, steps) {
             Some(notification) => (Version::V3, None, notification),
             None => return explained,
         },
@@ -90,10 +99,14 @@ pub fn explain_datagram(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr) ->
     snapshot.mib().write_name(trap_oid.arcs(), &mut name);
     steps.push(format!("snmpTrapOID {} is {name}", OidRef(trap_oid.arcs())));
     steps.push(device_step(snapshot, peer, source, notification));
+    if let Some(realm) = snapshot.realm(0) {
+        steps.push(format!("it is in the realm `{realm}`, that of `listener[0]`"));
+    }
     let subject = Subject {
         notification,
         trap_oid: trap_oid.arcs(),
         source,
+        realm: snapshot.realm(0).map(|realm| &**realm),
         peer,
         version,
         community: alias.map(|alias| &**alias),
@@ -108,6 +121,7 @@ fn open<'a>(
     snapshot: &Snapshot,
     datagram: &Datagram<'_>,
     message: &wire::V3Header<'a>,
+    own: Option<EngineId>,
     plain: &'a mut Vec<u8>,
     steps: &mut Vec<String>,
 ) -> Option<wire::Notification<'a>> {
@@ -120,13 +134,22 @@ fn open<'a>(
         security.boots, security.time
     ));
     let (peer, received) = (datagram.peer.ip(), datagram.received);
-    match Security::default().accept(snapshot.users(), peer, received, message, plain) {
+    match Security::offline(own).accept(snapshot.users(), peer, received, message, plain) {
         Ok(accepted) => {
             if level > SecurityLevel::NoAuthNoPriv {
                 steps.push("its digest is that of the user".to_owned());
             }
             match wire::decode_pdu(Version::V3, accepted.scoped.pdu) {
-                Ok(notification) => return Some(notification),
+                Ok(notification) => {
+                    if notification.kind == Kind::Inform && own.is_none() {
+                        steps.push(
+                            "an inform: its engine is taken for this collector's own, which `engine_id: auto` \
+                             alone does not tell"
+                                .to_owned(),
+                        );
+                    }
+                    return Some(notification);
+                }
                 Err(error) => steps.push(format!("its PDU is refused: {error}")),
             }
         }
@@ -183,7 +206,8 @@ pub fn explain_event(snapshot: &Snapshot, event: &EventRecord) -> ExplainedEvent
     let subject = Subject {
         notification: &notification,
         trap_oid: event.trap_oid.arcs(),
-        source: event.source,
+        source: event.source.address,
+        realm: event.source.realm.as_deref(),
         peer: event.peer,
         version: event.version,
         community: asked.map(|alias| &**alias),

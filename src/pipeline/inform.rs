@@ -1,7 +1,8 @@
 //! Informs: the Response follows the commit, and a retransmission is answered without becoming a second event.
 //!
 //! A retransmission is what comes again from the same address and port with the same request-id and the same
-//! notification, within [`WINDOW`]. Each receiver knows its own: the kernel gives what comes from one address to one
+//! notification, within [`WINDOW`], and whose sysUpTime is the first one's or has gone on with the clock: a device that
+//! has booted again counts its requests from the same number, and what it says is new. Each receiver knows its own: the kernel gives what comes from one address to one
 //! socket of a group. The table is bounded by time and by number; what it has forgotten is stored again, never lost.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,12 +16,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::reply::{ReplyCounters, ReplyKind, WayBack};
-use crate::event::{Answer, Event};
+use crate::event::{Answer, Event, Timestamp};
 use crate::metrics::{DropReason, Metrics};
 use crate::wire;
 
 /// How long an inform is remembered. The slowest senders that are known try four times, half a minute apart.
 const WINDOW: Duration = Duration::from_secs(300);
+/// How far a renewed sysUpTime may be from the time that has passed: senders read it some time before they send, and
+/// the network holds up one datagram more than another.
+const UPTIME_SLACK: Duration = Duration::from_secs(5);
 /// How many informs a receiver remembers.
 const MOST: usize = 65_536;
 /// What retransmissions that wait for a commit may hold, for each receiver. One above it stays unanswered.
@@ -50,7 +54,33 @@ struct Known {
     number: u64,
     /// Of the notification: a request-id that is used again for another one is a new inform.
     digest: u64,
+    /// Its sysUpTime, if it says one.
+    uptime: Option<u32>,
+    /// When it came.
+    time: Timestamp,
     inform: Arc<Inform>,
+}
+
+impl Known {
+    /// Whether this is the same inform once more.
+    fn is_repeated_by(&self, again: &Identity, time: Timestamp) -> bool {
+        self.digest == again.digest
+            && match (self.uptime, again.uptime) {
+                (Some(first), Some(now)) if first != now => {
+                    // It wraps after 497 days; one that was set back has gone on by nearly as much.
+                    let gone_on = Duration::from_millis(u64::from(now.wrapping_sub(first)) * 10);
+                    gone_on.abs_diff(time.since(self.time)) <= UPTIME_SLACK
+                }
+                (first, now) => first == now,
+            }
+    }
+}
+
+/// What an inform is known by.
+struct Identity {
+    key: Key,
+    digest: u64,
+    uptime: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -112,19 +142,22 @@ impl Informs {
 
     /// Tells what an accepted inform is, whose Response is `octets`; a new one gets the way to answer it.
     pub(super) fn meet(&mut self, event: &mut Event, octets: &[u8], way: WayBack, now: Instant) -> Met {
-        let Some((key, digest)) = self.identify(event) else {
+        let Some(identity) = self.identify(event) else {
             // Not an inform: nothing that could be known again, but it is answered.
             event.answer = Some(Box::new(AfterCommit::new(octets, way, &self.shared)));
             return Met::New;
         };
-        if let Some(known) = self.known.get(&key).filter(|known| known.digest == digest)
+        if let Some(known) = self.known.get(&identity.key)
+            && known.is_repeated_by(&identity, event.time)
             && known.inform.repeat(octets, &way, &self.shared)
         {
             return Met::Repeat;
         }
         let answer = AfterCommit::new(octets, way, &self.shared);
         self.next += 1;
-        let known = Known { number: self.next, digest, inform: Arc::clone(&answer.inform) };
+        let Identity { key, digest, uptime } = identity;
+        let inform = Arc::clone(&answer.inform);
+        let known = Known { number: self.next, digest, uptime, time: event.time, inform };
         self.known.insert(key, known);
         self.order.push_back((now, self.next, key));
         self.forget(now);
@@ -154,8 +187,8 @@ impl Informs {
         }
     }
 
-    /// What a retransmission has in common with its inform. The uptime is left out: some senders renew it.
-    fn identify(&self, event: &Event) -> Option<(Key, u64)> {
+    /// What a retransmission has in common with its inform. The uptime is apart: some senders renew it.
+    fn identify(&self, event: &Event) -> Option<Identity> {
         let notification = wire::decode_pdu(event.version, event.pdu()).ok()?;
         if notification.kind != wire::Kind::Inform {
             return None;
@@ -168,7 +201,8 @@ impl Informs {
             varbind.name.octets().hash(&mut digest);
             varbind.value.hash(&mut digest);
         }
-        Some((Key { peer: event.peer, request_id: notification.request_id }, digest.finish()))
+        let key = Key { peer: event.peer, request_id: notification.request_id };
+        Some(Identity { key, digest: digest.finish(), uptime: notification.uptime })
     }
 }
 
@@ -292,6 +326,8 @@ mod tests {
         sender: UdpSocket,
         publisher: Publisher,
         now: Instant,
+        /// When the next one arrives, in seconds.
+        at: i64,
     }
 
     impl Bed {
@@ -306,6 +342,7 @@ mod tests {
                 sender,
                 publisher: Publisher::new(Candidate::embedded_default(), 1).unwrap(),
                 now: Instant::now(),
+                at: 1,
             }
         }
 
@@ -322,7 +359,8 @@ mod tests {
             };
             encode_v2c(&inform, &mut datagram).unwrap();
             let peer = self.sender.local_addr().unwrap();
-            let datagram = Datagram { octets: &datagram, peer, listener: 0, received: Timestamp(1) };
+            let datagram =
+                Datagram { octets: &datagram, peer, listener: 0, received: Timestamp(self.at * 1_000_000) };
             let mut scratch = Scratch::default();
             let Verdict::Accepted(mut event) = process(self.publisher.current(), &datagram, &mut scratch)
             else {
@@ -404,6 +442,36 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_has_booted_again_is_not_taken_for_its_former_self() {
+        // Seconds later, hundredths of uptime: whether it is the same inform as the one at 100 s of uptime.
+        for (later, uptime, repeat) in [
+            (0, 10_000, true),
+            (30, 10_000, true),
+            (30, 13_000, true),
+            (30, 12_600, true),
+            (2, 10_650, true),
+            // Booted again, for the second time even at nearly the same uptime.
+            (30, 9_999, false),
+            (30, 0, false),
+            (60, 10_002, false),
+            (60, 30_000, false),
+        ] {
+            let mut bed = Bed::new();
+            let (_, mut event) = bed.arrives(1, 1, 10_000, b"x");
+            event.answer.take().unwrap().send();
+            bed.at += later;
+            let expected = if repeat { Met::Repeat } else { Met::New };
+            assert_eq!(bed.arrives(1, 1, uptime, b"x").0, expected, "{uptime} after {later} s");
+        }
+        // The counter's end is no boot.
+        let mut bed = Bed::new();
+        let (_, mut event) = bed.arrives(1, 1, u32::MAX - 100, b"x");
+        event.answer.take().unwrap().send();
+        bed.at += 10;
+        assert_eq!(bed.arrives(1, 1, 899, b"x").0, Met::Repeat);
+    }
+
+    #[test]
     fn the_table_is_bounded_by_time_number_and_octets() {
         let mut bed = Bed::new();
         let (_, first) = bed.arrives(1, 1, 1, b"x");
@@ -430,7 +498,8 @@ mod tests {
             let key = Key { request_id: number, ..key };
             let inform = Arc::new(Inform { state: Mutex::new(State::Committed) });
             bed.informs.next += 1;
-            let known = Known { number: bed.informs.next, digest: 0, inform };
+            let known =
+                Known { number: bed.informs.next, digest: 0, uptime: None, time: Timestamp(0), inform };
             bed.informs.known.insert(key, known);
             bed.informs.order.push_back((bed.now, bed.informs.next, key));
             bed.informs.forget(bed.now);

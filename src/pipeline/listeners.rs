@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -58,7 +58,9 @@ pub struct Listeners {
     wiring: OnceLock<Wiring>,
     inherited: Inherited,
     next_receiver: AtomicU32,
-    /// Drops that were counted on sockets which are closed since.
+    /// What the kernel has dropped in this program's life, as far as it was counted, on sockets of every listener that
+    /// there was. It never falls, whatever comes and goes.
+    dropped: AtomicU64,
     reloads: ReloadCounter,
 }
 
@@ -157,6 +159,7 @@ impl Listeners {
             groups: Mutex::default(),
             wiring: OnceLock::new(),
             next_receiver: AtomicU32::new(0),
+            dropped: AtomicU64::new(0),
             reloads: ReloadCounter::default(),
         };
         let groups = listeners.iter().map(|listener| new.open(listener)).collect::<Result<_, _>>()?;
@@ -310,29 +313,21 @@ impl Listeners {
         udp.chain(groups.iter().filter_map(|group| Some(group.entrance.as_ref()?.receiver))).collect()
     }
 
-    /// Adds what the kernel dropped since the last call to the metrics, and returns the metrics' sum.
-    /// Cheap: a system call a socket.
+    /// Adds what the kernel dropped since the last call to the metrics, and returns what it has dropped altogether,
+    /// also on addresses that are listened on no longer. Cheap: a system call a socket.
     pub fn count_kernel_drops(&self, metrics: &Metrics) -> u64 {
-        let mut sum = 0;
         for group in &*self.groups.lock() {
+            let listener = group.local.to_string();
             if let Some(entrance) = &group.entrance {
-                let gauge = metrics.connections.with_label_values(&[&group.local.to_string()]);
+                let gauge = metrics.connections.with_label_values(&[&listener]);
                 gauge.set(entrance.connections.load(Ordering::Relaxed) as i64);
                 continue;
             }
-            let counter = metrics.kernel_drops.with_label_values(&[&group.local.to_string()]);
-            for socket in &group.sockets {
-                let mut last = socket.drops.lock();
-                if let Ok(now) = batch::kernel_drops(&socket.socket) {
-                    counter.inc_by(u64::from(now.wrapping_sub(*last)));
-                    *last = now;
-                }
-            }
-            sum += counter.get();
-            let buffer = metrics.receive_buffer_bytes.with_label_values(&[&group.local.to_string()]);
+            self.dropped.fetch_add(group.count_kernel_drops(metrics), Ordering::Relaxed);
+            let buffer = metrics.receive_buffer_bytes.with_label_values(&[&listener]);
             buffer.set(granted(&group.sockets).and_then(|octets| i64::try_from(octets).ok()).unwrap_or(0));
         }
-        sum
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// What each listener is like at the moment. A system call or two a socket.
@@ -456,6 +451,21 @@ impl Group {
         Ok(())
     }
 
+    /// Adds what the kernel dropped since the last call to the metrics, and returns it.
+    fn count_kernel_drops(&self, metrics: &Metrics) -> u64 {
+        let counter = metrics.kernel_drops.with_label_values(&[&self.local.to_string()]);
+        let mut more = 0;
+        for socket in &self.sockets {
+            let mut last = socket.drops.lock();
+            if let Ok(now) = batch::kernel_drops(&socket.socket) {
+                more += u64::from(now.wrapping_sub(*last));
+                *last = now;
+            }
+        }
+        counter.inc_by(more);
+        more
+    }
+
     /// From here on the sockets only hold what had arrived, so that their receivers find an end.
     /// At a stop a socket that another program keeps open goes on taking what comes, for the next run.
     fn close_entrance(&self, stop: bool) {
@@ -575,6 +585,14 @@ impl Prepared for PreparedListeners {
         let mut groups = self.listeners.groups.lock();
         open_all(self.gates);
         for group in groups.extract_if(.., |group| self.removed.contains(&group.address)) {
+            if let Some(wiring) = self.listeners.wiring.get() {
+                // Now or never; and before the filter, since the kernel counts what that refuses too.
+                let more = group.count_kernel_drops(&wiring.metrics);
+                self.listeners.dropped.fetch_add(more, Ordering::Relaxed);
+                let local = group.local.to_string();
+                let _ = wiring.metrics.receive_buffer_bytes.remove_label_values(&[&local]);
+                let _ = wiring.metrics.connections.remove_label_values(&[&local]);
+            }
             group.close_entrance(false);
             // The threads end by themselves and close the sockets: nobody waits for them here.
             drop(group);

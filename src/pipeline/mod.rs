@@ -16,6 +16,7 @@ mod receiver;
 mod refused;
 mod reply;
 mod samples;
+mod seldom;
 mod tcp;
 mod usm;
 

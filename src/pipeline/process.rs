@@ -9,9 +9,11 @@ use smallvec::SmallVec;
 
 use super::reply::{Reply, ReplyKind};
 use super::usm::{Security, Usm};
+use crate::device::Device;
 use crate::event::{Event, Timestamp, Verdict};
 use crate::metrics::DropReason;
 use crate::oid::OidArray;
+use crate::security::EngineId;
 use crate::snapshot::{Decision, RuleScratch, Snapshot, Subject};
 use crate::version::Version;
 use crate::wire::{self, CommunityMessage, DecodeErrorKind, Kind, Message, Notification, V3Header};
@@ -54,10 +56,17 @@ struct Work {
 
 impl Scratch {
     /// For SNMPv3 with an engine of its own, which answers informs, and the table of the others, which knows
-    /// replays ([`settle`](super::settle)). Without it ([`Scratch::default`]) traps are taken whatever their time.
+    /// replays ([`settle`](super::settle)).
     #[must_use]
     pub fn with(usm: Arc<Usm>) -> Self {
         Self { security: Security::new(usm), ..Self::default() }
+    }
+
+    /// For looking at datagrams that nobody waits for an answer to: SNMPv3 messages are taken whatever their time, and
+    /// informs if they are for the engine `own`; where that is not known, for whichever engine they are.
+    #[must_use]
+    pub fn offline(own: Option<EngineId>) -> Self {
+        Self { security: Security::offline(own), ..Self::default() }
     }
 
     pub(super) fn security(&mut self) -> (&mut Security, &mut Reply) {
@@ -174,10 +183,12 @@ fn decide(snapshot: &Snapshot, datagram: &Datagram<'_>, what: &What<'_>, work: &
     notification.trap_oid.decode_into(&mut work.trap_oid);
     let trap_oid = work.trap_oid.arcs();
     let source = snapshot.device(datagram.peer.ip(), notification.trap_address, notification.agent_addr);
+    let realm = snapshot.realm(datagram.listener);
     let subject = Subject {
         notification,
         trap_oid,
         source,
+        realm: realm.map(|realm| &**realm),
         peer: datagram.peer,
         version: what.version,
         community: what.alias.map(|alias| &**alias),
@@ -212,7 +223,7 @@ fn decide(snapshot: &Snapshot, datagram: &Datagram<'_>, what: &What<'_>, work: &
         generation: snapshot.generation(),
         listener: u16::try_from(datagram.listener).unwrap_or(u16::MAX),
         peer: datagram.peer,
-        source,
+        source: Device { realm: realm.cloned(), address: source },
         version: what.version,
         community: what.alias.cloned(),
         trap_oid,

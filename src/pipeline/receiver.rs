@@ -12,6 +12,7 @@ use super::process::Datagram;
 use super::refused::Refusals;
 use super::reply::WayBack;
 use super::samples::Samples;
+use super::seldom::Seldom;
 use super::usm::Usm;
 use crate::config::settings::Endpoint;
 use crate::event::{Generation, Handed, Queue, Timestamp};
@@ -52,6 +53,7 @@ impl Receiver {
         let mut newest = Generation(0);
         let mut end_by = None;
         let mut turn = 0usize;
+        let mut complaints = Seldom::default();
         loop {
             if self.inherited && self.stop.load(Ordering::Acquire) && held.len() == 0 {
                 break;
@@ -70,7 +72,9 @@ impl Receiver {
                 Err(error) if is_idle(&error) => 0,
                 Err(error) => {
                     // An ICMP error of an earlier send, or memory: the next call tells whether it lasts.
-                    tracing::warn!(component = "listener", listener = %self.listener, error = %error, "Receiving failed");
+                    if let Some(untold) = complaints.may_tell(Instant::now()) {
+                        tracing::warn!(component = "listener", listener = %self.listener, error = %error, untold, "Receiving failed");
+                    }
                     std::thread::sleep(Duration::from_millis(10));
                     0
                 }

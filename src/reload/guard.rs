@@ -51,7 +51,7 @@ const BUDGET: Duration = Duration::from_secs(1);
 pub(super) fn rehearse(old: &Snapshot, new: &Snapshot, samples: &[Sample<'_>]) -> Rehearsal {
     let mut found = Rehearsal::default();
     let started = Instant::now();
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::offline(new.settings().access.engine_id);
     let mut run = |snapshot: &Snapshot, sample: &Sample<'_>| {
         // Where the address is not listened on any more, nothing can come.
         let Some(listener) = snapshot.listener(sample.listener) else {

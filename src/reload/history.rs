@@ -109,6 +109,8 @@ pub struct MibReport {
     pub parsed: usize,
     /// Files that were taken over as they had been parsed before.
     pub reused: usize,
+    /// Files whose names and OIDs were found anew: those that changed, and those that use what changed.
+    pub linked: usize,
     /// Modules in them.
     pub modules: usize,
     /// Named nodes, built-in ones included.

@@ -567,6 +567,7 @@ impl Mibs {
             read: collected.read,
             parsed: collected.parsed,
             reused: collected.reused,
+            linked: collected.linked,
             new_problems: collected.new_problems,
             gone_problems: collected.gone_problems,
             unchanged: collected.unchanged,

@@ -251,6 +251,7 @@ impl Compiler<'_> {
             settings: Arc::clone(rule),
             except: self.patterns(&rule.except, "trap")?,
             source: rule.source.clone(),
+            realm: rule.realm.clone(),
             community: rule.community.clone(),
             when,
             goes_on: rule.continue_,

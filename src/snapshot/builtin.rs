@@ -93,6 +93,7 @@ fn rule(
         trap: trap.map(pattern).into_iter().collect(),
         except: Vec::new(),
         source: Vec::new(),
+        realm: Vec::new(),
         community: Vec::new(),
         when: None,
         action: RuleActionSettings::Alert(AlertSettings {

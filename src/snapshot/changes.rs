@@ -152,8 +152,8 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
 
 fn concern_the_same(one: &Rule, other: &Rule) -> bool {
     let (one, other) = (&*one.settings, &*other.settings);
-    (&one.source, &one.community, &one.when, &one.except)
-        == (&other.source, &other.community, &other.when, &other.except)
+    (&one.source, &one.realm, &one.community, &one.when, &one.except)
+        == (&other.source, &other.realm, &other.community, &other.when, &other.except)
 }
 
 /// Whether some notification may match both; no pattern is every notification.

@@ -13,6 +13,7 @@ use super::{CompiledRules, Snapshot};
 use crate::config::settings::{
     AlertSettings, Condition, DeliveryKind, RuleActionSettings, Scalar, Test, any_contains,
 };
+use crate::device::DEFAULT_REALM;
 use crate::event::{ClearedBy, Effect, EffectKind, KEY_SEPARATOR};
 use crate::mib::Mib;
 use crate::oid::{Oid, OidRef};
@@ -222,6 +223,10 @@ impl Rule {
         if !self.source.is_empty() && !any_contains(&self.source, subject.source) {
             let networks: Vec<_> = self.source.iter().map(ToString::to_string).collect();
             return Some(format!("the device {} is in none of {}", subject.source, networks.join(", ")));
+        }
+        if !self.is_in_realm(subject) {
+            let realm = subject.realm.unwrap_or(DEFAULT_REALM);
+            return Some(format!("the realm is `{realm}`, not {}", self.realm.join(", ")));
         }
         let known = subject.community.is_some_and(|alias| self.community.iter().any(|own| **own == *alias));
         if !self.community.is_empty() && !known {

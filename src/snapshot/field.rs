@@ -4,8 +4,8 @@
 //! objects' rows, then to the one object of all MIBs that is called so. So a new MIB never changes a
 //! key silently: an ambiguous name is an error. `device.site` is the column `site` of the lookup `device`.
 //!
-//! `source` is the address, or with `source.canonical` the device's one name: in keys, conditions and texts
-//! alike. Networks (`match.source`) are compared with the address.
+//! `source` is the address (before it the realm, unless that is `default`), or with `source.canonical` the device's one
+//! name: in keys, conditions and texts alike. Networks (`match.source`) are compared with the address.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::config::lookup::{LookupTable, Row};
 use crate::config::settings::Canonical;
+use crate::device::DEFAULT_REALM;
 use crate::event::KEY_SEPARATOR;
 use crate::mib::{Bound, IndexDecoder, LookupError, Mib, NodeId, Renderer};
 use crate::oid::{self, Oid, OidArray, OidRef};
@@ -31,8 +32,10 @@ pub struct Subject<'a> {
     pub notification: &'a Notification<'a>,
     /// snmpTrapOID.
     pub trap_oid: &'a [u32],
-    /// The device.
+    /// The device's address.
     pub source: IpAddr,
+    /// The realm that it is in; `None` is `default`.
+    pub realm: Option<&'a str>,
     /// Who sent the datagram.
     pub peer: SocketAddr,
     /// The message version.
@@ -53,6 +56,7 @@ pub(super) struct Field {
 enum Kind {
     /// The address, or what this column calls the device.
     Source(Option<Column>),
+    Realm,
     Peer,
     Version,
     Community,
@@ -77,9 +81,9 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// What the table says of an address; an empty cell says nothing.
-    fn of_address(&self, address: IpAddr) -> Option<&str> {
-        self.text(self.table.find_address(address)?)
+    /// What the table says of an address in this realm; an empty cell says nothing.
+    fn of_address(&self, realm: Option<&str>, address: IpAddr) -> Option<&str> {
+        self.text(self.table.find_address(realm, address)?)
     }
 
     fn text(&self, row: Row) -> Option<&str> {
@@ -95,8 +99,8 @@ impl Column {
     /// Appends the cell of the row that `by` finds; without one nothing is appended, and it is false.
     fn write(&self, by: &Field, subject: &Subject<'_>, mib: &Mib, out: &mut String) -> bool {
         let text = match by.kind {
-            Kind::Source(_) => self.of_address(subject.source),
-            Kind::Peer => self.of_address(subject.peer.ip()),
+            Kind::Source(_) => self.of_address(subject.realm, subject.source),
+            Kind::Peer => self.of_address(subject.realm, subject.peer.ip()),
             _ => {
                 // The key is written where the cell comes to stand, so that nothing is allocated.
                 let start = out.len();
@@ -199,6 +203,7 @@ struct IndexPlace {
 /// Names that mean something else than a varbind.
 const SPECIAL: &[(&str, Kind)] = &[
     ("source", Kind::Source(None)),
+    ("realm", Kind::Realm),
     ("peer", Kind::Peer),
     ("version", Kind::Version),
     ("community", Kind::Community),
@@ -288,13 +293,15 @@ impl Field {
         // Writing to a String cannot fail.
         let _ = match &self.kind {
             Kind::Source(canonical) => {
-                let name = canonical.as_ref().and_then(|column| column.of_address(subject.source));
+                let name =
+                    canonical.as_ref().and_then(|column| column.of_address(subject.realm, subject.source));
                 match name {
                     Some(name) => out.write_str(name),
-                    None => write!(out, "{}", subject.source),
+                    None => write_address(subject.realm, subject.source, out),
                 }
             }
-            Kind::Peer => write!(out, "{}", subject.peer.ip()),
+            Kind::Realm => out.write_str(subject.realm.unwrap_or(DEFAULT_REALM)),
+            Kind::Peer => write_address(subject.realm, subject.peer.ip(), out),
             Kind::Version => write!(out, "{}", subject.version),
             Kind::Community => match subject.community {
                 Some(alias) => out.write_str(alias),
@@ -405,6 +412,15 @@ impl IndexPlace {
             true
         })
     }
+}
+
+/// As [`Device`](crate::device::Device) writes it.
+fn write_address(realm: Option<&str>, address: IpAddr, out: &mut String) -> fmt::Result {
+    if let Some(realm) = realm {
+        out.push_str(realm);
+        out.push('/');
+    }
+    write!(out, "{address}")
 }
 
 fn write_varbinds(subject: &Subject<'_>, mib: &Mib, out: &mut String) {

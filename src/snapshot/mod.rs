@@ -149,7 +149,13 @@ impl Snapshot {
             .is_some_and(|own| own.allow.as_ref().is_none_or(|networks| any_contains(networks, peer)))
     }
 
-    /// The device that a notification speaks of (RFC 3584 section 3.1, and what operators know of their
+    /// The realm of the devices behind `listener` (its place in the settings); `None` is `default`.
+    #[must_use]
+    pub fn realm(&self, listener: usize) -> Option<&Arc<str>> {
+        self.parts.settings.listeners.get(listener)?.realm.as_ref()
+    }
+
+    /// The address of the device that a notification speaks of (RFC 3584 section 3.1, and what operators know of their
     /// relays): the first believed origin of `source.order`, else the peer. An IPv4-mapped address
     /// becomes IPv4, so that a device is one device through either socket.
     #[must_use]

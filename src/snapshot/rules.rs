@@ -14,6 +14,7 @@ use super::index::{Pattern, TrapIndex};
 use super::predicate::Predicate;
 use crate::config::lookup::LookupTable;
 use crate::config::settings::{MappedSeverity, RuleSettings, Unmatched, any_contains};
+use crate::device::DEFAULT_REALM;
 use crate::event::{ClearedBy, Effect, EffectKind, RuleAction};
 use crate::mib::Mib;
 use crate::severity::Severity;
@@ -59,6 +60,7 @@ pub(super) struct Rule {
     pub(super) patterns: Vec<Pattern>,
     pub(super) except: Vec<Pattern>,
     pub(super) source: Vec<IpNet>,
+    pub(super) realm: Vec<Arc<str>>,
     pub(super) community: Vec<Arc<str>>,
     pub(super) when: Option<Predicate>,
     pub(super) does: Does,
@@ -182,8 +184,14 @@ impl Rule {
     /// The parts that hold for the rule's clears as well: who it concerns.
     fn concerns(&self, subject: &Subject<'_>) -> bool {
         (self.source.is_empty() || any_contains(&self.source, subject.source))
+            && self.is_in_realm(subject)
             && (self.community.is_empty()
                 || subject.community.is_some_and(|alias| self.community.iter().any(|own| **own == *alias)))
+    }
+
+    pub(super) fn is_in_realm(&self, subject: &Subject<'_>) -> bool {
+        let realm = subject.realm.unwrap_or(DEFAULT_REALM);
+        self.realm.is_empty() || self.realm.iter().any(|own| **own == *realm)
     }
 
     /// Everything but the notification itself, which the index has looked up.

@@ -68,7 +68,8 @@ impl AlertText for RuleText {
             let subject = Subject {
                 notification: notification.as_ref()?,
                 trap_oid: event.trap_oid.arcs(),
-                source: event.source,
+                source: event.source.address,
+                realm: event.source.realm.as_deref(),
                 peer: event.peer,
                 version: event.version,
                 community: event.community.as_deref(),

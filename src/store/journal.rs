@@ -322,10 +322,10 @@ impl Batch {
         decided: &Decided,
     ) -> rusqlite::Result<()> {
         let event = &decided.event;
-        for octets in [&mut self.source, &mut self.peer, &mut self.trap] {
+        for octets in [&mut self.peer, &mut self.trap] {
             octets.clear();
         }
-        row::address_octets(event.source, &mut self.source);
+        let source = row::source(&event.source, &mut self.source);
         row::peer_octets(event.peer, &mut self.peer);
         row::oid_octets(&event.trap_oid, &mut self.trap);
         let mut number = |text: Option<&str>| match text.filter(|text| !text.is_empty()) {
@@ -342,7 +342,7 @@ impl Batch {
             row::signed(decided.id.0),
             event.time.0,
             row::signed(event.generation.0),
-            self.source,
+            source,
             self.peer,
             row::version_number(event.version),
             self.trap,

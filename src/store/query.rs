@@ -36,6 +36,8 @@ pub struct EventQuery {
     pub until: Option<Timestamp>,
     /// The device is in this network; a single address is a full-length one, and the fast case.
     pub source: Option<IpNet>,
+    /// The realm of `source`; `None` is `default`. Alone it restricts nothing.
+    pub realm: Option<Box<str>>,
     /// snmpTrapOID is this one or lies below it.
     pub trap: Option<Oid>,
     /// Exactly this severity.
@@ -60,6 +62,7 @@ impl Default for EventQuery {
             since: None,
             until: None,
             source: None,
+            realm: None,
             trap: None,
             severity: None,
             rule: None,
@@ -597,13 +600,20 @@ impl<'a> EventFilter<'a> {
             let octets = |address: IpAddr| {
                 let mut out = Vec::with_capacity(16);
                 row::address_octets(address, &mut out);
-                Value::Blob(out)
+                match &query.realm {
+                    None => Value::Blob(out),
+                    Some(realm) => Value::Text(row::source_text(realm, &out)),
+                }
             };
             if source.prefix_len() == source.max_prefix_len() {
                 filter.add("e.source = ?", [octets(source.addr())]);
             } else {
                 // The same length first: octets of both families compare with each other.
-                let length = i64::from(source.max_prefix_len() / 8);
+                let length = match octets(source.addr()) {
+                    Value::Text(text) => text.len(),
+                    _ => usize::from(source.max_prefix_len() / 8),
+                };
+                let length = i64::try_from(length).unwrap_or(i64::MAX);
                 let range = [length.into(), octets(source.network()), octets(source.broadcast())];
                 filter.add("length(e.source) = ? AND e.source BETWEEN ? AND ?", range);
             }

@@ -4,9 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rusqlite::Row;
-use rusqlite::types::{Type, ValueRef};
+use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use serde::de::DeserializeOwned;
 
+use crate::device::{Device, is_realm};
 use crate::event::{AlertId, EventId, EventRecord, Generation, Timestamp, Version};
 use crate::oid::{EncodedOid, Oid, encode};
 use crate::severity::Severity;
@@ -57,6 +58,42 @@ pub(super) fn address_octets(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => out.extend(address.octets()),
         IpAddr::V6(address) => out.extend(address.octets()),
+    }
+}
+
+/// A device: its address in octets, or in another realm than `default` the text `REALM/` with the octets in
+/// hexadecimal digits, which sorts as they do.
+pub(super) fn source<'a>(device: &Device, out: &'a mut Vec<u8>) -> ToSqlOutput<'a> {
+    out.clear();
+    address_octets(device.address, out);
+    let Some(realm) = &device.realm else { return ToSqlOutput::Borrowed(ValueRef::Blob(out)) };
+    *out = source_text(realm, out).into_bytes();
+    ToSqlOutput::Borrowed(ValueRef::Text(out))
+}
+
+/// How the device with these octets for its address is written in a realm that is not `default`.
+pub(super) fn source_text(realm: &str, address: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{realm}/");
+    for octet in address {
+        let _ = write!(text, "{octet:02x}");
+    }
+    text
+}
+
+fn device(value: ValueRef<'_>) -> Option<Device> {
+    match value {
+        ValueRef::Blob(octets) => address(octets).map(Device::from),
+        ValueRef::Text(text) => {
+            let (realm, digits) = std::str::from_utf8(text).ok()?.split_once('/')?;
+            let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+            let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16)?).ok();
+            let octets: Option<Vec<u8>> =
+                pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+            let address = address(&octets.filter(|_| rest.is_empty())?)?;
+            is_realm(realm).then(|| Device { realm: Some(realm.into()), address })
+        }
+        _ => None,
     }
 }
 
@@ -153,7 +190,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<EventRecord> {
         id: EventId(unsigned(row, 0)?),
         time: Timestamp(row.get(1)?),
         generation: Generation(unsigned(row, 2)?),
-        source: address(octets(row, 3)?).ok_or_else(|| damaged(3, "an address"))?,
+        source: device(row.get_ref(3)?).ok_or_else(|| damaged(3, "a device"))?,
         peer: peer(octets(row, 4)?).ok_or_else(|| damaged(4, "an address and a port"))?,
         version: version(row.get(5)?).ok_or_else(|| damaged(5, "a version"))?,
         trap_oid: oid(octets(row, 6)?).ok_or_else(|| damaged(6, "an OID"))?,
@@ -191,6 +228,29 @@ mod tests {
         fn any_octets_are_an_oid_or_none(octets in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = oid(&octets);
             let _ = (address(&octets), peer(&octets));
+        }
+
+        #[test]
+        fn every_device_comes_back_and_stands_in_the_order_of_its_address(
+            realm in prop::option::of("[a-z][a-z0-9_.-]{0,63}"),
+            one in any::<IpAddr>(),
+            other in any::<IpAddr>(),
+        ) {
+            let stored = |address| {
+                let mut out = Vec::new();
+                let given = Device { realm: realm.as_deref().map(Into::into), address };
+                let ToSqlOutput::Borrowed(value) = source(&given, &mut out) else { panic!("borrowed") };
+                assert_eq!(device(value), Some(given));
+                out
+            };
+            if one.is_ipv4() == other.is_ipv4() {
+                prop_assert_eq!(stored(one).cmp(&stored(other)), one.cmp(&other));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_device_or_none(text in "[a-f0-9/.]{0,40}") {
+            let _ = device(ValueRef::Text(text.as_bytes()));
         }
 
         #[test]

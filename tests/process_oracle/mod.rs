@@ -174,7 +174,7 @@ fn usm() -> &'static Arc<Usm> {
 
 /// The explanation says what was decided, and names the very rules that did.
 fn explained(snapshot: &Snapshot, octets: &[u8], peer: SocketAddr, verdict: &Verdict) {
-    let explained = explain_datagram(snapshot, octets, peer);
+    let explained = explain_datagram(snapshot, octets, peer, None);
     let event = match verdict {
         Verdict::Dropped(reason) => return assert_eq!(explained.verdict, reason.as_str()),
         Verdict::Accepted(event) => event,
@@ -229,7 +229,7 @@ fn hold(snapshot: &Snapshot, event: &Event, octets: &[u8]) {
         id: EventId(1),
         time: event.time,
         generation: event.generation,
-        source: event.source,
+        source: event.source.clone(),
         peer: event.peer,
         version: event.version,
         trap_oid: event.trap_oid.clone(),

@@ -137,7 +137,8 @@ impl Side {
     fn new(path: Option<&Path>) -> Result<Self, Failure> {
         let publisher = Publisher::new(run::candidate(path)?, 1);
         let publisher = publisher.map_err(|error| Failure::Unable(error.to_string()))?;
-        Ok(Self { publisher, scratch: Scratch::default() })
+        let scratch = Scratch::offline(publisher.current().settings().access.engine_id);
+        Ok(Self { publisher, scratch })
     }
 
     /// What becomes of the datagram, as JSON.

@@ -14,8 +14,9 @@ use crate::diagnostic::Diagnostic;
 /// The most tables.
 const MAX_TABLES: usize = 100;
 /// What stands for something else in templates and conditions.
-const TAKEN: [&str; 12] = [
+const TAKEN: [&str; 13] = [
     "source",
+    "realm",
     "peer",
     "version",
     "community",

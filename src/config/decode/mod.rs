@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) use mask::{comments, secret_spans};
-pub(super) use sections::{rules_again, settings};
+pub(super) use sections::{realm_names, rules_again, settings};
 
 use super::file::{ContentHash, Input, Inputs};
 use super::keys::{self, Key, Kind, Section};

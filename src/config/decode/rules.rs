@@ -17,6 +17,7 @@ use crate::severity::Severity;
 pub(super) struct Names<'a> {
     pub(super) webhooks: &'a [Arc<str>],
     pub(super) communities: &'a [Arc<str>],
+    pub(super) realms: &'a [Arc<str>],
 }
 
 /// A rule that nothing clears ends after this long without a repeat.
@@ -76,6 +77,7 @@ pub(super) fn rules(
         let everything = rule.trap.is_empty()
             && rule.except.is_empty()
             && rule.source.is_empty()
+            && rule.realm.is_empty()
             && rule.community.is_empty()
             && rule.when.is_none();
         // A `match` that could not be read is told by itself.
@@ -93,6 +95,7 @@ fn rule(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str, names: &Names<'_>
         trap: Vec::new(),
         except: Vec::new(),
         source: Vec::new(),
+        realm: Vec::new(),
         community: Vec::new(),
         when: None,
         action: RuleActionSettings::Store,
@@ -104,6 +107,10 @@ fn rule(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str, names: &Names<'_>
         rule.trap = traps(cx, &fields, "trap");
         rule.except = traps(cx, &fields, "except");
         rule.source = fields.networks(cx, "source").unwrap_or_default();
+        if let Some((node, _)) = fields.get(cx, "realm") {
+            let items = cx.items(node, true, "names of realms").unwrap_or_default();
+            rule.realm = items.iter().filter_map(|item| cx.reference(item, "realm", names.realms)).collect();
+        }
         if let Some((node, _)) = fields.get(cx, "community") {
             let items = cx.items(node, true, "names of communities").unwrap_or_default();
             rule.community =

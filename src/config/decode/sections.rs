@@ -17,6 +17,7 @@ use super::outputs::{Around, outputs};
 use super::rules::{Names, rules};
 use super::webhooks::webhooks;
 use super::{Context, Fields, watch};
+use crate::device::{DEFAULT_REALM, is_realm};
 
 /// The most webhooks, URLs of one, and communities; each is looked through for each of its kind.
 const MAX_NAMED: usize = 1_000;
@@ -66,7 +67,9 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
         settings.webhooks.extend(outputs(cx, node, kind, &mut names, &around));
     }
     if let Some((node, kind)) = fields.get(cx, "rules") {
-        settings.rules = rules(cx, node, kind, &Names { webhooks: &names, communities: &communities });
+        let realms = realm_names(&settings.listeners);
+        let names = Names { webhooks: &names, communities: &communities, realms: &realms };
+        settings.rules = rules(cx, node, kind, &names);
     }
     if let Some(fields) = open(cx, &fields, "storm") {
         settings.storm = Some(Arc::new(watch::storm(cx, &fields, &names)));
@@ -74,7 +77,7 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     if let Some((node, kind)) = fields.get(cx, "heartbeats")
         && let Some(section) = watch::list_of(kind)
     {
-        settings.heartbeats = watch::heartbeats(cx, node, section, &names);
+        settings.heartbeats = watch::heartbeats(cx, node, section, &names, &realm_names(&settings.listeners));
     }
     if let Some(fields) = open(cx, &fields, "storage") {
         settings.storage = Arc::new(storage(cx, &fields));
@@ -101,7 +104,19 @@ pub(in crate::config) fn rules_again(
     let webhooks: Vec<Arc<str>> = known.webhooks.iter().map(|webhook| Arc::clone(&webhook.name)).collect();
     let communities = community_names(&known.access);
     let Some(kind) = keys::ROOT.key("rules").map(|key| &key.kind) else { return Vec::new() };
-    rules(cx, node, kind, &Names { webhooks: &webhooks, communities: &communities })
+    let realms = realm_names(&known.listeners);
+    rules(cx, node, kind, &Names { webhooks: &webhooks, communities: &communities, realms: &realms })
+}
+
+/// The realms that there are; `default` is always one.
+pub(in crate::config) fn realm_names(listeners: &[Listener]) -> Vec<Arc<str>> {
+    let mut names = vec![Arc::from(DEFAULT_REALM)];
+    for realm in listeners.iter().filter_map(|listener| listener.realm.as_ref()) {
+        if !names.contains(realm) {
+            names.push(Arc::clone(realm));
+        }
+    }
+    names
 }
 
 fn community_names(access: &Access) -> Vec<Arc<str>> {
@@ -176,11 +191,24 @@ fn listeners(cx: &mut Context<'_>, node: &Node, section: &'static keys::Section)
         if let Some(number) = fields.integer(cx, "max_connections") {
             listener.max_connections = u32::try_from(number).unwrap_or(u32::MAX);
         }
+        if let Some(number) = fields.integer(cx, "max_connections_per_peer") {
+            listener.max_connections_per_peer = u32::try_from(number).ok();
+        }
         if let Some(time) = fields.duration(cx, "idle_timeout") {
             listener.idle_timeout = time;
         }
+        if let Some((node, _)) = fields.get(cx, "realm")
+            && let Some(text) = cx.text(node)
+        {
+            if is_realm(text) {
+                listener.realm = (text != DEFAULT_REALM).then(|| text.into());
+            } else {
+                let message = "a realm begins with a letter and has letters, digits, `_`, `-` and `.`";
+                cx.error("config-value", &node.span, message, None);
+            }
+        }
         let (of, others): (_, &[&str]) = match listener.address.transport {
-            Transport::Udp => ("TCP", &["max_connections", "idle_timeout"]),
+            Transport::Udp => ("TCP", &["max_connections", "max_connections_per_peer", "idle_timeout"]),
             Transport::Tcp => ("UDP", &["receivers", "receive_buffer"]),
         };
         for name in others {

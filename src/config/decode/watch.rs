@@ -9,6 +9,7 @@ use super::super::settings::{HeartbeatSettings, StormSettings, WatchAlert};
 use super::super::tree::{Data, Node};
 use super::rules::OWN_LABELS;
 use super::{Context, Fields};
+use crate::device::{DEFAULT_REALM, Device};
 use crate::severity::Severity;
 
 /// Devices of all heartbeats; each has a timer.
@@ -30,6 +31,7 @@ pub(super) fn heartbeats(
     node: &Node,
     section: &'static Section,
     webhooks: &[Arc<str>],
+    realms: &[Arc<str>],
 ) -> Vec<Arc<HeartbeatSettings>> {
     let mut heartbeats = Vec::new();
     let (mut names, mut beats) = (HashSet::new(), 0);
@@ -46,6 +48,8 @@ pub(super) fn heartbeats(
                 cx.error("config-duplicate-name", &node.span, message, Some(help.into()));
             }
         }
+        let realm = fields.get(cx, "realm").and_then(|(node, _)| cx.reference(node, "realm", realms));
+        let realm = realm.filter(|realm| **realm != *DEFAULT_REALM);
         let mut sources = Vec::new();
         if let Some((node, _)) = fields.get(cx, "source") {
             for item in cx.items(node, true, "addresses").unwrap_or_default() {
@@ -54,8 +58,11 @@ pub(super) fn heartbeats(
                     let message = "a heartbeat needs the addresses of its devices, not a network";
                     let help = "each of them must send; `include` takes a list that a program writes";
                     cx.error("config-value", &item.span, message, Some(help.into()));
-                } else if !sources.contains(&network.addr()) {
-                    sources.push(network.addr());
+                } else {
+                    let device = Device { realm: realm.clone(), address: network.addr() };
+                    if !sources.contains(&device) {
+                        sources.push(device);
+                    }
                 }
             }
             beats += sources.len();

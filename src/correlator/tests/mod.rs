@@ -109,7 +109,7 @@ pub(super) fn event(time: Timestamp, listener: u16, effects: impl IntoIterator<I
         generation: Generation(1),
         listener,
         peer: "10.9.9.9:50000".parse().unwrap(),
-        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)).into(),
         version: Version::V2c,
         community: None,
         trap_oid: Oid::new([1, 3, 6, 1]).unwrap(),

@@ -1,6 +1,7 @@
 //! Storm control and heartbeats on a simulated clock.
 
 use super::*;
+use crate::device::Device;
 use Severity::Major;
 
 const RAISE: EffectKind = EffectKind::Raise(Major);
@@ -35,8 +36,13 @@ fn heartbeats(named: &[(&str, u64)]) -> Watch {
     Watch { storm: None, heartbeats: named.iter().map(heartbeat).collect() }
 }
 
-fn device(number: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
+fn device(number: u8) -> Device {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)).into()
+}
+
+/// The device with that address in another realm.
+fn branch(number: u8) -> Device {
+    Device { realm: Some("branch".into()), ..device(number) }
 }
 
 impl World {
@@ -79,6 +85,14 @@ impl World {
         let mut out = Vec::new();
         let mut happened = event(seconds(at), 0, [effect(&self.rule, interface, kind)]);
         happened.source = device(source);
+        self.correlator.event(happened, seconds(at), &routes(), &mut out);
+        self.tell(&out)
+    }
+
+    fn branch_sends(&mut self, source: u8, at: i64, interface: u32, kind: EffectKind) -> String {
+        let mut out = Vec::new();
+        let mut happened = event(seconds(at), 0, [effect(&self.rule, interface, kind)]);
+        happened.source = branch(source);
         self.correlator.event(happened, seconds(at), &routes(), &mut out);
         self.tell(&out)
     }
@@ -164,12 +178,43 @@ fn an_operator_and_a_reload_end_a_storm() {
 }
 
 #[test]
+fn a_storm_is_that_of_a_device_in_its_realm() {
+    for restarts in [false, true] {
+        let mut world = World::new(storm());
+        for interface in 0..3 {
+            assert_eq!(world.from(1, 1, interface, RAISE), format!("Down {interface} firing"));
+            let other = world.branch_sends(1, 1, 50 + interface, RAISE);
+            assert_eq!(other, format!("Down {} firing", 50 + interface));
+        }
+        assert_eq!(world.branch_sends(1, 2, 53, RAISE), "AlertStorm branch/10.0.0.1 firing");
+        if restarts {
+            assert_eq!(world.restart(2), "");
+        }
+        assert_eq!(world.branch_sends(1, 3, 54, RAISE), "");
+        assert_eq!(world.from(2, 3, 3, RAISE), "Down 3 firing", "nobody else is held back");
+        assert_eq!(world.tick(100), "AlertStorm branch/10.0.0.1 quiet");
+    }
+}
+
+#[test]
+fn a_heartbeat_is_not_that_of_the_same_address_elsewhere() {
+    let mut watch = heartbeats(&[("ups", 60)]);
+    watch.heartbeats[0].sources = vec![device(1), branch(1)];
+    let mut world = World::new(watch);
+    assert_eq!(world.branch_sends(1, 30, 1, EffectKind::Store), "");
+    assert_eq!(world.tick(60), "DeviceSilent 10.0.0.1 firing");
+    assert_eq!(world.branch_sends(1, 61, 1, EffectKind::Store), "", "that is another device");
+    assert_eq!(world.from(1, 62, 1, EffectKind::Store), "DeviceSilent 10.0.0.1 heartbeat");
+    assert_eq!(world.tick(121), "DeviceSilent branch/10.0.0.1 firing");
+}
+
+#[test]
 fn sources_that_are_counted_are_bounded() {
     let mut world = World::new(storm());
     let mut out = Vec::new();
     for number in 0..70_000_u32 {
         let mut happened = event(seconds(1), 0, [effect(&world.rule, number, RAISE)]);
-        happened.source = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number));
+        happened.source = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)).into();
         world.correlator.event(happened, seconds(1), &routes(), &mut out);
     }
     assert_eq!(world.correlator.open_alerts(), 70_000);

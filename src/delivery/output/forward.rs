@@ -130,7 +130,7 @@ pub(in super::super) fn datagram(settings: &ForwardOutput, event: &EventRecord) 
         ForwardForm::V2c => {
             let notification = decode_pdu(event.version, &event.pdu)
                 .map_err(|error| format!("its stored PDU cannot be read: {error}"))?;
-            let device = match event.source.to_canonical() {
+            let device = match event.source.address.to_canonical() {
                 IpAddr::V4(address) => Some(address.octets()),
                 IpAddr::V6(_) => None,
             };

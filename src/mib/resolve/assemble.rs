@@ -1,24 +1,30 @@
 //! Makes what the flat [`Mib`](crate::mib::Mib) is written from: nodes in the order of the tree, types, references, the index of names.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
+use zerocopy::IntoBytes as _;
 use zerocopy::little_endian::U32;
 
 use super::scope::Space;
 use super::types::{self, Resolved};
 use super::{DefinitionEntry, Input, Link, imports, oids};
 use crate::diagnostic::Level;
-use crate::mib::ast::{DefinitionKind, Span};
-use crate::mib::format::{FileEntry, LabelRecord, ModuleRecord, NodeRecord, Parts, SyntaxRecord};
+use crate::mib::ast::{Definition, DefinitionKind};
+use crate::mib::format::{
+    AUGMENTS, FileEntry, LabelRecord, ModuleRecord, NodeRecord, PASSING, Parts, SyntaxRecord, checksum,
+    fill_slots, most_slots,
+};
 use crate::mib::image::{ANONYMOUS, BaseType, IMPLIED, Kind, name_hash};
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
 use crate::mib::trie::TrieBuilder;
 
 pub(super) fn parts(link: &mut Link<'_>) -> Parts {
     let edges = std::mem::take(&mut link.vertices.edges);
-    let (mut trie, numbers) = TrieBuilder::build(&edges);
+    let named = link.places.iter().copied().filter(|&place| oids::is_vertex(place));
+    let (mut trie, numbers) = TrieBuilder::build(&edges, named);
     drop(edges);
-    let (order, node_of) = order(link, &numbers);
+    let (order, node_of) = order(link, |vertex| numbers[vertex as usize]);
     let mut words = Words::new(link.names.len());
     let files = files(link, &mut words);
     let mut syntaxes = Syntaxes::default();
@@ -33,43 +39,23 @@ pub(super) fn parts(link: &mut Link<'_>) -> Parts {
         let mut syntax = NONE;
         if definition.kind == DefinitionKind::ObjectType {
             let resolved = types::resolve(link, entry.file, entry.module, definition);
-            let is_row = definition.items.len > 0 || resolved.is_some_and(|r| r.base == BaseType::Sequence);
             // Breadth-first: what is above has been seen.
             let above = trie.view().parent(vertex) as usize;
-            if resolved.is_some_and(|resolved| resolved.is_table) {
-                tables[vertex as usize] = true;
-                kind = Kind::Table;
-            } else if is_row || tables[above] {
-                rows[vertex as usize] = true;
-                kind = Kind::Row;
-            } else {
-                if rows[above] {
-                    kind = Kind::Column;
-                }
-                if let Some(resolved) = resolved {
-                    let units = link.word(entry.file, definition.units);
-                    syntax = syntaxes.add(link, &mut words, resolved, units);
-                }
+            kind = object_kind(definition, resolved, Above { table: tables[above], row: rows[above] });
+            tables[vertex as usize] |= kind == Kind::Table;
+            rows[vertex as usize] |= kind == Kind::Row;
+            if kind.is_object()
+                && let Some(resolved) = resolved
+            {
+                let units = link.word(entry.file, definition.units);
+                syntax = syntaxes.add(link, &mut words, resolved, units);
             }
         }
         if trie.view().node(vertex).is_none() {
             trie.set_node(vertex, nodes.len() as u32);
         }
-        let zero = U32::new(0);
-        nodes.push(NodeRecord {
-            name: words.add(link, entry.name),
-            module: entry.module.into(),
-            vertex: vertex.into(),
-            syntax: syntax.into(),
-            line: definition.line.into(),
-            next: NONE.into(),
-            references: [zero; 2],
-            description: [definition.description.start.into(), definition.description.len.into()],
-            kind: kind as u8,
-            status: definition.status as u8,
-            access: definition.access as u8,
-            augments: definition.augments.into(),
-        });
+        let name = words.add(link, entry.name).get();
+        nodes.push(node_record(entry, definition, kind, [name, vertex, syntax]));
     }
     let references = references(link, &order, &node_of, &mut nodes);
     imports::tell_unimported(link);
@@ -88,6 +74,52 @@ pub(super) fn parts(link: &mut Link<'_>) -> Parts {
         name_slots,
         text_ends: words.ends,
         text: words.text,
+    }
+}
+
+/// Which kinds of nodes stand at the vertex above.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Above {
+    pub(super) table: bool,
+    pub(super) row: bool,
+}
+
+/// What an OBJECT-TYPE is, by its type and by what it stands below.
+pub(super) fn object_kind(definition: &Definition, resolved: Option<Resolved>, above: Above) -> Kind {
+    let is_row = definition.items.len > 0 || resolved.is_some_and(|r| r.base == BaseType::Sequence);
+    if resolved.is_some_and(|resolved| resolved.is_table) {
+        Kind::Table
+    } else if is_row || above.table {
+        Kind::Row
+    } else if above.row {
+        Kind::Column
+    } else {
+        Kind::Scalar
+    }
+}
+
+/// A node but for its references and the next one of its name.
+pub(super) fn node_record(
+    entry: DefinitionEntry,
+    definition: &Definition,
+    kind: Kind,
+    [name, vertex, syntax]: [u32; 3],
+) -> NodeRecord {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    NodeRecord {
+        name: name.into(),
+        module: entry.module.into(),
+        vertex: vertex.into(),
+        syntax: syntax.into(),
+        line: definition.line.into(),
+        next: NONE.into(),
+        references: [U32::new(0); 2],
+        description: [definition.description.start.into(), definition.description.len.into()],
+        kind: kind as u8,
+        status: definition.status as u8,
+        access: definition.access as u8,
+        flags: flag(definition.augments, AUGMENTS)
+            | flag(definition.kind == DefinitionKind::Passing, PASSING),
     }
 }
 
@@ -134,7 +166,7 @@ fn files(link: &Link<'_>, words: &mut Words) -> Vec<FileEntry> {
     link.inputs.iter().map(entry).collect()
 }
 
-fn plain_kind(kind: DefinitionKind) -> Kind {
+pub(super) fn plain_kind(kind: DefinitionKind) -> Kind {
     match kind {
         DefinitionKind::ObjectType => Kind::Scalar,
         DefinitionKind::ObjectIdentity => Kind::Identity,
@@ -153,12 +185,14 @@ fn plain_kind(kind: DefinitionKind) -> Kind {
 
 /// The definitions that become nodes, by vertex; at one vertex the preferred first. Of several versions of
 /// one module only the best keeps its names there. With it for each definition the node that stands for it.
-fn order(link: &Link<'_>, numbers: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let placed = (0..link.definitions.len() as u32).filter(|&at| oids::is_vertex(link.places[at as usize]));
+pub(super) fn order(link: &Link<'_>, numbered: impl Fn(u32) -> u32) -> (Vec<u32>, Vec<u32>) {
+    let placed = (0..link.definitions.len() as u32).filter(|&at| {
+        oids::is_vertex(link.places[at as usize]) && link.is_linked(link.definitions[at as usize].file)
+    });
     // Vertex and preference in numbers; names are compared only where those are equal.
     let mut order: Vec<(u32, Preference, u32)> = placed
         .map(|at| {
-            let vertex = numbers[link.places[at as usize] as usize];
+            let vertex = numbered(link.places[at as usize]);
             (vertex, preference(link, link.definitions[at as usize]), at)
         })
         .collect();
@@ -197,24 +231,41 @@ fn order(link: &Link<'_>, numbers: &[u32]) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// The least goes first: of the chosen versions, objects and notifications, the core, the newest.
-type Preference = (bool, bool, bool, Reverse<u64>);
+pub(super) type Preference = (bool, bool, bool, Reverse<u64>);
 
-fn preference(link: &Link<'_>, entry: DefinitionEntry) -> Preference {
-    let module = &link.modules[entry.module as usize];
+pub(super) fn preference(link: &Link<'_>, entry: DefinitionEntry) -> Preference {
     let kind = link.definition(entry).kind;
-    let old = module.chosen != entry.module || kind == DefinitionKind::Passing;
     let typed =
         matches!(kind, DefinitionKind::ObjectType | DefinitionKind::Notification | DefinitionKind::Trap);
-    (old, !typed, !module.core, Reverse(module.last_updated))
+    preference_of(link, entry.module, kind == DefinitionKind::Passing, typed)
 }
 
-/// The types of all objects, equal ones once as far as that is cheap to tell.
+pub(super) fn preference_of(link: &Link<'_>, number: u32, passing: bool, typed: bool) -> Preference {
+    let module = &link.modules[number as usize];
+    (module.chosen != number || passing, !typed, !module.core, Reverse(module.last_updated))
+}
+
+/// The types of all objects, equal ones once.
 #[derive(Default)]
 struct Syntaxes {
     records: Vec<SyntaxRecord>,
     labels: Vec<LabelRecord>,
-    /// By the definition of the type or by the base, and the units.
+    /// By the definition of the type or by the base, and the units: what most objects have, found without a look at
+    /// the labels.
     known: NumberMap<(u32, u32), u32>,
+    by_content: HashMap<(SyntaxHead, u64), u32>,
+}
+
+/// What a type says beside its labels, and how many of these it has.
+pub(super) type SyntaxHead = [u8; size_of::<SyntaxRecord>()];
+
+/// Of a record, wherever its labels lie.
+pub(super) fn syntax_head(record: &SyntaxRecord) -> SyntaxHead {
+    let mut head = *record;
+    head.labels[0] = U32::new(0);
+    let mut octets = [0; size_of::<SyntaxRecord>()];
+    octets.copy_from_slice(head.as_bytes());
+    octets
 }
 
 impl Syntaxes {
@@ -229,85 +280,132 @@ impl Syntaxes {
             NONE => None,
             definition => Some(definition),
         };
-        if let Some(key) = key {
-            let known = *self.known.entry((key, units)).or_insert(next);
-            if known != next {
-                return known;
-            }
+        if let Some(key) = key
+            && let Some(&known) = self.known.get(&(key, units))
+        {
+            return known;
         }
-        let (file, span) = resolved.labels;
-        let labels = self.add_labels(link, words, file, span);
-        let (least, greatest) = resolved.size.unwrap_or_default();
-        self.records.push(SyntaxRecord {
-            convention: words.add(link, resolved.convention),
-            hint: words.add(link, resolved.hint),
-            units: words.add(link, units),
-            labels,
-            size: [least.into(), greatest.into()],
-            has_size: resolved.size.is_some().into(),
-            base: resolved.base as u8,
-        });
-        next
-    }
-
-    /// Sorted by number; of several labels with one number the first stays.
-    fn add_labels(&mut self, link: &Link<'_>, words: &mut Words, file: u32, span: Span) -> [U32; 2] {
         let start = self.labels.len();
-        let labels = span.of(&link.record(file).labels);
-        let mut own: Vec<(i64, Symbol)> =
-            labels.iter().map(|label| (label.number, link.word(file, label.name))).collect();
-        own.sort_by_key(|&(number, _)| number);
-        own.dedup_by_key(|&mut (number, _)| number);
+        let own = labels(link, resolved);
         self.labels.extend(
             own.iter()
                 .map(|&(number, name)| LabelRecord { number: number.into(), name: words.add(link, name) }),
         );
-        [(start as u32).into(), (own.len() as u32).into()]
+        let mut word = |symbol| words.add(link, symbol).get();
+        let [convention, hint, units_word] = [resolved.convention, resolved.hint, units].map(&mut word);
+        let record = syntax_record(resolved, [convention, hint, units_word], [start, own.len()]);
+        let content = checksum(self.labels[start..].as_bytes());
+        let found = *self.by_content.entry((syntax_head(&record), content)).or_insert(next);
+        if found == next {
+            self.records.push(record);
+        } else {
+            self.labels.truncate(start);
+        }
+        if let Some(key) = key {
+            self.known.insert((key, units), found);
+        }
+        found
+    }
+}
+
+/// Those of a type, sorted by number; of several labels with one number the first stays.
+pub(super) fn labels(link: &Link<'_>, resolved: Resolved) -> Vec<(i64, Symbol)> {
+    let (file, span) = resolved.labels;
+    let labels = span.of(&link.record(file).labels);
+    let mut own: Vec<(i64, Symbol)> =
+        labels.iter().map(|label| (label.number, link.word(file, label.name))).collect();
+    own.sort_by_key(|&(number, _)| number);
+    own.dedup_by_key(|&mut (number, _)| number);
+    own
+}
+
+pub(super) fn syntax_record(
+    resolved: Resolved,
+    [convention, hint, units]: [u32; 3],
+    labels: [usize; 2],
+) -> SyntaxRecord {
+    let (least, greatest) = resolved.size.unwrap_or_default();
+    SyntaxRecord {
+        convention: convention.into(),
+        hint: hint.into(),
+        units: units.into(),
+        labels: labels.map(|number| U32::new(number as u32)),
+        size: [least.into(), greatest.into()],
+        has_size: resolved.size.is_some().into(),
+        base: resolved.base as u8,
     }
 }
 
 fn references(link: &mut Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [NodeRecord]) -> Vec<U32> {
     let mut references: Vec<U32> = Vec::new();
+    let mut own = Vec::new();
     for (node, &number) in order.iter().enumerate() {
-        let entry = link.definitions[number as usize];
-        let definition = link.definition(entry);
-        if definition.items.len == 0 {
+        if link.definition(link.definitions[number as usize]).items.len == 0 {
             continue;
         }
         let start = references.len();
-        let is_index = Kind::from_octet(nodes[node].kind) != Kind::Notification;
-        for item in definition.items.of(&link.record(entry.file).items) {
-            let name = link.word(entry.file, item.name);
-            let found = link.find(entry.module, Space::Value, name).map(|found| node_of[found as usize]);
-            let implied = if item.implied { IMPLIED } else { 0 };
-            match found.filter(|&found| found != NONE) {
-                Some(found) => references.push((found | implied).into()),
-                None if is_index && !definition.augments && names_a_number(item.name) => {
-                    references.push(ANONYMOUS.into());
-                }
-                None => {
-                    let word = link.names.text(name).to_owned();
-                    let user = link.names.text(entry.name).to_owned();
-                    let (clause, help) = match (is_index, definition.augments) {
-                        (false, _) => ("among its objects", "that object is left out"),
-                        (true, false) => ("in its INDEX", "its instances are shown as numbers"),
-                        (true, true) => ("to augment", "its instances are shown as numbers"),
-                    };
-                    let message = format!("{user} has {word} {clause}, which no module defines");
-                    let at = (item.at, word.len());
-                    link.problem(entry.file, Level::Warning, "mib-unknown-object", at, message, Some(help));
-                    if is_index {
-                        // Without one part the others cannot be told apart.
-                        references.truncate(start);
-                        break;
-                    }
-                }
+        refer(link, number, &mut own);
+        references.extend(own.iter().map(|reference| match *reference {
+            Reference::Definition { number, implied } => {
+                U32::new(node_of[number as usize] | if implied { IMPLIED } else { 0 })
             }
-        }
-        nodes[node].references = [(start as u32).into(), ((references.len() - start) as u32).into()];
+            Reference::Anonymous => ANONYMOUS.into(),
+        }));
+        nodes[node].references = stretch(start, references.len());
     }
     references.shrink_to_fit();
     references
+}
+
+/// Of references, from where to where; nothing is nowhere.
+pub(super) fn stretch(start: usize, end: usize) -> [U32; 2] {
+    if start == end { [U32::new(0); 2] } else { [start as u32, (end - start) as u32].map(U32::new) }
+}
+
+/// What a row's INDEX or AUGMENTS, or a notification's OBJECTS name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reference {
+    /// A definition that has an OID.
+    Definition {
+        number: u32,
+        implied: bool,
+    },
+    Anonymous,
+}
+
+/// Finds what a definition's items name, and tells those that name nothing.
+pub(super) fn refer(link: &mut Link<'_>, number: u32, found: &mut Vec<Reference>) {
+    found.clear();
+    let entry = link.definitions[number as usize];
+    let definition = link.definition(entry);
+    let is_index = plain_kind(definition.kind) != Kind::Notification;
+    for item in definition.items.of(&link.record(entry.file).items) {
+        let name = link.word(entry.file, item.name);
+        let named = link.find(entry.module, Space::Value, name);
+        match named.filter(|&named| oids::is_vertex(oids::place(link, named))) {
+            Some(number) => found.push(Reference::Definition { number, implied: item.implied }),
+            None if is_index && !definition.augments && names_a_number(item.name) => {
+                found.push(Reference::Anonymous);
+            }
+            None => {
+                let word = link.names.text(name).to_owned();
+                let user = link.names.text(entry.name).to_owned();
+                let (clause, help) = match (is_index, definition.augments) {
+                    (false, _) => ("among its objects", "that object is left out"),
+                    (true, false) => ("in its INDEX", "its instances are shown as numbers"),
+                    (true, true) => ("to augment", "its instances are shown as numbers"),
+                };
+                let message = format!("{user} has {word} {clause}, which no module defines");
+                let at = (item.at, word.len());
+                link.problem(entry.file, Level::Warning, "mib-unknown-object", at, message, Some(help));
+                if is_index {
+                    // Without one part the others cannot be told apart.
+                    found.clear();
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// `INDEX { INTEGER }`, as some SMIv1 modules have it.
@@ -330,19 +428,19 @@ fn index_names(link: &Link<'_>, order: &[u32], node_of: &[u32], nodes: &mut [Nod
             nodes[node as usize].next = std::mem::replace(&mut first[name], node).into();
         }
     }
-    let mut slots = vec![U32::new(NONE); (distinct * 2).max(8).next_power_of_two()];
-    let mask = slots.len() - 1;
+    let mut heads: Vec<(u64, u32)> = Vec::with_capacity(distinct);
     for &number in order {
         let name = link.definitions[number as usize].name;
         let node = std::mem::replace(&mut first[name as usize], NONE);
         if node != NONE {
-            let mut at = name_hash(link.names.text(name)) as usize & mask;
-            while slots[at].get() != NONE {
-                at = (at + 1) & mask;
-            }
-            slots[at] = node.into();
+            heads.push((name_hash(link.names.text(name)), node));
         }
     }
+    let name = |node: u32| link.names.bytes_of(link.definitions[order[node as usize] as usize].name);
+    heads.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(name(b.1))));
+    let mut slots = vec![U32::new(NONE); most_slots(distinct)];
+    let used = fill_slots(&mut slots, distinct, heads.into_iter());
+    slots.truncate(used);
     slots
 }
 

@@ -42,7 +42,7 @@ pub(super) fn check(link: &mut Link<'_>) {
     let mut missing: BTreeMap<Symbol, Missing> = BTreeMap::new();
     for number in 0..link.modules.len() as u32 {
         let module = link.modules[number as usize];
-        if module.anew || link.inputs[module.file as usize].builtin {
+        if module.anew || link.inputs[module.file as usize].builtin || !link.is_linked(module.file) {
             continue;
         }
         let record = link.record(module.file);
@@ -51,12 +51,13 @@ pub(super) fn check(link: &mut Link<'_>) {
             let keyword = lexer::is_keyword(import.name);
             let name = link.word(module.file, import.name);
             let from = link.word(module.file, import.module);
-            let somewhere = keyword || link.is_defined_anywhere(name);
+            let somewhere = |link: &Link<'_>| keyword || link.is_defined_anywhere(name);
             let exporter = link.versions.meant_by(&module, from).filter(|&exporter| {
                 // What is built in holds only a part of its module.
                 !link.inputs[link.modules[exporter as usize].file as usize].builtin
             });
             let Some(exporter) = exporter else {
+                let somewhere = somewhere(link);
                 if somewhere
                     && (link.versions.chosen(from).is_some() || is_known_without(link.names.text(from)))
                 {
@@ -78,7 +79,7 @@ pub(super) fn check(link: &mut Link<'_>) {
             }
             let message = format!("{} does not define {}", link.names.text(from), link.names.text(name));
             let place = (import.at, link.names.text(from).len());
-            let (level, help) = if somewhere {
+            let (level, help) = if somewhere(link) {
                 (Level::Note, "another module's definition of that name is taken")
             } else {
                 (Level::Warning, "no module defines that name")
@@ -87,6 +88,7 @@ pub(super) fn check(link: &mut Link<'_>) {
         }
     }
     for (from, missing) in missing {
+        link.missing.push(from);
         let Some((file, at)) = missing.place else {
             continue;
         };
@@ -116,10 +118,13 @@ pub(super) fn tell_unimported(link: &mut Link<'_>) {
     let mut unimported = std::mem::take(&mut link.unimported);
     // The roots are known to ASN.1.
     unimported.retain(|&(_, name)| !matches!(link.names.text(name), "iso" | "ccitt" | "joint-iso-ccitt"));
-    unimported.sort_by_key(|&(module, _)| module);
+    unimported
+        .sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| link.names.text(a.1).cmp(link.names.text(b.1))));
+    // As a type and as a value.
+    unimported.dedup();
     for names in unimported.chunk_by(|a, b| a.0 == b.0) {
         let module = link.modules[names[0].0 as usize];
-        if module.anew {
+        if module.anew || !link.is_linked(module.file) {
             continue;
         }
         let listed: Vec<&str> = names.iter().take(NAMED).map(|&(_, name)| link.names.text(name)).collect();

@@ -11,13 +11,18 @@
 //! | [`types`] | follows SYNTAX to a base type, with labels and hints met on the way |
 //! | [`assemble`] | makes the parts of the flat [`Mib`](super::Mib) |
 //!
+//! After a change [`partial`] runs them over the files that it reaches alone, and [`splice`] puts their nodes into a
+//! copy of the image of before.
+//!
 //! Nothing here recurses: chains of parents and of types are followed in loops with bounds.
 
 mod assemble;
 mod imports;
 mod modules;
 mod oids;
+pub(crate) mod partial;
 mod scope;
+mod splice;
 mod types;
 
 use std::sync::Arc;
@@ -103,9 +108,16 @@ struct Link<'a> {
     vertices: oids::Vertices,
     /// For each definition its vertex, or a mark of [`oids`].
     places: Vec<u32>,
+    failures: oids::Failures,
+    /// Of [`oids::place`], kept for its room.
+    stack: Vec<u32>,
     /// Names that modules use, and that were found though they do not import them.
     unimported: Vec<(u32, Symbol)>,
+    /// Modules that are imported from and are nowhere.
+    missing: Vec<Symbol>,
     problems: Vec<(u32, Problem)>,
+    /// Where only some of the files are linked: which, and what that takes.
+    part: Option<partial::Part<'a>>,
 }
 
 impl<'a> Link<'a> {
@@ -130,9 +142,23 @@ impl<'a> Link<'a> {
             scope: scope::Scope::default(),
             vertices: oids::Vertices::new(),
             places: Vec::new(),
+            failures: oids::Failures::default(),
+            stack: Vec::new(),
             unimported: Vec::new(),
+            missing: Vec::new(),
             problems: Vec::new(),
+            part: None,
         }
+    }
+
+    /// Whether the record of a file is at hand.
+    fn is_loaded(&self, file: u32) -> bool {
+        self.part.as_ref().is_none_or(|part| part.is_loaded(file))
+    }
+
+    /// Whether a file is linked, and not only looked at for the sake of others.
+    fn is_linked(&self, file: u32) -> bool {
+        self.part.as_ref().is_none_or(|part| part.is_linked(file))
     }
 
     fn record(&self, file: u32) -> &'a FileRecord {
@@ -162,7 +188,7 @@ impl<'a> Link<'a> {
         message: String,
         help: Option<&'static str>,
     ) {
-        if !self.inputs[file as usize].builtin {
+        if !self.inputs[file as usize].builtin && self.is_linked(file) {
             let end = at + len as u32;
             self.problems.push((file, Problem { level, code, start: at, end, message, help }));
         }

@@ -5,7 +5,7 @@
 //! the chosen ones, it is linked once more against the chosen ones: that names what is left without a name.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{DefinitionEntry, Link, ModuleEntry};
 use crate::diagnostic::Level;
@@ -34,22 +34,34 @@ pub(super) fn collect(link: &mut Link<'_>) {
         for (index, module) in input.record.modules.iter().enumerate() {
             let file = file as u32;
             let name = link.word(file, module.name);
-            let core = CORE.binary_search(&link.names.text(name)).is_ok();
-            // The modules of the SMI carry no LAST-UPDATED; they are as old as RFC 2578 to 2580.
-            let smi = matches!(link.names.text(name), "SNMPv2-SMI" | "SNMPv2-TC" | "SNMPv2-CONF");
-            let last_updated =
-                if smi { module.last_updated.max(199_904_010_000) } else { module.last_updated };
-            let chosen = link.modules.len() as u32;
-            let (index, anew) = (index as u32, false);
-            link.modules.push(ModuleEntry { file, index, name, last_updated, chosen, core, anew });
+            add(link, (file, index as u32), name, module.last_updated);
         }
     }
     choose(link);
     link.versions = Versions::of(link);
     link_anew(link);
     rank(link);
+    list_definitions(link);
+}
+
+/// Adds a module, for now as the only one of its name.
+pub(super) fn add(link: &mut Link<'_>, (file, index): (u32, u32), name: Symbol, last_updated: u64) {
+    let text = link.names.text(name);
+    let core = CORE.binary_search(&text).is_ok();
+    // The modules of the SMI carry no LAST-UPDATED; they are as old as RFC 2578 to 2580.
+    let smi = matches!(text, "SNMPv2-SMI" | "SNMPv2-TC" | "SNMPv2-CONF");
+    let last_updated = if smi { last_updated.max(199_904_010_000) } else { last_updated };
+    let chosen = link.modules.len() as u32;
+    link.modules.push(ModuleEntry { file, index, name, last_updated, chosen, core, anew: false });
+}
+
+/// All definitions, by the rank of their modules.
+pub(super) fn list_definitions(link: &mut Link<'_>) {
     for &number in &link.ranked {
         let module = link.modules[number as usize];
+        if !link.is_loaded(module.file) {
+            continue;
+        }
         let record = link.record(module.file);
         let span = record.modules[module.index as usize].definitions;
         for index in span.range() {
@@ -66,11 +78,12 @@ pub(super) fn collect(link: &mut Link<'_>) {
 
 /// Sets `chosen`: loaded before built in, then by LAST-UPDATED, then by the number of definitions, then
 /// by the order of the files.
-fn choose(link: &mut Link<'_>) {
+pub(super) fn choose(link: &mut Link<'_>) {
     let size = |module: &ModuleEntry| {
         link.inputs[module.file as usize].record.modules[module.index as usize].definitions.len
     };
-    let mut order: Vec<u32> = (0..link.modules.len() as u32).collect();
+    let linked = |&number: &u32| link.is_linked(link.modules[number as usize].file);
+    let mut order: Vec<u32> = (0..link.modules.len() as u32).filter(linked).collect();
     order.sort_by_key(|&number| {
         let module = &link.modules[number as usize];
         let builtin = link.inputs[module.file as usize].builtin;
@@ -117,11 +130,11 @@ pub(super) struct Versions {
     /// Of modules with several versions: by name and folder the best that lies there.
     near: HashMap<(Symbol, u32), u32>,
     /// For chosen modules that were linked anew, the entry of that.
-    anew: HashMap<u32, u32>,
+    pub(super) anew: HashMap<u32, u32>,
 }
 
 impl Versions {
-    fn of(link: &Link<'_>) -> Self {
+    pub(super) fn of(link: &Link<'_>) -> Self {
         let mut numbers = HashMap::new();
         let folders = link.inputs.iter().map(|input| {
             let folder = input.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -187,16 +200,20 @@ fn link_anew(link: &mut Link<'_>) {
             }
         }
     }
+    let mut anew = BTreeSet::new();
     while let Some(number) = pending.pop() {
-        let next = link.modules.len() as u32;
-        if *link.versions.anew.entry(number).or_insert(next) == next {
-            link.modules.push(ModuleEntry { anew: true, ..link.modules[number as usize] });
+        if anew.insert(number) {
             pending.extend(importers.remove(&number).unwrap_or_default());
         }
     }
+    // In the order of the modules, whichever way they were met.
+    for number in anew {
+        link.versions.anew.insert(number, link.modules.len() as u32);
+        link.modules.push(ModuleEntry { anew: true, ..link.modules[number as usize] });
+    }
 }
 
-fn rank(link: &mut Link<'_>) {
+pub(super) fn rank(link: &mut Link<'_>) {
     let mut ranked: Vec<u32> = (0..link.modules.len() as u32).collect();
     ranked.sort_by(|&a, &b| {
         let key = |number: u32| {

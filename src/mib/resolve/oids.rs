@@ -69,7 +69,8 @@ enum Step {
     Failed(Failure),
 }
 
-enum Failure {
+#[derive(Debug)]
+pub(super) enum Failure {
     /// The parent has no OID itself: told there.
     Parent(u32),
     Unknown(u32),
@@ -79,43 +80,59 @@ enum Failure {
     Component(u32),
 }
 
+/// The definitions without an OID.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// By their own fault, and how many stand below each.
+    pub(super) own: BTreeMap<u32, (Failure, usize)>,
+    /// For each other one the one whose fault it is.
+    pub(super) roots: HashMap<u32, u32>,
+}
+
 pub(super) fn resolve(link: &mut Link<'_>) {
     link.places = vec![OPEN; link.definitions.len()];
     link.vertices.reserve(link.definitions.len());
-    // For each definition without an OID of its own fault, how many stand below it.
-    let mut failures: BTreeMap<u32, (Failure, usize)> = BTreeMap::new();
-    let mut roots: HashMap<u32, u32> = HashMap::new();
-    let mut stack = Vec::new();
     for number in 0..link.definitions.len() as u32 {
-        if link.places[number as usize] != OPEN || is_type(link, number) {
-            continue;
-        }
-        stack.push(number);
-        while let Some(&at) = stack.last() {
-            match step(link, at) {
-                Step::Parent(parent) => {
-                    link.places[at as usize] = BUSY;
-                    stack.push(parent);
-                    continue;
-                }
-                Step::Done(vertex) => link.places[at as usize] = vertex,
-                Step::Failed(failure) => {
-                    link.places[at as usize] = FAILED;
-                    if let Failure::Parent(parent) = failure {
-                        let root = roots.get(&parent).copied().unwrap_or(parent);
-                        roots.insert(at, root);
-                        if let Some((_, below)) = failures.get_mut(&root) {
-                            *below += 1;
-                        }
-                    } else {
-                        failures.insert(at, (failure, 0));
-                    }
-                }
-            }
-            stack.pop();
+        if link.is_linked(link.definitions[number as usize].file) && !is_type(link, number) {
+            place(link, number);
         }
     }
-    tell(link, failures);
+    tell(link);
+}
+
+/// The vertex of a definition that is no type, or a mark that it has none; found now where it was not yet.
+pub(super) fn place(link: &mut Link<'_>, number: u32) -> u32 {
+    if link.places[number as usize] != OPEN {
+        return link.places[number as usize];
+    }
+    let mut stack = std::mem::take(&mut link.stack);
+    stack.push(number);
+    while let Some(&at) = stack.last() {
+        match step(link, at) {
+            Step::Parent(parent) => {
+                link.places[at as usize] = BUSY;
+                stack.push(parent);
+                continue;
+            }
+            Step::Done(vertex) => link.places[at as usize] = vertex,
+            Step::Failed(failure) => {
+                link.places[at as usize] = FAILED;
+                let Failures { own, roots } = &mut link.failures;
+                if let Failure::Parent(parent) = failure {
+                    let root = roots.get(&parent).copied().unwrap_or(parent);
+                    roots.insert(at, root);
+                    if let Some((_, below)) = own.get_mut(&root) {
+                        *below += 1;
+                    }
+                } else {
+                    own.insert(at, (failure, 0));
+                }
+            }
+        }
+        stack.pop();
+    }
+    link.stack = stack;
+    link.places[number as usize]
 }
 
 fn is_type(link: &Link<'_>, number: u32) -> bool {
@@ -204,18 +221,19 @@ fn trap(link: &mut Link<'_>, enterprise: u32, number: u32) -> Step {
     vertex.map_or(Step::Failed(Failure::TooLong), Step::Done)
 }
 
-fn tell(link: &mut Link<'_>, failures: BTreeMap<u32, (Failure, usize)>) {
-    for (number, (failure, below)) in failures {
+fn tell(link: &mut Link<'_>) {
+    let failures = std::mem::take(&mut link.failures.own);
+    for (&number, (failure, below)) in &failures {
         let entry = link.definitions[number as usize];
         let definition = link.definition(entry);
         let name = link.names.text(entry.name).to_owned();
         let (code, mut message) = match failure {
             Failure::Unknown(parent) => {
-                let parent = link.names.text(parent);
+                let parent = link.names.text(*parent);
                 ("mib-unknown-parent", format!("{name} is to stand below {parent}, which no module defines"))
             }
             Failure::Component(part) => {
-                let part = link.names.text(part);
+                let part = link.names.text(*part);
                 ("mib-unknown-parent", format!("the OID of {name} has {part} in it, which no module defines"))
             }
             Failure::Cycle => ("mib-oid-cycle", format!("{name} stands below itself")),
@@ -224,10 +242,11 @@ fn tell(link: &mut Link<'_>, failures: BTreeMap<u32, (Failure, usize)>) {
             }
             Failure::NoValue | Failure::Parent(_) => ("mib-no-oid", format!("{name} has no OID")),
         };
-        if below > 0 {
+        if *below > 0 {
             message += &format!("; {below} more definitions stand below it");
         }
         let help = Some("this definition is left out");
         link.problem(entry.file, Level::Error, code, (definition.at, name.len()), message, help);
     }
+    link.failures.own = failures;
 }

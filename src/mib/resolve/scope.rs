@@ -73,6 +73,9 @@ pub(super) fn build(link: &mut Link<'_>) {
     }
     for &number in &link.ranked {
         let module = link.modules[number as usize];
+        if !link.is_loaded(module.file) {
+            continue;
+        }
         let record = link.record(module.file);
         for import in record.modules[module.index as usize].imports.of(&record.imports) {
             let name = link.word(module.file, import.name);
@@ -97,6 +100,7 @@ pub(super) fn build(link: &mut Link<'_>) {
     }
     link.definitions = kept;
     link.scope = scope;
+    link.ask_of_passing();
     for (first, entry) in twice {
         let name = link.names.text(entry.name).to_owned();
         let line = link.definition(first).line;
@@ -137,6 +141,7 @@ impl Link<'_> {
     fn find_in_all(&mut self, module: u32, space: Space, name: Symbol) -> Option<u32> {
         let table = &self.scope.table;
         if let Some(&found) = table.get(&key(module, space as u64, name)) {
+            self.ask_if_passing(found);
             return Some(found);
         }
         if let Some(&found) = table.get(&key(module, FOUND + space as u64, name)) {
@@ -161,10 +166,13 @@ impl Link<'_> {
             let version = self.versions.meant_by(asking, from)?;
             let chosen = self.modules[version as usize].chosen;
             for exporter in [version, chosen] {
+                self.ask_for_module(exporter);
                 if let Some(&found) = table.get(&key(exporter, space as u64, name)) {
+                    self.ask_if_passing(found);
                     return Some(found);
                 }
             }
+            self.ask_for_name(name);
             // A version that was not chosen may have what the chosen one lacks.
             let of_module = |&entry: &u32| {
                 self.modules[self.definitions[entry as usize].module as usize].chosen == chosen
@@ -186,6 +194,7 @@ impl Link<'_> {
     }
 
     fn find_anywhere(&self, module: u32, space: Space, name: Symbol) -> Option<u32> {
+        self.ask_for_name(name);
         let folder = self.versions.folders[self.modules[module as usize].file as usize];
         let near = |&at: &u32| {
             let entry = self.definitions[at as usize];
@@ -197,12 +206,26 @@ impl Link<'_> {
 
     /// Whether any module defines `name`.
     pub(super) fn is_defined_anywhere(&self, name: Symbol) -> bool {
-        self.scope.first.get(name as usize).is_some_and(|&first| first != NONE)
+        let defined = self.first_of(name).is_some();
+        if !defined {
+            self.ask_for_name(name);
+        }
+        defined
+    }
+
+    /// The best definition of a name, of those that are at hand.
+    pub(super) fn first_of(&self, name: Symbol) -> Option<u32> {
+        self.scope.first.get(name as usize).copied().filter(|&first| first != NONE)
     }
 
     /// Whether `module` itself defines `name`.
     pub(super) fn defines(&self, module: u32, name: Symbol) -> bool {
-        let defined = |space: Space| self.scope.table.contains_key(&key(module, space as u64, name));
-        defined(Space::Value) || defined(Space::Type)
+        self.ask_for_module(module);
+        let defined = |space: Space| self.scope.table.get(&key(module, space as u64, name)).copied();
+        let found = defined(Space::Value).or_else(|| defined(Space::Type));
+        if let Some(found) = found {
+            self.ask_if_passing(found);
+        }
+        found.is_some()
     }
 }

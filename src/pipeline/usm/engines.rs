@@ -376,6 +376,20 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_again_inside_the_window_sets_no_time_back() {
+        let engines = Engines::default();
+        assert!(ask(&engines, 3, 1_000, 0) && ask(&engines, 3, 1_200, 100));
+        for again in 0..50 {
+            // Captured earlier, and inside of the window: RFC 3414 takes it. What others are held against stays.
+            assert!(ask(&engines, 3, 1_050 + again, 100));
+            assert!(!ask(&engines, 3, 1_000, 100), "latestReceivedEngineTime is 1,200 still");
+        }
+        // Nor does it stop the clock: 49 seconds on, only the newest of them are inside.
+        assert!(!ask(&engines, 3, 1_098, 149) && ask(&engines, 3, 1_099, 149));
+        assert!(!ask(&engines, 3, 1_200, 251), "the newest one itself is a replay then");
+    }
+
+    #[test]
     fn it_is_bounded_and_who_is_pushed_out_is_asked_for_again() {
         let engines = Engines::new(64);
         let mut remembered = None;

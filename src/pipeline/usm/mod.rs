@@ -91,7 +91,10 @@ fn random(mut octets: &mut [u8]) -> io::Result<()> {
 /// What one receiver works with.
 #[derive(Debug, Default)]
 pub(super) struct Security {
+    /// Nothing is shared where a datagram is only looked at: then no time is judged.
     shared: Option<Arc<Usm>>,
+    /// Without anything shared: the own engine. `None`: whichever an inform is for.
+    presumed: Option<EngineId>,
     keys: LocalizedCache,
     /// Counts up from a random number: no salt comes twice under one key.
     salt: u64,
@@ -147,6 +150,25 @@ impl Security {
         Self { shared: Some(shared), salt: u64::from_le_bytes(salt), ..Self::default() }
     }
 
+    /// For looking at messages, not for receiving them: whether one is a replay is not judged. An inform is for this
+    /// collector if it is for `own`; where that is not known, for whichever engine it is.
+    pub(super) fn offline(own: Option<EngineId>) -> Self {
+        Self { presumed: own, ..Self::default() }
+    }
+
+    fn is_own(&self, engine_id: &EngineId) -> bool {
+        match &self.shared {
+            Some(shared) => shared.local.id() == engine_id,
+            None => self.presumed.as_ref().is_none_or(|own| own == engine_id),
+        }
+    }
+
+    /// Whether this user would be known if the message were for the own engine.
+    fn knows_here(&self, users: &Users, message: &V3Header<'_>, peer: IpAddr) -> bool {
+        let own = self.shared.as_ref().map(|shared| shared.local.id()).or(self.presumed.as_ref());
+        own.is_some_and(|own| users.user(message.security.user, own.octets(), peer).is_some())
+    }
+
     /// Forgets what was found in the last message.
     pub(super) fn clear(&mut self) {
         self.claim = None;
@@ -177,7 +199,7 @@ impl Security {
             let asked = self.failure.as_ref().is_some_and(|failure| failure.report.is_some());
             return Err(if asked && !message.flags.authenticated { DropReason::Discovery } else { reason });
         };
-        let ours = self.shared.as_ref().is_some_and(|shared| *shared.local.id() == engine_id);
+        let ours = self.is_own(&engine_id);
         let confirmed = match &message.data {
             ScopedData::Plain(scoped) => scoped.is_confirmed(),
             ScopedData::Encrypted(_) => false,
@@ -185,17 +207,19 @@ impl Security {
         if confirmed && !ours {
             return Err(self.refuse(message, Stat::UnknownEngineIds, None));
         }
-        // Some senders ask for Reports though they send traps. What they encrypt shows only at the end whether it
-        // is one; if it fails before, it is the engine that is not known.
-        let failed = |stat| if ours || !message.flags.reportable { stat } else { Stat::UnknownEngineIds };
         // (4) The user.
         let Some(user) = users.user(security.user, security.engine_id, peer) else {
-            return Err(self.refuse(message, failed(Stat::UnknownUserNames), None));
+            // An encrypted inform for an engine that this collector was before cannot be told from a trap. Its sender
+            // discovers the engine anew if that is what it is told; so it is, where the user is one of here.
+            let asked = message.flags.reportable && matches!(message.data, ScopedData::Encrypted(_));
+            let stale = asked && !ours && self.knows_here(users, message, peer);
+            let stat = if stale { Stat::UnknownEngineIds } else { Stat::UnknownUserNames };
+            return Err(self.refuse(message, stat, None));
         };
         // (5) The level.
         let level = message.flags.level();
         if level > user.settings.level() {
-            return Err(self.refuse(message, failed(Stat::UnsupportedSecLevels), None));
+            return Err(self.refuse(message, Stat::UnsupportedSecLevels, None));
         }
         let place = (user.keys.id, engine_id);
         if level == SecurityLevel::NoAuthNoPriv {
@@ -205,15 +229,15 @@ impl Security {
         } else {
             // (6) The digest.
             if !self.authenticates(user, &place, message) {
-                return Err(self.refuse(message, failed(Stat::WrongDigests), None));
+                return Err(self.refuse(message, Stat::WrongDigests, None));
             }
             // (7) The time: here for the own engine, and in the table for all others.
             if ours {
-                let inside = self
+                let outside = self
                     .shared
                     .as_ref()
-                    .is_some_and(|shared| shared.local.in_window(security.boots, security.time, received));
-                if !inside {
+                    .is_some_and(|shared| !shared.local.in_window(security.boots, security.time, received));
+                if outside {
                     let auth = self.keys.get(&place).map(|known| known.auth.clone());
                     return Err(self.refuse(message, Stat::NotInTimeWindows, auth));
                 }
@@ -234,7 +258,7 @@ impl Security {
                 match done.then_some(plain).and_then(|plain| ScopedPdu::decrypted(plain).ok()) {
                     Some(scoped) => (scoped, true),
                     // Its sender is who it says: what comes out wrong was encrypted with another key.
-                    None => return Err(self.refuse(message, failed(Stat::DecryptionErrors), None)),
+                    None => return Err(self.refuse(message, Stat::DecryptionErrors, None)),
                 }
             }
         };
@@ -322,7 +346,14 @@ impl Security {
         kind: ReplyKind,
         reply: &mut Reply,
     ) {
-        let Some(shared) = self.shared.as_ref().filter(|_| accepted.ours) else { return };
+        if !accepted.ours {
+            return;
+        }
+        let security = &message.security;
+        let (engine_id, boots, time) = match &self.shared {
+            Some(shared) => (shared.local.id().octets(), shared.local.boots(), shared.local.time(received)),
+            None => (security.engine_id, security.boots, security.time),
+        };
         self.salt = self.salt.wrapping_add(1);
         let known = self.keys.get(&accepted.place);
         let keys = known.as_ref().map(|known| (&known.auth, known.privacy.as_ref()));
@@ -338,10 +369,10 @@ impl Security {
         let outgoing = V3Outgoing {
             message_id: message.message_id,
             reportable: false,
-            engine_id: shared.local.id().octets(),
-            boots: shared.local.boots(),
-            time: shared.local.time(received),
-            user: message.security.user,
+            engine_id,
+            boots,
+            time,
+            user: security.user,
             context_engine_id: accepted.scoped.context_engine_id,
             context_name: accepted.scoped.context_name,
             protection,

@@ -33,6 +33,10 @@ access:
     - name: cisco
       auth: {protocol: sha1, passphrase: authentication}
       privacy: {protocol: aes256c, passphrase: confidential}
+    - name: here
+      engines: 0x8000000005010203
+      auth: {protocol: sha1, passphrase: authentication}
+      privacy: {protocol: aes128, passphrase: confidential}
 ";
 const DEVICE: &[u8] = &[0x80, 0, 0x1f, 0x88, 4, b'c', b'o', b'r', b'e'];
 const STARTED: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -252,6 +256,20 @@ fn each_step_has_its_counter_and_its_report_or_none() {
         bed.refuses(&protocol.octets(), DropReason::WrongDigests, Some(Stat::WrongDigests), report);
     }
 
+    // Some ask for Reports of what they encrypt. Whether it is a trap nobody can tell then, but what is wrong with it.
+    let asked = Sent { reportable: true, ..PRIVATE };
+    let digest = Sent { auth: Some((AuthProtocol::Sha1, "another passphrase")), ..asked.clone() };
+    bed.refuses(&digest.octets(), DropReason::WrongDigests, Some(Stat::WrongDigests), true);
+    let privacy = Sent { privacy: Some((PrivacyProtocol::Aes128, "another one")), ..asked.clone() };
+    bed.refuses(&privacy.octets(), DropReason::DecryptionErrors, Some(Stat::DecryptionErrors), true);
+    let level = Sent { user: "signed", auth: Some((AuthProtocol::Sha256, AUTH)), ..asked.clone() };
+    bed.refuses(&level.octets(), DropReason::UnsupportedSecLevels, Some(Stat::UnsupportedSecLevels), true);
+    let unknown = Sent { user: "nobody", ..asked.clone() };
+    bed.refuses(&unknown.octets(), DropReason::UnknownUserNames, Some(Stat::UnknownUserNames), true);
+    // One that is known at this engine alone has to learn which that is.
+    let stale = Sent { user: "here", ..asked };
+    bed.refuses(&stale.octets(), DropReason::UnknownEngineIds, Some(Stat::UnknownEngineIds), true);
+
     // (7) The time: an inform's sender is told this engine's, authenticated.
     for (boots, time) in [(7, 151), (6, 0), (8, 0), (0, 0)] {
         let late = Sent { boots, time, ..signed.clone() };
@@ -329,6 +347,39 @@ fn informs_are_answered_at_their_own_level() {
         );
     }
     assert!(bed.usm.engines().is_empty(), "the own engine is not among the others");
+}
+
+#[test]
+fn what_is_only_looked_at_is_an_inform_for_this_engine_if_none_is_known() {
+    let bed = Bed::new(USERS);
+    let own = bed.own();
+    let peer = SocketAddr::from(([10, 0, 0, 7], 4_000));
+    let plain = Sent { user: "plain", auth: None, ..TRAP };
+    for sent in [&plain, &TRAP, &PRIVATE] {
+        // Of a time that no window has.
+        let octets = Sent { boots: 1, time: 77, ..inform(&own, sent) }.octets();
+        let look = |own: Option<EngineId>| {
+            let datagram = Datagram { octets: &octets, peer, listener: 0, received: at(0) };
+            let mut scratch = Scratch::offline(own);
+            let verdict = process(&bed.snapshot, &datagram, &mut scratch);
+            (matches!(verdict, Verdict::Accepted(_)), scratch.reply.kind())
+        };
+        for known in [None, EngineId::new(&own)] {
+            assert_eq!(look(known), (true, ReplyKind::ResponseAfterCommit));
+        }
+        assert_eq!(look(EngineId::new(DEVICE)), (false, ReplyKind::None));
+        let explained = crate::pipeline::explain_datagram(&bed.snapshot, &octets, peer, None);
+        assert_eq!(explained.verdict, "accepted");
+        assert!(explained.rules.is_some());
+        assert!(explained.steps.iter().any(|step| step.contains("engine_id: auto")), "{:?}", explained.steps);
+        let other = EngineId::new(DEVICE);
+        let explained = crate::pipeline::explain_datagram(&bed.snapshot, &octets, peer, other.as_ref());
+        assert_eq!(explained.verdict, "unknown_engine_ids");
+    }
+    // A wrong passphrase is one here too.
+    let wrong = Sent { auth: Some((AuthProtocol::Sha256, "another passphrase")), ..inform(&own, &TRAP) };
+    let explained = crate::pipeline::explain_datagram(&bed.snapshot, &wrong.octets(), peer, None);
+    assert_eq!(explained.verdict, "wrong_digests");
 }
 
 #[test]

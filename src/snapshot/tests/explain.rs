@@ -12,6 +12,7 @@ fn told(rules: Vec<RuleSettings>, unmatched: Unmatched, octets: &[u8]) -> Vec<St
         notification: &message.notification,
         trap_oid: trap_oid.arcs(),
         source: IpAddr::from([10, 0, 0, 7]),
+        realm: None,
         peer: SocketAddr::from(([10, 0, 0, 7], 4000)),
         version: Version::V2c,
         community: Some("core"),

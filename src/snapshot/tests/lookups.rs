@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{Inputs, parse_after};
+use crate::device::Device;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Event, Timestamp};
 
@@ -75,6 +76,10 @@ fn down() -> Vec<u8> {
 }
 
 fn of(snapshot: &Snapshot, source: [u8; 4]) -> (Vec<Effect>, Event) {
+    of_realm(snapshot, None, source)
+}
+
+fn of_realm(snapshot: &Snapshot, realm: Option<&str>, source: [u8; 4]) -> (Vec<Effect>, Event) {
     let octets = down();
     let Ok(Message::Community(message)) = wire::decode(&octets) else { panic!("a valid trap") };
     let trap_oid = message.notification.trap_oid.to_oid();
@@ -82,6 +87,7 @@ fn of(snapshot: &Snapshot, source: [u8; 4]) -> (Vec<Effect>, Event) {
         notification: &message.notification,
         trap_oid: trap_oid.arcs(),
         source: source.into(),
+        realm,
         peer: SocketAddr::from(([192, 0, 2, 1], 4000)),
         version: Version::V2c,
         community: None,
@@ -95,7 +101,7 @@ fn of(snapshot: &Snapshot, source: [u8; 4]) -> (Vec<Effect>, Event) {
         generation: snapshot.generation(),
         listener: 0,
         peer: subject.peer,
-        source: subject.source,
+        source: Device { realm: realm.map(Arc::from), address: subject.source },
         version: Version::V2c,
         community: None,
         trap_oid,
@@ -120,6 +126,43 @@ fn columns_are_keys_conditions_labels_and_texts() {
     assert_eq!(rendered.annotations[0].1, "core-1 for ACME by 10.0.0.7");
 }
 
+/// Two networks have the same addresses: what is said of a device of one is said of no other.
+#[test]
+fn an_address_is_another_device_in_another_realm() {
+    const TWO: &str = "source,name,site\n10.0.0.0/24,core-1,Bonn\nbranch/10.0.0.0/24,edge-1,Ulm\n";
+    const REALMS: &str = "
+listener: [{address: '127.0.0.1:1162'}, {address: '127.0.0.1:1163', realm: branch}, {address: '127.0.0.1:1164', realm: lab}]
+rules:
+  - {name: branch, match: {trap: linkDown, realm: branch}, alert: Branch, key: [source, ifIndex], continue: true}
+  - {name: both, match: {trap: linkDown, source: 10.0.0.0/24, realm: [default, branch]}, alert: Down, key: [source, peer, realm, device.site]}
+  - {name: rest, alert: Rest, annotations: {summary: '{{ source }} {{ device.name or realm }}'}}
+lookups: [{name: device, file: devices.csv, key: source}]
+";
+    let keys = |snapshot: &Snapshot, realm| -> Vec<String> {
+        let (effects, _) = of_realm(snapshot, realm, [10, 0, 0, 7]);
+        effects.iter().map(|effect| effect.key.to_string()).collect()
+    };
+    let snapshot = made(REALMS, TWO, None);
+    assert_eq!(keys(&snapshot, None), [key(&["Down", "10.0.0.7", "192.0.2.1", "default", "Bonn"])]);
+    assert_eq!(
+        keys(&snapshot, Some("branch")),
+        [
+            key(&["Branch", "branch/10.0.0.7", "3"]),
+            key(&["Down", "branch/10.0.0.7", "branch/192.0.2.1", "branch", "Ulm"])
+        ]
+    );
+    let (effects, event) = of_realm(&snapshot, Some("lab"), [10, 0, 0, 7]);
+    assert_eq!(&*effects[0].key, key(&["Rest", "lab/10.0.0.7"]));
+    let rendered = effects[0].rule.text.render(&event, Severity::Warning);
+    assert_eq!(rendered.annotations[0].1, "lab/10.0.0.7 lab", "no row is its own");
+
+    let named = made(&format!("{CANONICAL}\n{REALMS}"), TWO, None);
+    assert_eq!(keys(&named, None)[0], key(&["Down", "core-1", "192.0.2.1", "default", "Bonn"]));
+    assert_eq!(keys(&named, Some("branch"))[0], key(&["Branch", "edge-1", "3"]));
+    assert_eq!(keys(&named, Some("lab")), [key(&["Rest", "lab/10.0.0.7"])]);
+    assert_eq!((snapshot.realm(0), snapshot.realm(1).map(|realm| &**realm)), (None, Some("branch")));
+}
+
 #[test]
 fn one_name_stands_for_all_addresses_of_a_device() {
     let text = format!("{CANONICAL}\n{RULES}");
@@ -128,7 +171,7 @@ fn one_name_stands_for_all_addresses_of_a_device() {
         // The rule's `match.source` is a network, so that the name does not hide the address from it.
         let (effects, event) = of(&snapshot, source);
         assert_eq!(&*effects[0].key, key(&["Down", "core-1", "3", "ACME"]));
-        assert_eq!(event.source, IpAddr::from(source));
+        assert_eq!(event.source.address, IpAddr::from(source));
         let rendered = effects[0].rule.text.render(&event, Severity::Warning);
         assert_eq!(rendered.annotations[0].1, "core-1 for ACME by core-1");
     }

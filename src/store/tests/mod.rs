@@ -258,7 +258,7 @@ fn informs_are_answered_after_their_commit_and_events_come_back_whole() {
     assert_eq!(*answers.lock(), expected);
     let found = running.reader.event(id_of(7)).unwrap().unwrap();
     let given = event(7);
-    assert_eq!((found.time, found.source, found.peer), (given.time, given.source, given.peer));
+    assert_eq!((found.time, &found.source, found.peer), (given.time, &given.source, given.peer));
     assert_eq!((found.version, &found.trap_oid), (given.version, &given.trap_oid));
     assert_eq!(found.pdu, given.pdu());
     assert_eq!(found.trap_name.as_deref(), Some("IF-MIB::linkDown"));

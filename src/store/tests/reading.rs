@@ -14,8 +14,11 @@ fn queries_filter_and_page_over_all_files() {
             decided.event.source = if number % 10 == 9 {
                 "2001:db8::1".parse().unwrap()
             } else {
-                IpAddr::from([10, 0, last, 1])
+                IpAddr::from([10, 0, last, 1]).into()
             };
+            if number % 10 == 4 {
+                decided.event.source.realm = Some("branch".into());
+            }
             if number % 4 == 0 {
                 decided.event.trap_oid = "1.3.6.1.4.1.9.9.43.2.0.1".parse().unwrap();
                 decided.event.effects[0].kind = EffectKind::Raise(Severity::Info);
@@ -50,6 +53,18 @@ fn queries_filter_and_page_over_all_files() {
         numbers(EventQuery { source: Some("2001:db8::/32".parse().unwrap()), ..all.clone() }),
         expected(|n| n % 10 == 9)
     );
+    // The same addresses in another realm are other devices.
+    let branch = |network: &str| EventQuery {
+        source: Some(network.parse().unwrap()),
+        realm: Some("branch".into()),
+        ..all.clone()
+    };
+    assert_eq!(numbers(branch("10.0.4.1/32")), expected(|n| n % 5 == 4 && n % 10 == 4));
+    assert_eq!(numbers(branch("10.0.4.0/22")), expected(|n| n % 10 == 4));
+    assert_eq!(numbers(branch("10.0.0.0/22")), expected(|_| false));
+    assert_eq!(numbers(branch("::/0")), expected(|_| false));
+    let own = EventQuery { source: Some("10.0.4.0/22".parse().unwrap()), ..all.clone() };
+    assert_eq!(numbers(own), expected(|_| false));
     assert_eq!(
         numbers(EventQuery { trap: Some("1.3.6.1.4.1.9".parse().unwrap()), ..all.clone() }),
         expected(|n| n % 4 == 0)
