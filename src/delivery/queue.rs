@@ -45,6 +45,8 @@ pub(super) struct QueueLane {
     resumes: bool,
     /// A post that is not full waits for more until then.
     gathers: Option<Instant>,
+    /// Whether the store had as many rows as were asked for.
+    more: bool,
     /// Whether it waits for a slower lane.
     waits: bool,
 }
@@ -135,6 +137,7 @@ impl QueueLane {
             flying: BTreeMap::new(),
             resumes,
             gathers: None,
+            more: false,
             waits: false,
         }
     }
@@ -198,7 +201,15 @@ impl QueueLane {
                 return Ok(Next::Time(resume));
             }
             let abreast = if self.lane.fails() { 1 } else { self.lane.settings.concurrency.max(1) };
+            let max = self.lane.settings.batch.max.max(1);
+            let most = max.min(self.width);
             if self.posts.len() >= abreast {
+                // What comes next is read meanwhile, where more is known to wait.
+                if self.more {
+                    self.fill(max).await?;
+                }
+                let next = self.window.choose(most);
+                self.read_events(&next).await?;
                 return Ok(Next::Answer);
             }
             let full = self.lane.board.is_full(&self.lane.url);
@@ -212,8 +223,6 @@ impl QueueLane {
             if full {
                 return Ok(Next::Time(Instant::now() + self.lane.context.timing.source));
             }
-            let max = self.lane.settings.batch.max.max(1);
-            let most = max.min(self.width);
             self.fill(max).await?;
             if std::mem::take(&mut self.resumes) {
                 self.resume();
@@ -250,6 +259,7 @@ impl QueueLane {
         }
         let (name, read) = (Arc::clone(&self.lane.context.name), self.window.read);
         let rows = self.lane.context.ask(move |source| source.outbox(&name, read, room)).await?;
+        self.more = rows.len() >= room;
         for row in rows.into_iter().filter(|row| row.row > read) {
             self.window.read = self.window.read.max(row.row);
             // A lane that failed and starts again may have passed some of what it reads.
