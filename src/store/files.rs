@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::{StoreError, StoreErrorKind};
+use super::live::Live;
 use crate::diagnostic::Diagnostic;
 use crate::event::Timestamp;
 
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) damaged_rows: AtomicU64,
     /// The program ends: what the disk refuses is retried for a bounded time only.
     pub(super) stopping: std::sync::atomic::AtomicBool,
+    /// Who sees each event as it is stored.
+    pub(super) live: Live,
     /// Pages that a database may have, for tests of a full disk; 0 is no bound.
     #[cfg(test)]
     pub(super) page_limit: AtomicU64,
@@ -117,6 +120,7 @@ impl Shared {
             epoch: AtomicU64::new(0),
             damaged_rows: AtomicU64::new(0),
             stopping: false.into(),
+            live: Live::default(),
             #[cfg(test)]
             page_limit: AtomicU64::new(0),
         };

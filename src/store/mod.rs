@@ -41,6 +41,7 @@
 mod error;
 mod files;
 mod journal;
+mod live;
 mod mutes;
 mod query;
 mod replay;
@@ -57,6 +58,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use live::{Followed, Follower};
 pub use mutes::{MuteBook, MuteRefusal, NewMute};
 pub use query::{AlertQuery, Counts, DeadLetter, EventPage, EventQuery, OutboxRow, Reader};
 pub use writer::spawn_writer;
