@@ -6,27 +6,33 @@
 //! key and removed while events of the generation before still come in; the program ends in order or is killed and starts again;
 //! a site is muted. The truth is a fold over the traps in the order in which they came: a line a trap.
 //!
-//! At the end a real Alertmanager is told, and told again by a program that was killed.
+//! A real Alertmanager takes part in the whole day: the program's own delivery posts to it what is committed, and at
+//! the looks it knows what whoever may be told of is open. It begins anew, empty, thrice. It knows no other clock than
+//! the real one: what it and the delivery see of the day lies compressed, in its order, in the minutes before the test.
+//! At the end the built program itself tells an Alertmanager, and tells another after it was killed.
 //!
-//! `NEREUS_DAY_DEVICES` and `NEREUS_DAY_SEED` choose another network.
+//! `NEREUS_DAY_DEVICES` and `NEREUS_DAY_SEED` choose another network; `NEREUS_DAY_FULL=1` looks at Alertmanager at
+//! every restart and has it begin anew where nothing but the round of each minute can tell it (two minutes more).
 
 #[path = "common/peers.rs"]
 mod peers;
 #[path = "common/nereus.rs"]
 mod program;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nereus::config;
-use nereus::config::settings::StorageSettings;
+use nereus::config::settings::{BatchSettings, StorageSettings, WebhookFormat, WebhookSettings, WebhookUrl};
 use nereus::correlator::{Correlator, Limits, Restored, Route, RouteKind, Routes};
+use nereus::delivery::{Deliveries, Events, OutboxRow, Source, SourceError};
 use nereus::event::{
-    AlertRecord, AlertState, Command, KEY_SEPARATOR, Matchers, Queue, SourceMatcher, Timestamp, Verdict,
+    AlertId, AlertRecord, AlertState, Command, EventId, EventRecord, KEY_SEPARATOR, Matchers, Queue,
+    SourceMatcher, Timestamp, Verdict,
 };
 use nereus::metrics::Metrics;
 use nereus::mib::Mib;
@@ -45,11 +51,18 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 /// Everything has come to rest so long after the day's last trap.
 const REST: i64 = 2 * HOUR;
+/// How long Alertmanager may take to hear of everything on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Devices of a site, which go down together.
 const SITE: u32 = 50;
 const INTERFACES: u32 = 4;
 const EXPIRE_LINK: i64 = 12 * HOUR;
 const EXPIRE_COLD: i64 = HOUR;
+/// The webhook of the Alertmanager that takes part in the day.
+const LIVE: &str = "live";
+/// So many microseconds of the day are one of those that Alertmanager sees. All of the day lies within the half hour
+/// for which an end is worth telling, however long the test takes.
+const COMPRESSED: i64 = 200;
 
 const RULES: &str = r#"
 unmatched: store
@@ -292,7 +305,105 @@ fn shown(record: &AlertRecord) -> (String, Severity) {
     (parts.join(" "), record.severity)
 }
 
-/// The program, but for its sockets and webhooks.
+/// The committed state as the delivery reads it, its times those of the compressed day.
+struct Compressed {
+    reader: Reader,
+    /// When the simulated day begins, and when the compressed one does.
+    begins: i64,
+    shown: i64,
+    /// The ends that pages of ended alerts ended with.
+    ends: Mutex<HashMap<AlertId, Timestamp>>,
+}
+
+impl Compressed {
+    fn time(&self, at: Timestamp) -> Timestamp {
+        Timestamp(self.shown + (at.0 - self.begins) / COMPRESSED)
+    }
+
+    fn all(&self, records: Vec<AlertRecord>) -> Vec<AlertRecord> {
+        let each = |record: AlertRecord| AlertRecord {
+            first_seen: self.time(record.first_seen),
+            last_seen: self.time(record.last_seen),
+            resolved_at: record.resolved_at.map(|at| self.time(at)),
+            ..record
+        };
+        records.into_iter().map(each).collect()
+    }
+}
+
+impl Source for Compressed {
+    fn alerts_changed_after(&self, change: u64, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        Ok(self.all(self.reader.alerts_changed_after(change, limit)?))
+    }
+
+    fn open_alerts_after(&self, after: AlertId, limit: usize) -> Result<Vec<AlertRecord>, SourceError> {
+        Ok(self.all(self.reader.open_alerts_after(after, limit)?))
+    }
+
+    fn alerts_resolved_after(
+        &self,
+        after: (Timestamp, AlertId),
+        limit: usize,
+    ) -> Result<Vec<AlertRecord>, SourceError> {
+        let mut ends = self.ends.lock().unwrap();
+        // Where the page of before ended, which the compressed time tells less exactly.
+        let since = match ends.get(&after.1) {
+            Some(&end) if self.time(end) == after.0 => end,
+            _ => Timestamp(self.begins + (after.0.0 - self.shown) * COMPRESSED),
+        };
+        let page = self.reader.alerts_resolved_after((since, after.1), limit)?;
+        if let Some(last) = page.last() {
+            ends.extend(last.resolved_at.map(|end| (last.id, end)));
+        }
+        Ok(self.all(page))
+    }
+
+    fn progress(&self, webhook: &str) -> Result<u64, SourceError> {
+        Ok(self.reader.progress(webhook)?)
+    }
+
+    fn outbox(&self, _: &str, _: u64, _: usize) -> Result<Vec<OutboxRow>, SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn outbox_depth(&self, _: &str) -> Result<(u64, Option<Timestamp>), SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn event_json(&self, _: EventId) -> Result<Option<serde_json::Value>, SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn event(&self, _: EventId) -> Result<Option<EventRecord>, SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn events_after(&self, _: &str, _: EventId, _: usize) -> Result<Events, SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn events_waiting(&self, _: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
+        unreachable!("Alertmanager is told of state")
+    }
+
+    fn stored(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+
+    fn newest_event(&self) -> Result<EventId, SourceError> {
+        Ok(EventId(0))
+    }
+}
+
+/// Where the day's Alertmanager is, and what it sees of time.
+#[derive(Clone)]
+struct Live {
+    url: String,
+    begins: i64,
+    shown: i64,
+}
+
+/// The program, but for its sockets.
 struct Program {
     settings: StorageSettings,
     publisher: Publisher,
@@ -300,6 +411,9 @@ struct Program {
     queue: Arc<Queue<Command>>,
     writer: Option<JoinHandle<()>>,
     reader: Reader,
+    /// Where an Alertmanager is installed.
+    delivery: Option<(tokio::runtime::Runtime, Deliveries)>,
+    live: Option<Live>,
     mutes: MuteBook,
     routes: Routes,
     /// What an event webhook was told last of each alert that is not known to have ended.
@@ -315,7 +429,7 @@ fn built(rules: &str, before: Option<&Snapshot>) -> snapshot::Candidate {
 }
 
 impl Program {
-    fn start(folder: &Path, rules: &str) -> Self {
+    fn start(folder: &Path, rules: &str, live: Option<Live>) -> Self {
         let settings = StorageSettings { path: folder.join("data"), ..StorageSettings::default() };
         let metrics = Arc::new(Metrics::new());
         let opened = Store::open(&settings, Arc::clone(&metrics)).unwrap();
@@ -333,7 +447,24 @@ impl Program {
         correlator.reconcile(changes);
         let queue = Arc::new(Queue::new(32 << 20));
         let reader = opened.store.reader();
-        let (applied, _) = tokio::sync::watch::channel(0);
+        let (applied, changes) = tokio::sync::watch::channel(opened.last_change);
+        let delivery = live.clone().map(|live| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.unwrap();
+            let Live { url, begins, shown } = live;
+            let source =
+                Arc::new(Compressed { reader: reader.clone(), begins, shown, ends: Mutex::default() });
+            let (writer, metrics) = (Arc::clone(&queue), Arc::clone(&metrics));
+            let deliveries = Deliveries::start(runtime.handle().clone(), source, writer, changes, metrics);
+            deliveries.apply(&[Arc::new(WebhookSettings {
+                name: LIVE.into(),
+                urls: vec![WebhookUrl(url.into())],
+                format: WebhookFormat::Alertmanager,
+                batch: BatchSettings { max: 1_000, wait: Duration::from_millis(20) },
+                ..WebhookSettings::default()
+            })]);
+            (runtime, deliveries)
+        });
         let writer = store::spawn_writer(opened.store, Arc::clone(&queue), applied, metrics).unwrap();
         Self {
             settings,
@@ -342,8 +473,13 @@ impl Program {
             queue,
             writer: Some(writer),
             reader,
+            delivery,
+            live,
             mutes: opened.mutes,
-            routes: Routes::new([Route { name: "log".into(), kind: RouteKind::Event }]),
+            routes: Routes::new([
+                Route { name: "log".into(), kind: RouteKind::Event },
+                Route { name: LIVE.into(), kind: RouteKind::State },
+            ]),
             told: BTreeMap::new(),
             quiet: None,
         }
@@ -407,10 +543,39 @@ impl Program {
             self.correlator.finish(out);
             self.push(Timestamp(0), out);
         }
+        self.end(killed);
+        let (told, quiet) = (std::mem::take(&mut self.told), self.quiet);
+        *self = Self { told, quiet, ..Self::start(folder, rules, self.live.clone()) };
+    }
+
+    /// Killed, the posts in flight are cut and their outcome is not written.
+    fn end(&mut self, killed: bool) {
+        if let Some((runtime, deliveries)) = self.delivery.take() {
+            if !killed {
+                runtime.block_on(deliveries.stop(Duration::from_secs(5)));
+            }
+            runtime.shutdown_background();
+        }
         self.queue.push(Command::Stop).unwrap();
         self.writer.take().unwrap().join().unwrap();
-        let (told, quiet) = (std::mem::take(&mut self.told), self.quiet);
-        *self = Self { told, quiet, ..Self::start(folder, rules) };
+    }
+
+    /// Waits until Alertmanager knows exactly what is open and may be told.
+    fn alertmanager_knows(&self, alertmanager: &Alertmanager, patience: Duration) {
+        self.settle();
+        let alerts = self.reader.alerts(&AlertQuery { limit: usize::MAX, ..AlertQuery::default() }).unwrap();
+        let told: BTreeSet<_> = alerts.iter().filter(|record| record.is_told()).map(shown).collect();
+        let until = Instant::now() + patience;
+        loop {
+            let there: BTreeSet<_> = alertmanager.alerts().iter().map(shown_there).collect();
+            if there == told {
+                return;
+            }
+            let missing: Vec<_> = told.difference(&there).take(5).collect();
+            let surplus: Vec<_> = there.difference(&told).take(5).collect();
+            assert!(Instant::now() < until, "it lacks {missing:?} and has {surplus:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
@@ -426,7 +591,11 @@ fn what_is_open_at_the_end_of_a_day_is_what_its_traps_say() {
     let begins = Timestamp::now().0 - 24 * HOUR - REST - MINUTE;
     let network = Network::day(seed, devices);
     let number = network.traps.len();
-    let mut program = Program::start(folder.path(), RULES);
+    let mut alertmanager = Alertmanager::start();
+    let full = std::env::var_os("NEREUS_DAY_FULL").is_some_and(|value| value == "1");
+    let shown = Timestamp::now().0 - (24 * HOUR + REST) / COMPRESSED - MINUTE;
+    let live = alertmanager.as_ref().map(|at| Live { url: at.url(), begins, shown });
+    let mut program = Program::start(folder.path(), RULES, live);
     let (mut rules, mut doors, mut truth) = (RULES.to_owned(), true, Truth::default());
     let edits: [(usize, &dyn Fn(&str) -> String); 4] = [
         (number / 6, &|rules| rules.replace("name: link", "name: links")),
@@ -483,11 +652,18 @@ fn what_is_open_at_the_end_of_a_day_is_what_its_traps_say() {
             program.wait_until(now, &mut out);
         }
         if let Some(&killed) = restarts.get(&place).filter(|_| unread.is_none()) {
+            looks += 1;
+            // Empty, it hears what is open from the program that begins, too.
+            if let Some(alertmanager) = alertmanager.as_mut().filter(|_| looks % 3 == 1) {
+                alertmanager.begin_anew();
+            }
             program.restart(folder.path(), &rules, killed, &mut out);
             snapshot = Arc::clone(program.publisher.current());
             program.correlator.mark(0, snapshot.generation());
             program.wait_until(now, &mut out);
-            looks += 1;
+            if let Some(alertmanager) = alertmanager.as_ref().filter(|_| full || looks % 2 == 1) {
+                program.alertmanager_knows(alertmanager, PATIENCE);
+            }
         }
         encode(trap, &mut octets);
         let peer = SocketAddr::new(address(device), 40_000);
@@ -509,16 +685,23 @@ fn what_is_open_at_the_end_of_a_day_is_what_its_traps_say() {
     assert!(looks >= 5 && network.lost > 0 && open.len() > devices as usize / 50, "{looks} {}", open.len());
     let told: BTreeSet<_> = program.told.clone().into_iter().collect();
     assert_eq!(told, open, "whoever was told each change knows what is open");
+    if let Some(alertmanager) = &mut alertmanager {
+        program.alertmanager_knows(alertmanager, PATIENCE);
+        if full {
+            alertmanager.begin_anew();
+            program.alertmanager_knows(alertmanager, 3 * PATIENCE);
+        }
+        let there: BTreeSet<_> = alertmanager.alerts().iter().map(shown_there).collect();
+        assert_eq!(there, expected, "Alertmanager knows what the traps say");
+    }
     // The same from the disk alone, and from the journal alone.
     program.restart(folder.path(), &rules, true, &mut out);
     assert_eq!(program.open(), expected);
-    program.queue.push(Command::Stop).unwrap();
-    program.writer.take().unwrap().join().unwrap();
+    program.end(true);
     std::fs::remove_file(program.settings.path.join("state.db")).unwrap();
-    let again = Program::start(folder.path(), &rules);
+    let mut again = Program::start(folder.path(), &rules, None);
     assert_eq!(again.open(), expected);
-    again.queue.push(Command::Stop).unwrap();
-    again.writer.unwrap().join().unwrap();
+    again.end(true);
     alertmanager_knows_it(folder.path(), &rules, &truth, end.0);
 }
 

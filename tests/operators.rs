@@ -8,7 +8,8 @@ mod sink;
 #[path = "common/trap.rs"]
 mod trap;
 
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
 use program::Nereus;
@@ -230,6 +231,48 @@ fn repeats_that_are_not_stored_are_counted_all_the_same() {
     let nereus = Nereus::start(folder.path(), &settings);
     assert_eq!(alert(&nereus, "1", false).unwrap()["count"], 3);
     assert_eq!(alert(&nereus, "2", false).unwrap()["count"], 1);
+}
+
+#[test]
+fn the_stream_pushes_what_is_asked_for_as_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), RULES);
+    send(&nereus, [2]);
+    wait_for_events(&nereus, 1);
+    for wrong in ["since=1h", "limit=5", "severity=bad", "nothing=1"] {
+        assert_eq!(nereus.get(&format!("/api/v1/events/stream?{wrong}")).0, 400, "{wrong}");
+    }
+    let mut stream = TcpStream::connect(nereus.admin).unwrap();
+    stream.set_read_timeout(Some(program::PATIENCE)).unwrap();
+    let path = "/api/v1/events/stream?severity=major&source=127.0.0.0/8&where=ifIndex%3D2";
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/x-ndjson"), "{head}");
+    // Chunks are of whole lines: sizes and line ends between them are no JSON.
+    let mut next = || {
+        loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the stream has ended");
+            if line.starts_with('{') {
+                return serde_json::from_str::<Value>(&line).unwrap();
+            }
+        }
+    };
+    send(&nereus, [3, 2]);
+    // While the connection stays open.
+    let first = next();
+    send(&nereus, [2]);
+    let second = next();
+    wait_for_events(&nereus, 4);
+    let stored = nereus.json("/api/v1/events?where=ifIndex%3D2");
+    // The first trap came before the stream.
+    assert_eq!([&stored["events"][0], &stored["events"][1]], [&second, &first]);
+    assert_eq!(stored["events"].as_array().unwrap().len(), 3);
+    assert!(nereus.stop().success(), "it holds no stop up");
 }
 
 #[test]

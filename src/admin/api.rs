@@ -104,7 +104,9 @@ pub(super) async fn events(
 }
 
 /// The conditions of `where`, and the rest by name.
-fn split_where(list: Vec<(String, String)>) -> Result<(BTreeMap<String, String>, Vec<String>), String> {
+pub(super) fn split_where(
+    list: Vec<(String, String)>,
+) -> Result<(BTreeMap<String, String>, Vec<String>), String> {
     let (mut parameters, mut conditions) = (BTreeMap::new(), Vec::new());
     for (name, value) in list {
         if name == "where" {
@@ -119,7 +121,7 @@ fn split_where(list: Vec<(String, String)>) -> Result<(BTreeMap<String, String>,
     Ok((parameters, conditions))
 }
 
-fn where_filters(admin: &Admin, conditions: &[String]) -> Result<Vec<VarbindFilter>, String> {
+pub(super) fn where_filters(admin: &Admin, conditions: &[String]) -> Result<Vec<VarbindFilter>, String> {
     let snapshot = admin.snapshot.current();
     conditions
         .iter()
@@ -127,7 +129,10 @@ fn where_filters(admin: &Admin, conditions: &[String]) -> Result<Vec<VarbindFilt
         .collect()
 }
 
-fn event_query(admin: &Admin, mut parameters: BTreeMap<String, String>) -> Result<EventQuery, String> {
+pub(super) fn event_query(
+    admin: &Admin,
+    mut parameters: BTreeMap<String, String>,
+) -> Result<EventQuery, String> {
     let now = Timestamp::now();
     let mut take = |name: &str| parameters.remove(name);
     let (realm, source) = take("source").map(|text| devices(&text)).transpose()?.unzip();

@@ -11,6 +11,7 @@ mod operate;
 mod refused;
 mod reload;
 mod routes;
+mod stream;
 mod webhooks;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::auth::{self, Need};
-use super::{Admin, api, explain, mutes, operate, refused, reload, webhooks};
+use super::{Admin, api, explain, mutes, operate, refused, reload, stream, webhooks};
 use crate::config::settings::AdminSettings;
 
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -22,6 +22,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/events", get(api::events))
+        .route("/api/v1/events/stream", get(stream::events))
         .route("/api/v1/refused", get(refused::refused))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(operate::acknowledge))
@@ -88,8 +89,8 @@ pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
     typed(status, "application/json", body.to_string())
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: String) -> Response {
-    let mut response = (status, Body::from(body)).into_response();
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = (status, body.into()).into_response();
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, kind),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
@@ -28,6 +28,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_OUTCOME: Duration = Duration::from_secs(600);
 /// The largest answer, in octets: some hundred thousand events.
 const LARGEST_ANSWER: usize = 128 << 20;
+/// The largest line of a stream, in octets: an event's varbinds as text.
+const LARGEST_LINE: usize = 16 << 20;
+/// A stream that has said nothing for so long has no Nereus behind it, which gives a sign of life every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
 /// The largest token file, in octets.
 const LARGEST_TOKEN: u64 = 8 << 10;
 
@@ -123,6 +127,11 @@ fn read_token(path: &Path) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Unable(format!("no runtime: {error}")))
+}
+
 fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     let value = HeaderValue::from_str(&format!("Bearer {token}"));
     let mut value = value
@@ -139,6 +148,55 @@ impl Client {
     pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         let (status, body) = self.answer(Method::GET, path, query, TIMEOUT)?;
         self.judge(path, status, &body)
+    }
+
+    /// Asks for an answer of lines that comes for as long as there is something to tell, and gives each JSON line to
+    /// `each`, until that says false. Nereus gives signs of life: silence means that it is gone.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), those of `each`, and [`Failure::Unable`] where the answer ends by itself.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut each: impl FnMut(Value) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let runtime = runtime()?;
+        runtime.block_on(async {
+            let asked = self.ask(Method::GET, path, query);
+            let answer =
+                tokio::time::timeout(TIMEOUT, asked).await.unwrap_or_else(|_| Err(self.late(TIMEOUT)))?;
+            let status = answer.status();
+            let mut body = answer.into_body();
+            if !status.is_success() {
+                let body = self.whole(body).await?;
+                return self.judge(path, status, &body).map(drop);
+            }
+            let mut rest: Vec<u8> = Vec::new();
+            loop {
+                let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+                let frame = frame.map_err(|_| self.unable("it has fallen silent"))?;
+                let Some(frame) = frame else { return Err(self.unable("it has ended the stream")) };
+                let frame = frame.map_err(|error| self.unable(&format!("the answer broke off: {error}")))?;
+                let Ok(data) = frame.into_data() else { continue };
+                rest.extend_from_slice(&data);
+                let Some(end) = rest.iter().rposition(|octet| *octet == b'\n') else {
+                    if rest.len() > LARGEST_LINE {
+                        return Err(self.unable("a line has no end; is this a Nereus?"));
+                    }
+                    continue;
+                };
+                for line in rest[..end].split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+                    let value = serde_json::from_slice(line).map_err(|error| {
+                        self.unable(&format!("a line is no JSON ({error}); is this a Nereus?"))
+                    })?;
+                    if !each(value)? {
+                        return Ok(());
+                    }
+                }
+                rest.drain(..=end);
+            }
+        })
     }
 
     /// Asks `path` to do something, and waits for its outcome as long as it takes (within reason). True: done.
@@ -185,24 +243,27 @@ impl Client {
         query: &[(&str, String)],
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::Unable(format!("no runtime: {error}")))?;
-        runtime.block_on(async {
-            let timely = tokio::time::timeout(timeout, self.request(method, path, query)).await;
-            timely.unwrap_or_else(|_| {
-                let wait = timeout.as_secs();
-                Err(self
-                    .unable(&format!("no answer within {wait} s; is this the admin address of a Nereus?")))
-            })
+        runtime()?.block_on(async {
+            let whole = async {
+                let answer = self.ask(method, path, query).await?;
+                let status = answer.status();
+                Ok((status, self.whole(answer.into_body()).await?))
+            };
+            tokio::time::timeout(timeout, whole).await.unwrap_or_else(|_| Err(self.late(timeout)))
         })
     }
 
-    async fn request(
+    fn late(&self, timeout: Duration) -> Failure {
+        let wait = timeout.as_secs();
+        self.unable(&format!("no answer within {wait} s; is this the admin address of a Nereus?"))
+    }
+
+    async fn ask(
         &self,
         method: Method,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<Response<Incoming>, Failure> {
         let mut uri = format!("{}{path}", self.base);
         for (at, (name, value)) in query.iter().enumerate() {
             uri.push(if at == 0 { '?' } else { '&' });
@@ -232,16 +293,18 @@ impl Client {
         };
         let connector = builder.https_or_http().enable_http1().build();
         let client = HttpClient::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
-        let answer = client.request(request).await.map_err(|error| {
+        client.request(request).await.map_err(|error| {
             let remedy = if error.is_connect() {
                 "; is Nereus running there? `nereus run` starts it, --admin names another address"
             } else {
                 "; is this the admin address of a Nereus?"
             };
             self.unable(&format!("{}{remedy}", causes(&error)))
-        })?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+        })
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
                 let largest = LARGEST_ANSWER >> 20;
                 self.unable(&format!(
@@ -251,7 +314,7 @@ impl Client {
                 self.unable(&format!("the answer broke off: {error}"))
             }
         })?;
-        Ok((status, body.to_bytes()))
+        Ok(body.to_bytes())
     }
 
     fn judge(&self, path: &str, status: StatusCode, body: &[u8]) -> Result<Value, Failure> {

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use super::error::{StoreError, StoreErrorKind};
+use super::live::Live;
 use crate::diagnostic::Diagnostic;
 use crate::event::Timestamp;
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) stored: watch::Sender<u64>,
     /// The program ends: what the disk refuses is retried for a bounded time only.
     pub(super) stopping: std::sync::atomic::AtomicBool,
+    /// Who sees each event as it is stored.
+    pub(super) live: Live,
     /// Pages that a database may have, for tests of a full disk; 0 is no bound.
     #[cfg(test)]
     pub(super) page_limit: AtomicU64,
@@ -124,6 +127,7 @@ impl Shared {
             unlinked: AtomicU64::new(0),
             damaged_rows: AtomicU64::new(0),
             stopping: false.into(),
+            live: Live::default(),
             #[cfg(test)]
             page_limit: AtomicU64::new(0),
         };

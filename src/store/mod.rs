@@ -42,6 +42,7 @@ mod error;
 mod files;
 mod follow;
 mod journal;
+mod live;
 mod mutes;
 mod query;
 mod replay;
@@ -59,6 +60,7 @@ use std::sync::atomic::Ordering;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use follow::Stretch;
+pub use live::{Followed, Follower};
 pub use mutes::{MuteBook, MuteRefusal, NewMute};
 pub use query::{AlertQuery, Counts, DeadLetter, EventPage, EventQuery, OutboxRow, Reader};
 pub use writer::spawn_writer;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::error::{StoreError, Trouble};
 use super::files::{self, JournalFile, Shared};
+use super::live::{Follower, Live};
 use super::row::{self, EVENT_COLUMNS};
 use super::state::{ALERT_COLUMNS, alert};
 use crate::event::{AlertId, AlertRecord, EventId, EventRecord, Timestamp};
@@ -54,6 +55,23 @@ pub struct EventQuery {
     pub limit: usize,
     /// After about this time the page is given with what was found, and its cursor goes on from there.
     pub patience: Duration,
+}
+
+impl EventQuery {
+    /// Whether an event that is at hand is one of those asked for, its number aside.
+    #[must_use]
+    pub fn keeps(&self, event: &EventRecord) -> bool {
+        self.since.is_none_or(|since| event.time >= since)
+            && self.until.is_none_or(|until| event.time <= until)
+            && self.source.is_none_or(|network| {
+                network.contains(&event.source.address)
+                    && self.realm.as_deref() == event.source.realm.as_deref()
+            })
+            && self.trap.as_ref().is_none_or(|trap| event.trap_oid.starts_with(trap.arcs()))
+            && self.severity.is_none_or(|severity| event.severity == Some(severity))
+            && (self.rule.is_none() || self.rule == event.rule)
+            && (self.alert.is_none() || self.alert == event.alert_id)
+    }
 }
 
 impl Default for EventQuery {
@@ -425,6 +443,12 @@ impl Reader {
     pub fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = "SELECT id, webhook, time, record, reason FROM dead_letters WHERE id = ?";
         Ok(self.state_rows(sql, [row::signed(id).into()], 1, dead_letter)?.pop())
+    }
+
+    /// Follows what is stored from now on. `None` if 16 do already.
+    #[must_use]
+    pub fn follow(&self) -> Option<Follower> {
+        Live::follow(&self.shared)
     }
 
     /// How many dead letters each webhook has that has some, by name.

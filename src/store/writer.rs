@@ -54,17 +54,18 @@ pub fn spawn_writer(
     metrics: Arc<Metrics>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("writer".into()).spawn(move || {
-        let _closes = Closes(queue.clone());
+        let _closes = Closes(queue.clone(), Arc::clone(&store.shared));
         Writer::new(store, queue, applied, metrics).run();
     })
 }
 
-/// Nobody may wait for room in a queue that nobody empties.
-struct Closes(Arc<Queue<Command>>);
+/// Nobody may wait for room in a queue that nobody empties, nor follow what nobody stores.
+struct Closes(Arc<Queue<Command>>, Arc<Shared>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
         self.0.close();
+        self.1.live.end();
     }
 }
 
@@ -203,6 +204,7 @@ impl Writer {
                     answer.send();
                 }
             }
+            self.shared.live.show(chunk);
             let mut replayed = false;
             let done = self.retry(|writer| writer.apply(chunk, &mut replayed));
             if done.is_none() {

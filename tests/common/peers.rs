@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,7 @@ pub(crate) fn http_get(address: SocketAddr, path: &str) -> io::Result<(u16, Stri
 
 /// A real Alertmanager with an empty state; it ends when dropped.
 pub(crate) struct Alertmanager {
+    program: PathBuf,
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
@@ -99,27 +100,55 @@ impl Alertmanager {
         // Somebody else may take the port before it does: then it ends, and another port is tried.
         for _ in 0..10 {
             let address = free_address();
-            let mut child = Command::new(&program)
-                .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.path={}", folder.path().join("data").display()))
-                .arg(format!("--web.listen-address={address}"))
-                .arg("--cluster.listen-address=")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("Alertmanager starts");
-            let end = Instant::now() + PATIENCE;
-            while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
-                if http_get(address, "/-/ready").is_ok_and(|(status, _)| status == 200) {
-                    return Some(Self { child, address, _folder: folder });
-                }
-                std::thread::sleep(Duration::from_millis(20));
+            let mut child = Self::spawn(&program, folder.path(), address);
+            if Self::becomes_ready(&mut child, address) {
+                return Some(Self { program, child, address, _folder: folder });
             }
             let _ = child.kill();
             let _ = child.wait();
         }
         panic!("Alertmanager does not become ready");
+    }
+
+    /// Ends it, and starts it at the same address: it has forgotten every alert, as a real one does.
+    pub(crate) fn begin_anew(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let end = Instant::now() + PATIENCE;
+        // Another program may have the port for a moment.
+        while Instant::now() < end {
+            self.child = Self::spawn(&self.program, self._folder.path(), self.address);
+            if Self::becomes_ready(&mut self.child, self.address) {
+                return;
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        panic!("Alertmanager does not become ready again");
+    }
+
+    fn spawn(program: &Path, folder: &Path, address: SocketAddr) -> Child {
+        Command::new(program)
+            .arg(format!("--config.file={}", folder.join("alertmanager.yml").display()))
+            .arg(format!("--storage.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address=")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Alertmanager starts")
+    }
+
+    fn becomes_ready(child: &mut Child, address: SocketAddr) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+            if http_get(address, "/-/ready").is_ok_and(|(status, _)| status == 200) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Where alerts are posted.

@@ -3,6 +3,7 @@
 
 mod crash;
 mod disk;
+mod live;
 mod old;
 mod reading;
 
