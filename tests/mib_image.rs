@@ -87,7 +87,7 @@ fn the_same_files_give_the_same_octets_wherever_they_lie() {
 #[test]
 fn the_octets_are_those_of_every_machine() {
     let image = Mib::builtin().image().to_vec();
-    assert_eq!(&image[..12], b"NereuMIB\x02\0\0\0");
+    assert_eq!(&image[..12], b"NereuMIB\x03\0\0\0");
     insta::assert_snapshot!(format!("{} octets, checksum {:02x?}", image.len(), &image[12..20]));
 }
 
