@@ -208,6 +208,60 @@ fn edits_that_change_no_name_share_what_is_mapped() {
     assert!(next.mib().image() == bed.make(None).0.mib().image());
 }
 
+/// The octets of this process that no file holds.
+fn anonymous() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn what_an_edit_made_in_memory_is_given_back_once_it_is_in_the_cache() {
+    let bed = Bed::new();
+    // Large enough to be told from what the other tests take meanwhile: 200,000 names.
+    for module in 0..20 {
+        let mut text = format!(
+            "BIG{module}-MIB DEFINITIONS ::= BEGIN big{module} OBJECT IDENTIFIER ::= {{ enterprises {module} }}\n"
+        );
+        for name in 0..10_000 {
+            text += &format!(
+                "aRatherLongNameOfANode{module}x{name} OBJECT IDENTIFIER ::= {{ big{module} {name} }}\n"
+            );
+        }
+        fs::write(bed.directories[0].join(format!("BIG{module}-MIB")), text + "END\n").unwrap();
+    }
+    let cold = with_cache(&bed, None);
+    cold.write_cache(&bed.cache, &bed.directories).unwrap();
+    let path = bed.directories[0].join("E-MIB");
+    fs::write(&path, "E-MIB DEFINITIONS ::= BEGIN e OBJECT IDENTIFIER ::= { enterprises 9999 } END").unwrap();
+    let next = with_cache(&bed, Some(&cold));
+    assert!(next.mib().size() > 20 << 20, "{}", next.mib().size());
+    let (node, image) = (next.mib().resolve("E-MIB::e").unwrap(), next.mib().image().to_vec());
+    let before = anonymous();
+    // It is read meanwhile.
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(next.mib().image() == image);
+            }
+        });
+        next.write_cache(&bed.cache, &bed.directories).unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let after = anonymous();
+    assert!(after + next.mib().size() / 2 < before, "{before} before, {after} after");
+    assert!(next.mib().image() == image);
+    assert_eq!(next.mib().resolve("E-MIB::e").unwrap(), node);
+    assert!(bed.read().unwrap().mib().image() == image);
+    // The next edit begins with it.
+    fs::write(&path, "E-MIB DEFINITIONS ::= BEGIN ee OBJECT IDENTIFIER ::= { enterprises 9999 } END")
+        .unwrap();
+    let again = with_cache(&bed, Some(&next));
+    drop(next);
+    assert!(again.mib().image() == bed.make(None).0.mib().image());
+}
+
 /// Where the records lie in a cache.
 fn records_of(cache: &[u8]) -> std::ops::Range<usize> {
     let number = |at: usize| u64::from_le_bytes(cache[at..at + 8].try_into().unwrap()) as usize;

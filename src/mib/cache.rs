@@ -165,6 +165,11 @@ impl Draft {
         for (file, place) in collection.files.iter().zip(places) {
             file.parsed.put_away(place);
         }
+        // What is in memory stays there where it cannot be.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = collection.mib.settle(&self.file, HEADER) {
+            tracing::debug!(%error, "the compiled MIBs stay in memory");
+        }
         Ok(())
     }
 }

@@ -351,6 +351,36 @@ impl Mib {
         to.write_all_at(format::written_checksum(&self.octets), at + CHECKSUM_AT as u64)
     }
 
+    /// Gives back the memory of an image that was made in pages of its own and has been written to `file` at `at`: it
+    /// is read from there from now on, at the same place. Costs a comparison of all of it.
+    ///
+    /// # Errors
+    /// When the file holds anything else, or cannot be mapped; then all stays as it is.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
+    pub(super) fn settle(&self, file: &File, at: usize) -> io::Result<()> {
+        let Octets::Pages(pages, len) = &self.octets else {
+            return Ok(());
+        };
+        let written = map(file, at..at + len)?;
+        if written[..] != pages[..*len] {
+            return Err(io::Error::other("the compiled MIBs on the disk are not those that were written"));
+        }
+        let (from, to) =
+            (written.as_ptr().cast_mut().cast(), pages.as_ptr().cast_mut().cast::<libc::c_void>());
+        // SAFETY: both mappings begin at a page, `to` is at least as long as `from`, and neither is unmapped meanwhile:
+        // `pages` is borrowed, `written` is ours. The system puts one in the place of a part of the other in one step,
+        // so that whoever reads there meets the same octets before and after; nobody writes there, both are
+        // read-only. `pages` unmaps the whole stretch when it is dropped, whatever lies there.
+        let moved = unsafe { libc::mremap(from, *len, *len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) };
+        if moved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Nothing is mapped where it was.
+        std::mem::forget(written);
+        Ok(())
+    }
+
     /// The modules of a file by its number, with their names; also those that only stand for a second linking.
     pub(super) fn modules_of(&self, file: u32) -> impl Iterator<Item = (u32, &str)> {
         let all = self.layout.modules(&self.octets).iter().zip(0..);
