@@ -362,10 +362,18 @@ impl Mib {
         let Octets::Pages(pages, len) = &self.octets else {
             return Ok(());
         };
-        let written = map(file, at..at + len)?;
-        if written[..] != pages[..*len] {
-            return Err(io::Error::other("the compiled MIBs on the disk are not those that were written"));
+        // Not through the mapping, all of which would be resident afterwards.
+        let mut piece = vec![0; 1 << 20];
+        for (number, octets) in pages[..*len].chunks(piece.len()).enumerate() {
+            let read = &mut piece[..octets.len()];
+            file.read_exact_at(read, (at + number * (1 << 20)) as u64)?;
+            if read != octets {
+                return Err(io::Error::other(
+                    "the compiled MIBs on the disk are not those that were written",
+                ));
+            }
         }
+        let written = map(file, at..at + len)?;
         let (from, to) =
             (written.as_ptr().cast_mut().cast(), pages.as_ptr().cast_mut().cast::<libc::c_void>());
         // SAFETY: both mappings begin at a page, `to` is at least as long as `from`, and neither is unmapped meanwhile:
