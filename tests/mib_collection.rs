@@ -334,6 +334,28 @@ proptest! {
 }
 
 #[test]
+fn who_imports_by_way_of_another_module_follows_where_that_leads_now() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, imports: &str, body: &str| {
+        let text = format!("{name} DEFINITIONS ::= BEGIN {imports}\n{body}\nEND\n");
+        fs::write(root.path().join(name), text).unwrap();
+    };
+    write("X-MIB", "", "n OBJECT IDENTIFIER ::= { enterprises 1 }");
+    write("Y-MIB", "", "n OBJECT IDENTIFIER ::= { enterprises 2 }");
+    // It does not use what it imports.
+    write("A-MIB", "IMPORTS n FROM X-MIB;", "a OBJECT IDENTIFIER ::= { enterprises 3 }");
+    write("D-MIB", "IMPORTS n FROM A-MIB;", "d OBJECT IDENTIFIER ::= { n 1 }");
+    let scan = || Scan::of(&[root.path().to_owned()]);
+    let (before, _) = make(scan(), None);
+    write("A-MIB", "IMPORTS n FROM Y-MIB;", "a OBJECT IDENTIFIER ::= { enterprises 3 }");
+    let (after, collected) = make(scan(), Some(&before));
+    assert!(collected.linked < after.stats().files, "it went the whole way");
+    let d = after.mib().nodes().find(|node| node.name() == "d").unwrap();
+    assert_eq!(d.oid().to_string(), "1.3.6.1.4.1.2.1");
+    assert!(after.mib().image() == make(scan(), None).0.mib().image());
+}
+
+#[test]
 fn a_file_written_just_now_is_read_again() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.mib");

@@ -393,7 +393,7 @@ fn take_relinked(
     (mut files, unread): (Vec<Kept>, Vec<Diagnostic>),
     mut collected: Collected,
 ) -> (Collection, Collected) {
-    let Relinked { linked, files: numbers, modules } = relinked;
+    let Relinked { linked, files: numbers, records, modules } = relinked;
     collected.reused = files.len().saturating_sub(collected.parsed);
     collected.linked = numbers.len();
     let mib = Arc::new(Mib::of_pages(linked.image, linked.files));
@@ -403,22 +403,21 @@ fn take_relinked(
     let mut told = Vec::with_capacity(files.len());
     for ((file, problems), number) in files.iter_mut().zip(problems).zip(0..) {
         let old = by_path.get(&*file.path).copied();
-        match old {
-            Some(old) if !numbers.contains(&number) => {
-                file.linking = Arc::clone(&old.linking);
-                told.push((old.told, before.told(old).to_vec()));
-            }
-            _ => {
+        let record = records.get(&number).filter(|_| numbers.contains(&number));
+        match (record, old) {
+            (Some(record), _) => {
                 if !problems.is_empty() {
                     file.linking = problems.into();
                 }
                 let old = old.filter(|old| same(&old.parsed, &file.parsed));
                 let old = old.map(|old| (old.told, before.told(old)));
-                told.push(match file.parsed.record() {
-                    Some(record) => told_of(file, &record, old, &mut bytes),
-                    None => (0, Vec::new()),
-                });
+                told.push(told_of(file, record, old, &mut bytes));
             }
+            (None, Some(old)) => {
+                file.linking = Arc::clone(&old.linking);
+                told.push((old.told, before.told(old).to_vec()));
+            }
+            (None, None) => unreachable!("a file that is new was linked"),
         }
     }
     Made { files, unread, mib, modules, draft: None }.conclude(told, Some(before), collected)

@@ -676,12 +676,12 @@ impl Room {
     ///
     /// # Errors
     /// When the system has no room.
-    pub(super) fn ahead(layout: &Layout, octets: &[u8]) -> io::Result<Self> {
+    pub(super) fn ahead(layout: &Layout) -> io::Result<Self> {
         const PAGE: usize = 4096;
-        let text = layout.text(octets).len();
         let most = std::array::from_fn(|section| {
             let records = layout.sections[section].len() / SIZES[section];
-            records + records / 64 + if section == SECTIONS - 1 { text / 64 + (64 << 10) } else { 4096 }
+            // The text has octets for records.
+            records + records / 64 + if section == SECTIONS - 1 { 64 << 10 } else { 4096 }
         });
         let mut room = Self::new(most)?;
         for page in room.pages.chunks_mut(PAGE) {

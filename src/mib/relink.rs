@@ -35,6 +35,8 @@ pub(super) struct Relinked {
     pub(super) linked: Done,
     /// Which files were linked, by their numbers.
     pub(super) files: BTreeSet<u32>,
+    /// Their records.
+    pub(super) records: HashMap<u32, Arc<FileRecord>>,
     /// Modules in all files.
     pub(super) modules: usize,
 }
@@ -49,7 +51,7 @@ pub(super) fn relinked(before: &Collection, files: &[Kept]) -> Result<Relinked, 
     thread::scope(|scope| {
         // Beside the linking; without it the room is made when it is needed.
         let make = move || {
-            if let Ok(ahead) = Room::ahead(&before.mib.layout, &before.mib.octets) {
+            if let Ok(ahead) = Room::ahead(&before.mib.layout) {
                 let _ = room.send(ahead);
             }
         };
@@ -83,8 +85,8 @@ struct Relinking<'a> {
     moved: BTreeSet<Word>,
     /// Names that are part of what is told of a file that also says them.
     pulled: BTreeSet<Word>,
-    /// How many of `doubtful` and of `pulled` were looked for.
-    looked: (usize, usize, usize),
+    /// How many of `doubtful`, `moved` and `pulled` were looked for; `None` before anything was.
+    looked: Option<(usize, usize, usize)>,
     known: Known,
 }
 
@@ -141,7 +143,7 @@ impl<'a> Relinking<'a> {
             led_on: BTreeSet::new(),
             moved: BTreeSet::new(),
             pulled: BTreeSet::new(),
-            looked: (0, 0, 0),
+            looked: None,
             known: Known::new(),
         };
         this.gather_modules()?;
@@ -166,7 +168,7 @@ impl<'a> Relinking<'a> {
             match self.link(room)? {
                 Outcome::Done(linked) => {
                     let modules = self.facts.iter().filter(|fact| fact.file != self.builtin()).count();
-                    return Ok(Relinked { linked, files: self.linked, modules });
+                    return Ok(Relinked { linked, files: self.linked, records: self.records, modules });
                 }
                 Outcome::Load { files, names } => self.load(files, names)?,
                 Outcome::Relink { files, names } => {
@@ -348,7 +350,7 @@ impl<'a> Relinking<'a> {
                 }
             }
             let looked = (self.doubtful.len(), self.moved.len(), self.pulled.len());
-            if std::mem::replace(&mut self.looked, looked) == looked {
+            if self.looked.replace(looked) == Some(looked) {
                 return Ok(());
             }
             self.look();

@@ -183,6 +183,9 @@ pub(super) fn plain_kind(kind: DefinitionKind) -> Kind {
     }
 }
 
+/// At one vertex another version of a module is looked for among so many nodes.
+pub(super) const VERSIONS_SEEN: usize = 64;
+
 /// The definitions that become nodes, by vertex; at one vertex the preferred first. Of several versions of
 /// one module only the best keeps its names there. With it for each definition the node that stands for it.
 pub(super) fn order(link: &Link<'_>, numbered: impl Fn(u32) -> u32) -> (Vec<u32>, Vec<u32>) {
@@ -215,8 +218,10 @@ pub(super) fn order(link: &Link<'_>, numbered: impl Fn(u32) -> u32) -> (Vec<u32>
         if std::mem::replace(&mut last, vertex) != vertex {
             seen.clear();
         }
-        let better =
-            seen.iter().take(64).find(|&&(family, module, _)| family == chosen && module != entry.module);
+        let better = seen
+            .iter()
+            .take(VERSIONS_SEEN)
+            .find(|&&(family, module, _)| family == chosen && module != entry.module);
         node_of[definition as usize] = match better {
             Some(&(_, _, node)) => node,
             None => {

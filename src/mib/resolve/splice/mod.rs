@@ -82,10 +82,14 @@ pub(super) fn image(
         out: &mut out,
         above: HashMap::new(),
         relink: BTreeSet::new(),
+        crowded: false,
     };
     splice.put_files();
     splice.walk();
     splice.put_references();
+    if splice.crowded {
+        return Err(Failure::Whole("many nodes stand at one OID"));
+    }
     if !splice.relink.is_empty() {
         return Err(Failure::Relink(splice.relink));
     }
@@ -260,6 +264,8 @@ struct Splice<'a, 'l, 'o> {
     above: HashMap<u32, Above>,
     /// Files whose nodes cannot stay as they are.
     relink: BTreeSet<u32>,
+    /// More nodes stand at a vertex than are looked at for other versions.
+    crowded: bool,
 }
 
 impl Splice<'_, '_, '_> {
@@ -374,6 +380,8 @@ impl Splice<'_, '_, '_> {
             here.for_each(|node| self.put_old(node, now));
             return;
         }
+        let news = fresh.as_ref().map_or(0, Vec::len);
+        self.crowded |= here.len() + news > assemble::VERSIONS_SEEN;
         let staying: Vec<usize> = here.clone().filter(|&node| stays(node)).collect();
         let above = self.above_at(parent);
         let mut kinds = Above::default();
