@@ -356,6 +356,36 @@ fn who_imports_by_way_of_another_module_follows_where_that_leads_now() {
 }
 
 #[test]
+fn what_stands_on_a_name_follows_the_newer_of_its_modules() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        fs::write(root.path().join(name), format!("{name} DEFINITIONS ::= BEGIN\n{text}\nEND\n")).unwrap();
+    };
+    let dated = |name: &str, year: u32, arc: u32| {
+        let text = format!(
+            "m{arc} MODULE-IDENTITY LAST-UPDATED \"{year}01010000Z\" ORGANIZATION \"o\" CONTACT-INFO \"c\" \
+             DESCRIPTION \"d\" ::= {{ enterprises {arc} }}\np OBJECT IDENTIFIER ::= {{ m{arc} 1 }}"
+        );
+        write(name, text);
+    };
+    dated("X-MIB", 2020, 1);
+    dated("Y-MIB", 2010, 2);
+    // Without an import the newest module's counts.
+    write("A-MIB", "a OBJECT IDENTIFIER ::= { p 1 }".to_owned());
+    write("B-MIB", "IMPORTS a FROM A-MIB;\nb OBJECT IDENTIFIER ::= { a 1 }".to_owned());
+    write("C-MIB", "c OBJECT IDENTIFIER ::= { enterprises 3 }".to_owned());
+    let scan = || Scan::of(&[root.path().to_owned()]);
+    let b = |made: &Collection| made.mib().nodes().find(|node| node.name() == "b").unwrap().oid().to_string();
+    let (before, _) = make(scan(), None);
+    assert_eq!(b(&before), "1.3.6.1.4.1.1.1.1.1");
+    dated("X-MIB", 2000, 1);
+    let (after, collected) = make(scan(), Some(&before));
+    assert!(collected.linked < after.stats().files, "it went the whole way");
+    assert_eq!(b(&after), "1.3.6.1.4.1.2.1.1.1");
+    assert!(after.mib().image() == make(scan(), None).0.mib().image());
+}
+
+#[test]
 fn a_file_written_just_now_is_read_again() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.mib");

@@ -429,7 +429,6 @@ impl<'a> Relinking<'a> {
         let (doubtful, pulled, moved) = (hashes(&self.doubtful), hashes(&self.pulled), hashes(&self.moved));
         let led_on: Vec<(u32, u32, &Word)> =
             self.led_on.iter().map(|(module, name)| (Words::hash(module), Words::hash(name), name)).collect();
-        let mut users_of_moved: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut definers_of_moved: HashMap<u32, usize> = HashMap::new();
         let mut more = Vec::new();
         for (file, number) in self.files.iter().zip(0..) {
@@ -438,13 +437,8 @@ impl<'a> Relinking<'a> {
                 if pulled.contains(&hash) || (uses && doubtful.contains(&hash)) {
                     self.linked.insert(number);
                 }
-                if moved.contains(&hash) {
-                    if defines {
-                        *definers_of_moved.entry(hash).or_default() += 1;
-                    }
-                    if uses {
-                        users_of_moved.entry(hash).or_default().push(number);
-                    }
+                if defines && moved.contains(&hash) {
+                    *definers_of_moved.entry(hash).or_default() += 1;
                 }
                 found.insert(hash);
             }
@@ -454,12 +448,10 @@ impl<'a> Relinking<'a> {
                 more.extend(said.map(|&(.., name)| name.clone()));
             }
         }
+        // Where several define it, another one may be the best now; the next look finds who uses it.
+        let several = |name: &&Word| definers_of_moved.get(&Words::hash(name)).is_some_and(|&many| many > 1);
+        more.extend(self.moved.iter().filter(several).cloned());
         self.doubtful.extend(more);
-        for (hash, users) in users_of_moved {
-            if definers_of_moved.get(&hash).is_some_and(|&definers| definers > 1) {
-                self.linked.extend(users);
-            }
-        }
     }
 
     fn link(&mut self, room: &Receiver<Room>) -> Result<Outcome, &'static str> {
