@@ -3,19 +3,28 @@
 //! Freeing the Verdict is part of the figure (in the collector the correlator's thread pays for that).
 //! How often memory is allocated is asserted in `tests/allocations.rs`.
 //!
-//! `cargo bench --bench process -- --quick`
+//! `cargo bench --bench process -- --quick`; with `NEREUS_MIB_CORPUS=DIR` also under the names of a whole tree of MIB
+//! files and 1,000 rules for notifications of it: one linkDown again and again, and 10,000 notifications of the tree at
+//! random, each with the objects that it says it has, half of them with a rule of their own.
 
 #[path = "common/traffic.rs"]
 mod traffic;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use nereus::config::Settings;
+use nereus::config::settings::{Condition, Scalar, Test};
 use nereus::event::Verdict;
 use nereus::metrics::{DropReason, Metrics};
+use nereus::mib::{BaseType, Collection, Kind, Mib, Scan};
+use nereus::oid::Oid;
 use nereus::pipeline::{Scratch, Usm, process, settle};
-use nereus::snapshot::{Candidate, Publisher, Snapshot};
+use nereus::snapshot::{Candidate, Publisher, Snapshot, build};
+use nereus::value::Value;
+use nereus::wire::{self, V2Notification};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -80,8 +89,91 @@ fn main() {
         assert_eq!(outcome(snapshot, &forged, &mut scratch), Some(DropReason::WrongDigests));
         bencher.iter(|| process(snapshot, &traffic::received(black_box(&forged)), &mut scratch));
     });
+    if let Some(corpus) = std::env::var_os("NEREUS_MIB_CORPUS") {
+        let scan = Scan::of(&[corpus.into()]);
+        let (collection, _) = Collection::make(scan, None, false, &AtomicBool::new(false)).unwrap();
+        let (candidate, mixed) = zoo(collection.mib());
+        let publisher = Publisher::new(candidate, 1).unwrap();
+        let snapshot = publisher.current();
+        assert_eq!(outcome(snapshot, &link_down, &mut scratch), None);
+        group.bench_function("linkDown, whole tree, 1000 rules", |bencher| {
+            bencher.iter(|| process(snapshot, &traffic::received(black_box(&link_down)), &mut scratch));
+        });
+        mixed.iter().for_each(|octets| assert_eq!(outcome(snapshot, octets, &mut scratch), None));
+        let mut next = mixed.iter().cycle();
+        group.bench_function("mixed, whole tree, 1000 rules", |bencher| {
+            bencher.iter(|| {
+                let octets = next.next().unwrap();
+                process(snapshot, &traffic::received(black_box(octets)), &mut scratch)
+            });
+        });
+    }
     group.finish();
     criterion.final_summary();
+}
+
+/// 1,000 rules for notifications of `mib`, every tenth with a `when`, and 10,000 traps: each second one is of a rule's
+/// notification, the others become what the built-in rules make of them.
+fn zoo(mib: &Arc<Mib>) -> (Candidate, Vec<Vec<u8>>) {
+    let all: Vec<_> = mib.nodes().filter(|node| node.kind() == Kind::Notification).collect();
+    assert!(all.len() > 2_000, "a tree with {} notifications is no zoo", all.len());
+    // Numerical Recipes' generator: the same traps each time.
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let ruled: Vec<_> = (0..999).map(|place| all[place * all.len() / 999]).collect();
+    let mut rules = traffic::rules(1);
+    for (place, node) in ruled.iter().enumerate() {
+        let when = (place % 10 == 0).then(|| Condition::Field {
+            name: "ifOperStatus".into(),
+            test: Test::Equals(Scalar::Text("down".into())),
+        });
+        rules.push(traffic::alert_rule(format!("zoo-{place}"), node.oid(), when));
+    }
+    let mut trap = |place: usize| {
+        let node = if place.is_multiple_of(2) { ruled[random(ruled.len())] } else { all[random(all.len())] };
+        let instance = random(1000) as u32;
+        let names: Vec<_> = node
+            .objects()
+            .map(|object| {
+                let object = mib.node(object);
+                let last = if object.kind() == Kind::Column { instance } else { 0 };
+                let name = Oid::new([object.oid().arcs(), &[last]].concat()).unwrap();
+                (name, object.syntax().map(|syntax| syntax.base()))
+            })
+            .collect();
+        let varbinds: Vec<_> = names
+            .iter()
+            .map(|(name, base)| {
+                let value = match base {
+                    Some(BaseType::Octets | BaseType::Bits) => Value::Octets(b"GigabitEthernet1/0/24"),
+                    Some(BaseType::Counter32) => Value::Counter32(instance),
+                    Some(BaseType::Unsigned32) => Value::Unsigned32(instance),
+                    Some(BaseType::TimeTicks) => Value::TimeTicks(instance),
+                    Some(BaseType::Counter64) => Value::Counter64(u64::from(instance)),
+                    Some(BaseType::IpAddress) => Value::IpAddress([10, 0, 0, 1]),
+                    _ => Value::Integer(2),
+                };
+                (name.borrow(), value)
+            })
+            .collect();
+        let mut octets = Vec::new();
+        let notification = V2Notification {
+            community: b"public",
+            kind: wire::Kind::Trap,
+            request_id: place as i32,
+            uptime: 123_456_789,
+            trap_oid: node.oid().borrow(),
+            varbinds: &varbinds,
+        };
+        wire::encode_v2c(&notification, &mut octets).unwrap();
+        octets
+    };
+    let mixed = (0..10_000).map(&mut trap).collect();
+    let settings = Settings { rules: rules.into_iter().map(Arc::new).collect(), ..Settings::default() };
+    (build(settings, Arc::clone(mib), None).unwrap(), mixed)
 }
 
 /// `None` for an event, else why there is none: a bench of the wrong path would be fast.

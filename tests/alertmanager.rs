@@ -17,6 +17,7 @@ use nereus::severity::Severity;
 use parking_lot::Mutex;
 use peers::{Alertmanager, until};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 /// The committed alerts, by number.
@@ -62,7 +63,7 @@ impl Source for Alerts {
         Ok((0, None))
     }
 
-    fn event_json(&self, _: EventId) -> Result<Option<Value>, SourceError> {
+    fn event_json(&self, _: EventId) -> Result<Option<Box<RawValue>>, SourceError> {
         Ok(None)
     }
 

@@ -370,7 +370,7 @@ impl Source for Compressed {
         unreachable!("Alertmanager is told of state")
     }
 
-    fn event_json(&self, _: EventId) -> Result<Option<serde_json::Value>, SourceError> {
+    fn event_json(&self, _: EventId) -> Result<Option<Box<serde_json::value::RawValue>>, SourceError> {
         unreachable!("Alertmanager is told of state")
     }
 

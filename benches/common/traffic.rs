@@ -196,6 +196,13 @@ fn vendor_rule(place: usize) -> RuleSettings {
     rule
 }
 
+/// A rule that raises an alert for the notification `oid`, by source and trap.
+pub(crate) fn alert_rule(name: String, oid: Oid, when: Option<Condition>) -> RuleSettings {
+    let mut rule = rule(name, TrapPattern::Exact(oid), alert("VendorTrap", &["source", "trap"]));
+    rule.when = when;
+    rule
+}
+
 fn rule(name: String, trap: TrapPattern, alert: AlertSettings) -> RuleSettings {
     RuleSettings {
         name: name.into(),

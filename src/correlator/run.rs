@@ -2,7 +2,8 @@
 //! decisions to the writer, for which it waits.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -17,6 +18,11 @@ use crate::severity::Severity;
 const CHUNK: usize = 256;
 /// The longest wait for events: what is due is done so late at most, also where the clock is set.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Under load, small batches begin no closer together than this: to wake the thread costs more than the few events that
+/// it would find.
+const PACE: Duration = Duration::from_millis(1);
+/// A batch of so many entries is worth its waking.
+const WORTHWHILE: usize = 64;
 /// Buffers up to so many entries are kept, whatever is used of them.
 const KEEP: usize = 1024;
 
@@ -51,8 +57,16 @@ pub fn run(
     let (mut batch, mut out) = (Vec::new(), Vec::new());
     let mut more = false;
     counters.publish(&mut correlator);
-    while handoff.take_all(&mut batch, patience(&correlator, more, clock())) {
+    let mut paced_from: Option<Instant> = None;
+    loop {
+        if let Some(from) = paced_from {
+            thread::sleep(PACE.saturating_sub(from.elapsed()));
+        }
+        if !handoff.take_all(&mut batch, patience(&correlator, more, clock())) {
+            break;
+        }
         let used = batch.len();
+        paced_from = (1..WORTHWHILE).contains(&used).then(Instant::now);
         let routes = routes();
         let mut entries = batch.drain(..);
         loop {

@@ -140,18 +140,27 @@ impl Board {
     pub(super) fn passed(&self, url: &WebhookUrl, position: u64, rows: Vec<(u64, Option<Lost>)>) {
         let mut inner = self.inner.lock();
         let Some(at) = inner.lanes.iter().position(|lane| lane.url == *url) else { return };
+        let alone = inner.lanes.len() == 1;
         let lane = &mut inner.lanes[at];
-        let (new, lost): (Vec<_>, Vec<_>) = rows.into_iter().filter(|(row, _)| !lane.has(*row)).unzip();
-        lane.beyond.extend(&new);
+        let new: Vec<_> = rows.into_iter().filter(|(row, _)| !lane.has(*row)).collect();
         lane.position = lane.position.max(position);
-        lane.beyond = lane.beyond.split_off(&(lane.position + 1));
-        for (row, lost) in new.iter().zip(lost) {
-            let known = inner.rows.entry(*row).or_default();
+        lane.beyond.extend(new.iter().map(|(row, _)| *row).filter(|row| *row > lane.position));
+        while lane.beyond.first().is_some_and(|row| *row <= lane.position) {
+            lane.beyond.pop_first();
+        }
+        // One that may still wait for a lane that is gone is settled by way of the table.
+        if alone && inner.rows.is_empty() {
+            inner.settled.extend(new);
+            return;
+        }
+        let numbers: Vec<_> = new.iter().map(|(row, _)| *row).collect();
+        for (row, lost) in new {
+            let known = inner.rows.entry(row).or_default();
             if known.is_none() {
                 *known = lost;
             }
         }
-        inner.settle(new);
+        inner.settle(numbers);
     }
 
     /// Whether a lane is so far ahead of another that it has to wait.

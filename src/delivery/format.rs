@@ -28,11 +28,14 @@ mod rehearsal;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use hyper::body::Bytes;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 pub use rehearsal::rehearse;
@@ -183,16 +186,16 @@ struct AlertView<'a> {
     acknowledged_at: Option<Timestamp>,
     acknowledged_by: Option<&'a str>,
     alert: &'a str,
-    annotations: BTreeMap<&'a str, &'a str>,
+    annotations: Pairs<'a>,
     change: u64,
     closed_by: Option<&'a str>,
     count: u64,
-    event: Option<&'a Value>,
+    event: Option<&'a RawValue>,
     first_seen: Timestamp,
     flapping_since: Option<Timestamp>,
     id: AlertId,
-    key: String,
-    labels: BTreeMap<&'a str, &'a str>,
+    key: SpacedKey<'a>,
+    labels: Pairs<'a>,
     last_seen: Timestamp,
     muted_by: Option<MuteId>,
     resolved_at: Option<Timestamp>,
@@ -202,16 +205,13 @@ struct AlertView<'a> {
 }
 
 impl<'a> AlertView<'a> {
-    fn new(record: &'a AlertRecord, event: Option<&'a Value>) -> Self {
-        fn pairs(pairs: &[(Arc<str>, String)]) -> BTreeMap<&str, &str> {
-            pairs.iter().map(|(name, value)| (&**name, value.as_str())).collect()
-        }
+    fn new(record: &'a AlertRecord, event: Option<&'a RawValue>) -> Self {
         let by_hand = record.by_hand.as_deref();
         Self {
             acknowledged_at: by_hand.and_then(|hand| hand.acknowledged_at),
             acknowledged_by: by_hand.and_then(|hand| hand.acknowledged_by.as_deref()),
             alert: &record.alert,
-            annotations: pairs(&record.annotations),
+            annotations: Pairs(&record.annotations),
             change: record.change,
             closed_by: by_hand.and_then(|hand| hand.closed_by.as_deref()),
             count: record.count,
@@ -219,8 +219,8 @@ impl<'a> AlertView<'a> {
             first_seen: record.first_seen,
             flapping_since: record.flapping_since(),
             id: record.id,
-            key: record.key.replace(KEY_SEPARATOR, " "),
-            labels: pairs(&record.labels),
+            key: SpacedKey(&record.key),
+            labels: Pairs(&record.labels),
             last_seen: record.last_seen,
             muted_by: record.muted.map(|muted| muted.by),
             resolved_at: record.resolved_at,
@@ -231,64 +231,185 @@ impl<'a> AlertView<'a> {
     }
 }
 
-/// The body of a `json` webhook; the shape stands at the head of this file.
-fn json(webhook: &str, alerts: &[(&AlertRecord, Option<Arc<Value>>)]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        alerts: Vec<AlertView<'a>>,
-        version: u32,
-        webhook: &'a str,
+/// Names and values as a map, in the order of the names.
+struct Pairs<'a>(&'a [(Arc<str>, String)]);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.iter().map(|(name, value)| (&**name, value.as_str()));
+        if self.0.windows(2).all(|two| two[0].0 < two[1].0) {
+            return serializer.collect_map(pairs);
+        }
+        serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
     }
-    let alerts = alerts.iter().map(|(record, event)| AlertView::new(record, event.as_deref())).collect();
-    encoded(&Body { alerts, version: 1, webhook })
 }
 
-/// What a queued webhook posts of these alerts, each with its last event.
+/// An alert's key as people read it: its parts with spaces between them.
+struct SpacedKey<'a>(&'a str);
+
+impl fmt::Display for SpacedKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.split(KEY_SEPARATOR).enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(part)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for SpacedKey<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An alert as a post of one webhook will hold it. It is made where the alert's row is read, beside the posts in flight,
+/// and the record is let go there.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) id: AlertId,
+    change: u64,
+    piece: Piece,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// Its octets.
+    Text(Bytes),
+    /// What a template reads.
+    Tree(Map<String, Value>),
+    /// Nothing that could be made before the post.
+    Record(Box<AlertRecord>),
+}
+
+/// Whether posts of `settings` show the last event of an alert.
+pub(super) fn shows_events(settings: &WebhookSettings) -> bool {
+    match &settings.output {
+        Some(Output::File(_)) => true,
+        Some(Output::Syslog(_) | Output::Forward(_)) => false,
+        None => !matches!(settings.format, WebhookFormat::Prometheus),
+    }
+}
+
+impl Prepared {
+    /// For posts of `settings`; each record stands with its last event, if that is known and shown. The texts of all share
+    /// one allocation.
+    ///
+    /// # Errors
+    /// The first that `alerts` has.
+    pub(super) fn all<E>(
+        settings: &WebhookSettings,
+        alerts: impl Iterator<Item = Result<(AlertRecord, Option<Box<RawValue>>), E>>,
+    ) -> Result<Vec<Self>, E> {
+        let mut text = Vec::with_capacity(1024 * alerts.size_hint().0);
+        let (mut all, mut ends) = (Vec::with_capacity(alerts.size_hint().0), Vec::new());
+        for alert in alerts {
+            let (record, event) = alert?;
+            let event = event.as_deref();
+            let (id, change) = (record.id, record.change);
+            let view = || AlertView::new(&record, event);
+            let piece = match (&settings.output, &settings.format) {
+                (Some(Output::Syslog(_) | Output::Forward(_)), _) | (None, WebhookFormat::Prometheus) => {
+                    Piece::Record(Box::new(record))
+                }
+                (None, WebhookFormat::Template { .. }) => Piece::Tree(with_event(&record, event)),
+                (None, WebhookFormat::CloudEvents) => {
+                    encode(&cloudevents::Event::new(&settings.name, &record, view()), &mut text);
+                    Piece::Text(Bytes::new())
+                }
+                (Some(Output::File(_)), _) | (None, WebhookFormat::Alertmanager | WebhookFormat::Json) => {
+                    encode(&view(), &mut text);
+                    if settings.output.is_some() {
+                        text.push(b'\n');
+                    }
+                    Piece::Text(Bytes::new())
+                }
+            };
+            all.push(Self { id, change, piece });
+            ends.push(text.len());
+        }
+        let (text, mut start) = (Bytes::from(text), 0);
+        for (alert, end) in all.iter_mut().zip(ends) {
+            if let Piece::Text(piece) = &mut alert.piece {
+                *piece = text.slice(start..end);
+            }
+            start = end;
+        }
+        Ok(all)
+    }
+
+    fn record(&self) -> Option<&AlertRecord> {
+        match &self.piece {
+            Piece::Record(record) => Some(record),
+            Piece::Text(_) | Piece::Tree(_) => None,
+        }
+    }
+
+    fn tree(&self) -> Option<&Map<String, Value>> {
+        match &self.piece {
+            Piece::Tree(tree) => Some(tree),
+            Piece::Text(_) | Piece::Record(_) => None,
+        }
+    }
+}
+
+/// The texts of `alerts`, with `before` before them, `between` between them, and `after` after them.
+fn joined<'a>(alerts: impl Iterator<Item = &'a Prepared>, [before, between, after]: [&[u8]; 3]) -> Vec<u8> {
+    let texts = alerts.filter_map(|alert| match &alert.piece {
+        Piece::Text(text) => Some(&**text),
+        Piece::Tree(_) | Piece::Record(_) => None,
+    });
+    let texts: Vec<_> = texts.collect();
+    let octets: usize = texts.iter().map(|text| text.len() + between.len()).sum();
+    let mut body = Vec::with_capacity(before.len() + octets + after.len());
+    body.extend_from_slice(before);
+    for (at, text) in texts.into_iter().enumerate() {
+        if at > 0 {
+            body.extend_from_slice(between);
+        }
+        body.extend_from_slice(text);
+    }
+    body.extend_from_slice(after);
+    body
+}
+
+/// What a queued webhook posts of these alerts, which were prepared for these settings.
 ///
 /// # Errors
 /// A template that fails: why.
-pub(super) fn queued(
+pub(super) fn queued<'a>(
     settings: &WebhookSettings,
-    alerts: &[(&AlertRecord, Option<Arc<Value>>)],
+    alerts: impl ExactSizeIterator<Item = &'a Prepared> + Clone,
 ) -> Result<Message, String> {
     const JSON: &str = "application/json";
-    let id = post_id(&settings.name, 0, alerts.iter().map(|(record, _)| *record));
+    let id = post_id(&settings.name, 0, alerts.clone().map(|alert| (alert.id, alert.change)));
     let webhook = &*settings.name;
-    match &settings.output {
-        Some(Output::File(_)) => {
-            let mut lines = Vec::new();
-            for (record, event) in alerts {
-                lines.extend(encoded(&AlertView::new(record, event.as_deref())));
-                lines.push(b'\n');
-            }
-            return Ok(Message { id, content_type: "application/jsonl".into(), body: lines.into() });
-        }
-        Some(Output::Syslog(syslog)) => {
-            let frames = syslog_messages(syslog, alerts.iter().map(|(record, _)| *record));
-            return Ok(Message { id, content_type: "application/octet-stream".into(), body: frames.into() });
+    let (content_type, body) = match (&settings.output, &settings.format) {
+        (Some(Output::File(_)), _) => ("application/jsonl".into(), joined(alerts, [b"", b"", b""])),
+        (Some(Output::Syslog(syslog)), _) => {
+            let records = alerts.filter_map(Prepared::record);
+            ("application/octet-stream".into(), syslog_messages(syslog, records))
         }
         // It is sent events by a lane of its own.
-        Some(Output::Forward(_)) => return Err("an SNMP receiver is told of no alert".to_owned()),
-        None => {}
-    }
-    let (content_type, body) = match &settings.format {
-        WebhookFormat::Alertmanager | WebhookFormat::Json => (JSON.into(), json(webhook, alerts)),
-        WebhookFormat::Prometheus => (JSON.into(), encoded(&prometheus::body(webhook, alerts))),
-        WebhookFormat::CloudEvents => match alerts {
-            [(record, event)] if settings.batch.max <= 1 => (
-                cloudevents::STRUCTURED.into(),
-                encoded(&cloudevents::event(webhook, record, event.as_deref())),
-            ),
-            _ => {
-                let events: Vec<_> = alerts
-                    .iter()
-                    .map(|(record, event)| cloudevents::event(webhook, record, event.as_deref()))
-                    .collect();
-                (cloudevents::BATCHED.into(), encoded(&events))
-            }
-        },
-        WebhookFormat::Template { body, content_type } => {
-            let text = templated(webhook, body, alerts)?;
+        (Some(Output::Forward(_)), _) => return Err("an SNMP receiver is told of no alert".to_owned()),
+        (None, WebhookFormat::Alertmanager | WebhookFormat::Json) => {
+            let end = format!("],\"version\":1,\"webhook\":{}}}", Value::from(webhook));
+            (JSON.into(), joined(alerts, [b"{\"alerts\":[", b",", end.as_bytes()]))
+        }
+        (None, WebhookFormat::Prometheus) => {
+            let records: Vec<_> = alerts.filter_map(Prepared::record).collect();
+            (JSON.into(), encoded(&prometheus::body(webhook, &records)))
+        }
+        (None, WebhookFormat::CloudEvents) if settings.batch.max <= 1 && alerts.len() == 1 => {
+            (cloudevents::STRUCTURED.into(), joined(alerts, [b"", b"", b""]))
+        }
+        (None, WebhookFormat::CloudEvents) => {
+            (cloudevents::BATCHED.into(), joined(alerts, [b"[", b",", b"]"]))
+        }
+        (None, WebhookFormat::Template { body, content_type }) => {
+            let text = templated(webhook, body, alerts.filter_map(Prepared::tree).collect())?;
             if content_type.contains("json")
                 && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
             {
@@ -302,40 +423,39 @@ pub(super) fn queued(
 
 /// The template's names: `webhook`; `alerts`, each as the format `json` has it; `alert`, the last of them; `status`,
 /// `firing` if any of them is open, else `resolved`.
-fn templated(
-    webhook: &str,
-    body: &BodyTemplate,
-    alerts: &[(&AlertRecord, Option<Arc<Value>>)],
-) -> Result<String, String> {
-    let open = alerts.iter().any(|(record, _)| ended(record).is_none());
-    let list: Vec<_> = alerts.iter().map(|(record, event)| with_event(record, event.as_deref())).collect();
+fn templated(webhook: &str, body: &BodyTemplate, alerts: Vec<&Map<String, Value>>) -> Result<String, String> {
+    let open = alerts.iter().any(|alert| alert.get("state").is_none_or(|state| state != "resolved"));
     let context = json!({
         "webhook": webhook,
         "status": if open { "firing" } else { "resolved" },
-        "alert": list.last(),
-        "alerts": list,
+        "alert": alerts.last(),
+        "alerts": alerts,
     });
     body.render(&context, alerts.len()).map_err(|error| format!("the template fails: {error}"))
 }
 
 /// An alert as Nereus' JSON shows it, with its last event.
-fn with_event(record: &AlertRecord, event: Option<&Value>) -> Map<String, Value> {
+fn with_event(record: &AlertRecord, event: Option<&RawValue>) -> Map<String, Value> {
     let mut members = alert_json(record);
-    members.insert("event".to_owned(), event.cloned().unwrap_or(Value::Null));
+    let event = event.and_then(|event| serde_json::from_str(event.get()).ok());
+    members.insert("event".to_owned(), event.unwrap_or(Value::Null));
     members
 }
 
 fn encoded(body: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(body).expect("maps with text keys encode into memory")
+    let mut text = Vec::new();
+    encode(body, &mut text);
+    text
+}
+
+/// Writes `body` behind `text`.
+fn encode(body: &impl Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, body).expect("maps with text keys encode into memory");
 }
 
 /// The `webhook-id` of a post: the same webhook, alerts and changes (and the same `round` of re-sends,
 /// 0 for a change) give the same id, in this run and the next.
-pub(super) fn post_id<'a>(
-    webhook: &str,
-    round: u64,
-    records: impl Iterator<Item = &'a AlertRecord>,
-) -> String {
+pub(super) fn post_id(webhook: &str, round: u64, changes: impl Iterator<Item = (AlertId, u64)>) -> String {
     // FNV-1a: stable over releases, which std's hashers do not promise.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut mix = |octets: &[u8]| {
@@ -347,11 +467,11 @@ pub(super) fn post_id<'a>(
     mix(&[0xff]);
     mix(&round.to_be_bytes());
     let (mut first, mut last) = (None, 0);
-    for record in records {
-        mix(&record.id.0.to_be_bytes());
-        mix(&record.change.to_be_bytes());
-        first.get_or_insert(record.change);
-        last = record.change;
+    for (alert, change) in changes {
+        mix(&alert.0.to_be_bytes());
+        mix(&change.to_be_bytes());
+        first.get_or_insert(change);
+        last = change;
     }
     format!("msg_{}_{last}_{hash:016x}", first.unwrap_or(0))
 }
@@ -440,7 +560,11 @@ mod tests {
     #[test]
     fn json_has_its_documented_members() {
         let record = record(7, 9);
-        let body = json("log", &[(&record, Some(Arc::new(json!({"id": 3})))), (&record, None)]);
+        let settings = WebhookSettings { name: "log".into(), ..WebhookSettings::default() };
+        let event = serde_json::value::to_raw_value(&json!({"id": 3})).unwrap();
+        let alerts = [Some(event.clone()), None].map(|event| Ok::<_, ()>((record.clone(), event)));
+        let alerts = Prepared::all(&settings, alerts.into_iter()).unwrap();
+        let body = queued(&settings, alerts.iter()).unwrap().body;
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["version"], &body["webhook"]), (&json!(1), &json!("log")));
         let names: Vec<_> = body["alerts"][0].as_object().unwrap().keys().map(String::as_str).collect();
@@ -469,8 +593,8 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(body["alerts"][0]["event"], json!({"id": 3}));
         for record in [record.clone(), everything()] {
-            let tree = with_event(&record, Some(&json!({"id": 3})));
-            let written = encoded(&AlertView::new(&record, Some(&json!({"id": 3}))));
+            let tree = with_event(&record, Some(&event));
+            let written = encoded(&AlertView::new(&record, Some(&event)));
             assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&tree).unwrap());
         }
         assert_eq!(body["alerts"][1]["event"], Value::Null);
@@ -504,7 +628,9 @@ mod tests {
     #[test]
     fn a_post_s_id_is_its_contents() {
         let (one, two) = (record(1, 1), record(2, 2));
-        let id = |webhook, round, list: &[&AlertRecord]| post_id(webhook, round, list.iter().copied());
+        let id = |webhook, round, list: &[&AlertRecord]| {
+            post_id(webhook, round, list.iter().map(|alert| (alert.id, alert.change)))
+        };
         assert_eq!(id("a", 0, &[&one, &two]), id("a", 0, &[&one, &two]));
         let others = [
             id("b", 0, &[&one, &two]),

@@ -185,6 +185,15 @@ impl Lane {
         }
     }
 
+    /// Whether something was committed since the last call or the last wait for it.
+    pub(super) fn has_news(&mut self) -> bool {
+        let news = self.applied.has_changed().unwrap_or(false);
+        if news {
+            self.applied.mark_unchanged();
+        }
+        news
+    }
+
     /// Waits for an order or for `span`, whatever is committed.
     pub(super) async fn rest(&mut self, span: Duration) {
         self.rest_until(Instant::now() + span).await;

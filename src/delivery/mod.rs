@@ -47,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -130,7 +131,7 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever keeps the store from answering.
-    fn event_json(&self, event: EventId) -> Result<Option<serde_json::Value>, SourceError>;
+    fn event_json(&self, event: EventId) -> Result<Option<Box<RawValue>>, SourceError>;
 
     /// The event, whole; `None` if it is gone.
     ///

@@ -7,28 +7,32 @@
 //! down by halves. What is refused, or has failed `retry.attempts` times, becomes a dead letter. A post for which
 //! no connection could be made is no attempt: nobody has refused anything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::task::{Id, JoinError, JoinSet};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::board::Lost;
-use super::lane::{Fresh, InFlight, Lane};
-use super::output::Target;
+use super::format::{self, Prepared};
+use super::lane::{Fresh, Lane};
 use super::webhook::Outcome;
-use super::{OutboxRow, SourceError, format};
+use super::{OutboxRow, Source, SourceError};
 use crate::config::settings::WebhookSettings;
-use crate::event::{AlertId, Delivered, EventId, Timestamp};
+use crate::event::{AlertId, Delivered, Timestamp};
 
 /// The longest that a stored `not_before` is believed, whatever the clock did in between.
 const LONGEST_STORED_PAUSE: Duration = Duration::from_secs(3600);
-/// At most so many rows are in memory, unless one post holds more.
+/// At most so many rows are asked for at once, unless one post holds more. At most twice as many are in memory, and
+/// those in flight.
 const WINDOW: usize = 4096;
-/// At least so many rows are asked for, and the events of so many are read beforehand.
+/// At least so many rows are asked for: small posts share a question to the store.
 const LEAST: usize = 256;
 
 /// A lane that delivers queued events.
@@ -37,64 +41,79 @@ pub(super) struct QueueLane {
     window: Window,
     /// At most so many rows in the next post.
     width: usize,
-    posts: JoinSet<(Outcome, Instant)>,
-    /// The rows of the posts in flight.
-    flying: BTreeMap<Id, Vec<u64>>,
+    /// Polled by the lane itself: a post's answer wakes no thread besides the one that waits for it.
+    posts: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// The question to the store that waits for its answer.
+    reading: Option<JoinHandle<Result<Vec<Waiting>, SourceError>>>,
+    /// How many rows it asked for.
+    asked: usize,
+    /// The store had no more rows than it was asked for, and nothing has been committed since.
+    exhausted: bool,
+    /// The store has failed; it is not asked before then.
+    unread_until: Option<Instant>,
+    /// Rises with each change of the settings: what was made for earlier ones is read anew.
+    edition: u64,
     /// Whether the attempts that the store has are this lane's own, from before a restart. They are read
     /// once: later ones are in memory, and other lanes store theirs in the same rows.
     resumes: bool,
     /// A post that is not full waits for more until then.
     gathers: Option<Instant>,
-    /// Whether the store had as many rows as were asked for.
-    more: bool,
     /// Whether it waits for a slower lane.
     waits: bool,
+    /// Whether something was passed that the writer has not been told.
+    untold: bool,
 }
 
-type Landed = Result<(Id, (Outcome, Instant)), JoinError>;
+/// A post whose outcome is known; `None` if it has panicked.
+struct Landed {
+    rows: Vec<Waiting>,
+    outcome: Option<Outcome>,
+    began: Instant,
+    edition: u64,
+}
 
-/// What the lane waits for next.
+/// What the lane waits for next, besides the posts in flight and the store's answer.
 enum Next {
     /// News from the store, or this time.
     Work(Instant),
     /// This time, whatever the store says.
     Time(Instant),
-    /// A post in flight.
+    /// Nothing else.
     Answer,
 }
 
-/// Rows that were read and are not behind the lane yet, in their order.
+/// Rows that were read and are not behind the lane yet.
 #[derive(Default)]
 struct Window {
+    /// Those that are not in flight, in their order.
     rows: BTreeMap<u64, Waiting>,
+    /// The rows of each post in flight, in their order, by the first of them.
+    flying: BTreeMap<u64, Vec<u64>>,
+    /// How many rows of an alert are in flight.
+    alerts: HashMap<AlertId, usize>,
     /// All up to this row were read.
     read: u64,
 }
 
 struct Waiting {
-    row: Arc<OutboxRow>,
+    /// The row's number.
+    row: u64,
+    alert: Prepared,
+    /// What the store has of an earlier pause.
+    not_before: Timestamp,
     /// Posts in vain.
     attempts: u32,
     /// At most so many rows in a post with this one, since a larger one was refused.
     narrow: usize,
-    flying: bool,
-    /// Its event, once it was read; within, `None` is one that is gone.
-    event: Option<Option<Arc<Value>>>,
 }
 
 impl Window {
-    fn resting(&self) -> usize {
-        self.rows.values().filter(|waiting| !waiting.flying).count()
-    }
-
-    /// The rows of the next post, at most `most`: in order, none whose alert has an earlier row that is not done.
-    fn choose(&self, most: usize) -> Vec<u64> {
-        let (mut chosen, mut most) = (Vec::new(), most.max(1));
-        let mut blocked: HashSet<AlertId> = HashSet::new();
+    /// Takes the rows of the next post, at most `most`: in order, none whose alert has an earlier row that is not done.
+    fn take(&mut self, most: usize) -> Vec<Waiting> {
+        let mut chosen: Vec<u64> = Vec::new();
+        let mut most = most.max(1);
         for (number, waiting) in &self.rows {
-            let alert = waiting.row.record.id;
-            if waiting.flying || blocked.contains(&alert) {
-                blocked.insert(alert);
+            if self.alerts.contains_key(&waiting.alert.id) {
                 continue;
             }
             most = most.min(waiting.narrow.max(chosen.len()));
@@ -103,25 +122,51 @@ impl Window {
             }
             chosen.push(*number);
         }
-        chosen
+        chosen.iter().filter_map(|number| self.rows.remove(number)).collect()
     }
 
-    /// The rows among `chosen` and those that come next whose events are to be read: none if `chosen` have theirs, else
-    /// enough that many small posts share a question.
-    fn unread(&self, chosen: &[u64]) -> Vec<(u64, EventId)> {
-        let needs = |number: &u64| self.rows.get(number).is_some_and(|waiting| waiting.event.is_none());
-        let Some(first) = chosen.iter().copied().find(needs) else { return Vec::new() };
-        let most = LEAST.max(chosen.len());
-        let next = self.rows.range(first..).filter(|(_, waiting)| !waiting.flying && waiting.event.is_none());
-        let last = chosen.last().copied().unwrap_or(first);
-        // All that were chosen, though others stand between them.
-        let wanted = next.enumerate().take_while(|(at, (number, _))| *at < most || **number <= last);
-        wanted.map(|(_, (number, waiting))| (*number, waiting.row.record.last_event)).collect()
+    /// Whether [`Window::take`] would have `most` rows, if none of them were refused before.
+    fn holds(&self, most: usize) -> bool {
+        let free = self.rows.values().filter(|waiting| !self.alerts.contains_key(&waiting.alert.id));
+        free.take(most).count() >= most
+    }
+
+    fn put_back(&mut self, rows: impl IntoIterator<Item = Waiting>) {
+        self.rows.extend(rows.into_iter().map(|waiting| (waiting.row, waiting)));
+    }
+
+    /// `rows` are in flight.
+    fn depart(&mut self, rows: &[Waiting]) {
+        let Some(first) = rows.first() else { return };
+        self.flying.insert(first.row, rows.iter().map(|waiting| waiting.row).collect());
+        for waiting in rows {
+            *self.alerts.entry(waiting.alert.id).or_default() += 1;
+        }
+    }
+
+    /// They no longer are.
+    fn arrive(&mut self, rows: &[Waiting]) {
+        let Some(first) = rows.first() else { return };
+        self.flying.remove(&first.row);
+        for waiting in rows {
+            let id = waiting.alert.id;
+            if let Some(number) = self.alerts.get_mut(&id) {
+                *number -= 1;
+                if *number == 0 {
+                    self.alerts.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn has(&self, row: u64) -> bool {
+        self.rows.contains_key(&row) || self.flying.values().any(|rows| rows.binary_search(&row).is_ok())
     }
 
     /// Everything up to here is behind the lane.
     fn position(&self) -> u64 {
-        self.rows.keys().next().map_or(self.read, |first| first - 1)
+        let first = self.rows.keys().next().into_iter().chain(self.flying.keys().next()).min();
+        first.map_or(self.read, |first| self.read.min(first.saturating_sub(1)))
     }
 }
 
@@ -133,12 +178,16 @@ impl QueueLane {
             lane,
             window,
             width: usize::MAX,
-            posts: JoinSet::new(),
-            flying: BTreeMap::new(),
+            posts: FuturesUnordered::new(),
+            reading: None,
+            asked: 0,
+            exhausted: false,
+            unread_until: None,
+            edition: 0,
             resumes,
             gathers: None,
-            more: false,
             waits: false,
+            untold: false,
         }
     }
 
@@ -146,29 +195,19 @@ impl QueueLane {
         loop {
             match self.lane.refresh() {
                 Fresh::Over => break,
-                Fresh::Changed => {
-                    for waiting in self.window.rows.values_mut() {
-                        (waiting.attempts, waiting.narrow) = (0, usize::MAX);
-                        // Other names may be known now.
-                        waiting.event = None;
-                    }
-                    self.resumes = false;
-                    self.width = usize::MAX;
-                    self.gathers = None;
-                }
+                Fresh::Changed => self.begin_anew(),
                 Fresh::Same => {}
             }
-            while let Some(landed) = self.posts.try_join_next_with_id() {
+            while let Some(Some(landed)) = self.posts.next().now_or_never() {
                 self.land(landed).await;
             }
-            let next = match self.fly().await {
-                Ok(next) => next,
-                Err(error) => {
-                    self.lane.context.source_failed(&error);
-                    Next::Time(Instant::now() + self.lane.context.timing.source)
-                }
-            };
-            if matches!(next, Next::Work(_)) && self.lane.drains() && self.window.rows.is_empty() {
+            self.tell().await;
+            let next = self.fly().await;
+            if matches!(next, Next::Work(_))
+                && self.lane.drains()
+                && self.window.rows.is_empty()
+                && self.posts.is_empty()
+            {
                 break;
             }
             // A post that never ends is bounded by its timeout.
@@ -178,39 +217,62 @@ impl QueueLane {
                 Next::Time(until) => (until, false),
                 Next::Answer => (never, false),
             };
-            let (lane, posts) = (&mut self.lane, &mut self.posts);
+            let (lane, posts, reading) = (&mut self.lane, &mut self.posts, &mut self.reading);
             let rest = async { if news { lane.wait(until).await } else { lane.rest_until(until).await } };
-            let landed = tokio::select! {
-                landed = posts.join_next_with_id(), if !posts.is_empty() => landed,
-                () = rest => None,
+            let answer = async {
+                match reading.as_mut() {
+                    Some(reading) => reading.await,
+                    None => std::future::pending().await,
+                }
             };
-            if let Some(landed) = landed {
-                self.land(landed).await;
+            tokio::select! {
+                Some(landed) = posts.next(), if !posts.is_empty() => self.land(landed).await,
+                answer = answer => self.take_in(answer),
+                () = rest => self.exhausted &= !news,
             }
         }
         // What is in flight has its answer reported.
-        while let Some(landed) = self.posts.join_next_with_id().await {
+        while let Some(landed) = self.posts.next().await {
             self.land(landed).await;
         }
+        self.tell().await;
+    }
+
+    /// Other settings: what was read for earlier ones is read again, since another body is to be made of it, and attempts
+    /// count anew.
+    fn begin_anew(&mut self) {
+        self.edition += 1;
+        self.reading = None;
+        if let Some(first) = self.window.rows.keys().next().copied() {
+            self.read_again(first);
+        }
+        self.exhausted = false;
+        self.resumes = false;
+        self.width = usize::MAX;
+        self.gathers = None;
+    }
+
+    /// The store is asked again for the rows from `first` on, of which those in flight are passed over. Later ones do not
+    /// stay either: none may overtake what is to be read.
+    fn read_again(&mut self, first: u64) {
+        self.reading = None;
+        self.window.rows.split_off(&first);
+        self.window.read = self.window.read.min(first.saturating_sub(1));
+        self.exhausted = false;
     }
 
     /// Sends what may be sent now.
-    async fn fly(&mut self) -> Result<Next, SourceError> {
+    async fn fly(&mut self) -> Next {
         loop {
             if let Some(resume) = self.lane.resumes() {
-                return Ok(Next::Time(resume));
+                return Next::Time(resume);
             }
-            let abreast = if self.lane.fails() { 1 } else { self.lane.settings.concurrency.max(1) };
             let max = self.lane.settings.batch.max.max(1);
             let most = max.min(self.width);
+            let pause = self.read(max);
+            let abreast = if self.lane.fails() { 1 } else { self.lane.settings.concurrency.max(1) };
             if self.posts.len() >= abreast {
-                // What comes next is read meanwhile, where more is known to wait.
-                if self.more {
-                    self.fill(max).await?;
-                }
-                let next = self.window.choose(most);
-                self.read_events(&next).await?;
-                return Ok(Next::Answer);
+                return Next::Answer;
             }
             let full = self.lane.board.is_full(&self.lane.url);
             if full && !self.waits {
@@ -221,204 +283,259 @@ impl QueueLane {
             }
             self.waits = full;
             if full {
-                return Ok(Next::Time(Instant::now() + self.lane.context.timing.source));
+                return Next::Time(Instant::now() + self.lane.context.timing.source);
             }
-            self.fill(max).await?;
+            if let Some(pause) = pause.filter(|_| self.resumes) {
+                return Next::Time(pause);
+            }
+            let whole = self.window.holds(most);
+            if self.reading.is_some() && (self.resumes || !whole) {
+                return Next::Answer;
+            }
             if std::mem::take(&mut self.resumes) {
                 self.resume();
                 continue;
             }
-            let chosen = self.window.choose(most);
-            if chosen.is_empty() {
-                self.gathers = None;
-                return Ok(Next::Work(Instant::now() + self.lane.context.timing.poll));
-            }
             let wait = self.lane.settings.batch.wait;
-            if chosen.len() < most && !wait.is_zero() && !self.lane.fails() {
+            if !whole && !wait.is_zero() && !self.lane.fails() && self.window.holds(1) {
                 let now = Instant::now();
                 let until = *self.gathers.get_or_insert(now + wait);
                 if now < until {
-                    return Ok(Next::Time(until));
+                    return Next::Time(until);
                 }
             }
-            self.read_events(&chosen).await?;
+            let rows = self.window.take(most);
+            if rows.is_empty() {
+                self.gathers = None;
+                return pause
+                    .map_or_else(|| Next::Work(Instant::now() + self.lane.context.timing.poll), Next::Time);
+            }
             if let Err(turn) = self.lane.turn() {
-                return Ok(Next::Time(turn));
+                self.window.put_back(rows);
+                return Next::Time(turn);
             }
             self.gathers = None;
-            self.send(chosen).await;
+            self.send(rows).await;
         }
     }
 
-    /// Reads more rows if fewer than a post's wait.
-    async fn fill(&mut self, max: usize) -> Result<(), SourceError> {
-        // Small posts share a question to the store.
-        let room = (max * self.lane.settings.concurrency.max(1)).clamp(LEAST, WINDOW).max(max);
-        if self.window.resting() >= max || self.window.rows.len() >= 2 * room {
-            return Ok(());
+    /// Asks for more rows if fewer than a post's wait and there may be some. Returns until when the store is left alone
+    /// after it has failed.
+    fn read(&mut self, max: usize) -> Option<Instant> {
+        if self.reading.is_some() {
+            return None;
+        }
+        self.exhausted &= !self.lane.has_news();
+        // While posts are out, the rows of the next are read.
+        let abreast = (max * self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
+        let room = abreast.max(LEAST);
+        if self.exhausted || self.window.rows.len() >= 2 * room || self.window.holds(abreast) {
+            return None;
+        }
+        let pause = self.unread_until.filter(|until| *until > Instant::now());
+        if pause.is_some() {
+            return pause;
         }
         let (name, read) = (Arc::clone(&self.lane.context.name), self.window.read);
-        let rows = self.lane.context.ask(move |source| source.outbox(&name, read, room)).await?;
-        self.more = rows.len() >= room;
-        for row in rows.into_iter().filter(|row| row.row > read) {
-            self.window.read = self.window.read.max(row.row);
-            // A lane that failed and starts again may have passed some of what it reads.
-            if self.lane.board.has_passed(&self.lane.url, row.row) {
-                continue;
+        let (settings, resumes) = (Arc::clone(&self.lane.settings), self.resumes);
+        self.asked = room;
+        self.reading =
+            Some(self.lane.context.asking(move |source| {
+                prepared(source, &settings, source.outbox(&name, read, room)?, resumes)
+            }));
+        None
+    }
+
+    /// The store has answered.
+    fn take_in(&mut self, answer: Result<Result<Vec<Waiting>, SourceError>, JoinError>) {
+        self.reading = None;
+        match answer.unwrap_or_else(|failure| Err(failure.into())) {
+            Ok(rows) => {
+                self.unread_until = None;
+                self.exhausted = rows.len() < self.asked;
+                for waiting in rows {
+                    let number = waiting.row;
+                    self.window.read = self.window.read.max(number);
+                    // A lane that failed and starts again may have passed some of what it reads.
+                    if !self.window.has(number) && !self.lane.board.has_passed(&self.lane.url, number) {
+                        self.window.rows.insert(number, waiting);
+                    }
+                }
             }
-            let attempts = if self.resumes { row.attempts } else { 0 };
-            let number = row.row;
-            let waiting =
-                Waiting { row: Arc::new(row), attempts, narrow: usize::MAX, flying: false, event: None };
-            self.window.rows.insert(number, waiting);
+            Err(error) => {
+                self.lane.context.source_failed(&error);
+                self.unread_until = Some(Instant::now() + self.lane.context.timing.source);
+            }
         }
-        Ok(())
     }
 
     /// Goes on where a restart left off.
     fn resume(&mut self) {
         let Some(first) = self.window.rows.values().next() else { return };
-        let pause = first.row.not_before.since(Timestamp::now()).min(LONGEST_STORED_PAUSE);
+        let pause = first.not_before.since(Timestamp::now()).min(LONGEST_STORED_PAUSE);
         self.lane.resume(first.attempts, pause);
     }
 
-    /// Reads the events of `chosen`, with those of the next rows, while earlier posts are in flight.
-    async fn read_events(&mut self, chosen: &[u64]) -> Result<(), SourceError> {
-        let unread = self.window.unread(chosen);
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let read = self.lane.context.ask(move |source| {
-            let read = unread.into_iter().map(|(number, event)| Ok((number, source.event_json(event)?)));
-            read.collect::<Result<Vec<_>, SourceError>>()
-        });
-        for (number, event) in read.await? {
-            if let Some(waiting) = self.window.rows.get_mut(&number) {
-                waiting.event = Some(event.map(Arc::new));
-            }
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, chosen: Vec<u64>) {
-        let mut rows = Vec::with_capacity(chosen.len());
-        for number in &chosen {
-            if let Some(waiting) = self.window.rows.get_mut(number) {
-                waiting.flying = true;
-                rows.push((Arc::clone(&waiting.row), waiting.event.clone().flatten()));
-            }
-        }
+    async fn send(&mut self, rows: Vec<Waiting>) {
         let began = Instant::now();
         let flight = self.lane.begins();
         let endpoint = self.lane.endpoint().await;
-        let settings = Arc::clone(&self.lane.settings);
-        let post = self.posts.spawn(async move { (post(settings, endpoint, rows, flight).await, began) });
-        self.flying.insert(post.id(), chosen);
+        self.window.depart(&rows);
+        let (settings, edition) = (Arc::clone(&self.lane.settings), self.edition);
+        self.posts.push(Box::pin(async move {
+            let post = async {
+                let endpoint = match endpoint {
+                    Ok(endpoint) => endpoint,
+                    Err(reason) => return Outcome::unreached(reason),
+                };
+                match format::queued(&settings, rows.iter().map(|waiting| &waiting.alert)) {
+                    Ok(message) => endpoint.post(message).await,
+                    Err(reason) => Outcome::Content { reason },
+                }
+            };
+            let outcome = AssertUnwindSafe(post).catch_unwind().await.ok();
+            drop(flight);
+            Landed { rows, outcome, began, edition }
+        }));
     }
 
     async fn land(&mut self, landed: Landed) {
-        let (id, posted) = match landed {
-            Ok((id, posted)) => (id, Some(posted)),
-            Err(failure) => (failure.id(), None),
-        };
-        let Some(rows) = self.flying.remove(&id) else { return };
-        for number in &rows {
-            if let Some(waiting) = self.window.rows.get_mut(number) {
-                waiting.flying = false;
-            }
+        let Landed { mut rows, outcome, began, edition } = landed;
+        self.window.arrive(&rows);
+        if let Some(outcome) = &outcome {
+            self.lane.judge(outcome, began, rows.len());
         }
-        let outcome = match posted {
-            Some((outcome, began)) => {
-                self.lane.judge(&outcome, began, rows.len());
-                outcome
+        match outcome {
+            Some(Outcome::Taken) => {
+                self.width = self.width.saturating_mul(2);
+                self.pass(&rows);
             }
             None => {
                 error!(component = "notifier", webhook = %self.lane.context.name, "A post has panicked; it is tried again");
+                self.window.put_back(rows);
                 self.lane.rest(self.lane.context.timing.source).await;
-                return;
             }
-        };
-        match outcome {
-            Outcome::Taken => {
-                self.width = self.width.saturating_mul(2);
-                self.pass(&rows, None).await;
-            }
-            Outcome::Content { .. } if rows.len() > 1 => {
-                for number in &rows {
-                    if let Some(waiting) = self.window.rows.get_mut(number) {
-                        waiting.narrow = rows.len() / 2;
-                    }
+            // Under other settings it may have another end.
+            Some(_) if edition != self.edition => {
+                if let Some(first) = rows.first() {
+                    self.read_again(first.row);
                 }
             }
-            Outcome::Content { reason } | Outcome::Refused { reason } => {
-                self.pass(&rows, Some(&reason)).await
+            Some(Outcome::Content { .. }) if rows.len() > 1 => {
+                let narrow = rows.len() / 2;
+                rows.iter_mut().for_each(|waiting| waiting.narrow = narrow);
+                self.window.put_back(rows);
             }
-            Outcome::Again { reason, reached, .. } => self.again(rows, &reason, reached).await,
+            Some(Outcome::Content { reason } | Outcome::Refused { reason }) => {
+                self.give_up(rows, &reason).await;
+            }
+            Some(Outcome::Again { reason, reached, .. }) => self.again(rows, &reason, reached).await,
         }
     }
 
     /// After a post that may pass later: gives up the rows whose attempts are used up, keeps the others for after the pause.
-    async fn again(&mut self, rows: Vec<u64>, reason: &str, reached: bool) {
+    async fn again(&mut self, rows: Vec<Waiting>, reason: &str, reached: bool) {
         self.width = (rows.len() / 2).max(1);
         let now = Instant::now();
         let not_before = self.lane.resumes().map_or(now, |resume| resume) - now;
         let not_before = Timestamp::now().after(not_before);
         let most = self.lane.settings.retry.attempts.max(1);
         let (mut given_up, mut kept) = (Vec::new(), Vec::new());
-        for number in rows {
-            let Some(waiting) = self.window.rows.get_mut(&number) else { continue };
+        for mut waiting in rows {
             waiting.attempts = waiting.attempts.saturating_add(u32::from(reached));
             if waiting.attempts >= most && reached {
-                given_up.push(number);
+                given_up.push(waiting);
             } else {
-                kept.push((number, waiting.attempts, not_before));
+                kept.push(waiting);
             }
         }
         if !given_up.is_empty() {
             let reason = format!("{reason} (after {most} attempts)");
-            self.pass(&given_up, Some(&reason)).await;
+            self.give_up(given_up, &reason).await;
         }
         if !kept.is_empty() {
-            self.lane.context.report(Delivered::Retry { rows: kept }).await;
+            let rows = kept.iter().map(|waiting| (waiting.row, waiting.attempts, not_before)).collect();
+            self.window.put_back(kept);
+            self.tell().await;
+            self.lane.context.report(Delivered::Retry { rows }).await;
         }
     }
 
-    /// These rows are behind this lane: taken, or refused for `reason`.
-    async fn pass(&mut self, rows: &[u64], reason: Option<&str>) {
-        let mut passed = Vec::with_capacity(rows.len());
-        for number in rows {
-            let Some(waiting) = self.window.rows.remove(number) else { continue };
-            let record = &waiting.row.record;
-            let lost = reason.map(|reason| {
-                self.lane.say_dead(record, reason);
-                Lost { record: Box::new(record.clone()), reason: reason.to_owned() }
+    /// These rows were taken. The writer is told by [`QueueLane::tell`].
+    fn pass(&mut self, rows: &[Waiting]) {
+        self.passed(rows.iter().map(|waiting| (waiting.row, None)).collect());
+    }
+
+    /// These rows were refused for `reason`: they become dead letters as the store has them.
+    async fn give_up(&mut self, rows: Vec<Waiting>, reason: &str) {
+        let (name, numbers) = (Arc::clone(&self.lane.context.name), rows.iter().map(|waiting| waiting.row));
+        let numbers: Vec<_> = numbers.collect();
+        let read = self.lane.context.ask(move |source| {
+            let read = numbers.into_iter().map(|number| {
+                let row = source.outbox(&name, number.saturating_sub(1), 1)?.pop();
+                Ok((number, row.filter(|row| row.row == number)))
             });
-            passed.push((*number, lost));
+            read.collect::<Result<Vec<_>, SourceError>>()
+        });
+        match read.await {
+            Ok(read) => {
+                let mut passed = Vec::with_capacity(read.len());
+                for (number, row) in read {
+                    // One that the store no longer has was given up there.
+                    let lost = row.map(|row| {
+                        self.lane.say_dead(&row.record, reason);
+                        Lost { record: Box::new(row.record), reason: reason.to_owned() }
+                    });
+                    passed.push((number, lost));
+                }
+                self.passed(passed);
+            }
+            Err(error) => {
+                self.lane.context.source_failed(&error);
+                self.window.put_back(rows);
+                self.lane.rest(self.lane.context.timing.source).await;
+            }
         }
+    }
+
+    fn passed(&mut self, rows: Vec<(u64, Option<Lost>)>) {
         self.lane.position = self.window.position();
-        self.lane.board.passed(&self.lane.url, self.lane.position, passed);
-        self.lane.context.settle(&self.lane.board).await;
+        self.lane.board.passed(&self.lane.url, self.lane.position, rows);
+        self.untold = true;
+    }
+
+    /// Tells the writer what was passed since the last call: posts that end together share a word.
+    async fn tell(&mut self) {
+        if std::mem::take(&mut self.untold) {
+            self.lane.context.settle(&self.lane.board).await;
+        }
     }
 }
 
-/// One post: the body is made, the answer is waited for.
-async fn post(
-    settings: Arc<WebhookSettings>,
-    endpoint: Result<Arc<Target>, String>,
-    rows: Vec<(Arc<OutboxRow>, Option<Arc<Value>>)>,
-    flight: InFlight,
-) -> Outcome {
-    let endpoint = match endpoint {
-        Ok(endpoint) => endpoint,
-        Err(reason) => return Outcome::unreached(reason),
-    };
-    let alerts: Vec<_> = rows.iter().map(|(row, event)| (&row.record, event.clone())).collect();
-    let outcome = match format::queued(&settings, &alerts) {
-        Ok(message) => endpoint.post(message).await,
-        Err(reason) => Outcome::Content { reason },
-    };
-    drop(flight);
-    outcome
+/// `rows`, ready for posts of `settings`, which may ask for their events.
+fn prepared(
+    source: &dyn Source,
+    settings: &WebhookSettings,
+    rows: Vec<OutboxRow>,
+    resumes: bool,
+) -> Result<Vec<Waiting>, SourceError> {
+    let shows_events = format::shows_events(settings);
+    let mut heads = Vec::with_capacity(rows.len());
+    let records = rows.into_iter().map(|row| {
+        let attempts = if resumes { row.attempts } else { 0 };
+        heads.push((row.row, row.not_before, attempts));
+        let event = if shows_events { source.event_json(row.record.last_event)? } else { None };
+        Ok::<_, SourceError>((row.record, event))
+    });
+    let alerts = Prepared::all(settings, records)?;
+    let waiting = heads.into_iter().zip(alerts).map(|((row, not_before, attempts), alert)| Waiting {
+        row,
+        alert,
+        not_before,
+        attempts,
+        narrow: usize::MAX,
+    });
+    Ok(waiting.collect())
 }
 
 #[cfg(test)]
@@ -426,61 +543,57 @@ mod tests {
     use super::*;
     use crate::delivery::tests::record;
 
+    /// Rows: number, alert, how narrow, whether in flight.
     fn window(rows: &[(u64, u64, usize, bool)]) -> Window {
-        let rows = rows.iter().map(|(number, alert, narrow, flying)| {
-            let row = OutboxRow {
-                row: *number,
-                record: record(*alert, *number),
-                attempts: 0,
-                not_before: Timestamp(0),
-            };
-            (
-                *number,
-                Waiting { row: Arc::new(row), attempts: 0, narrow: *narrow, flying: *flying, event: None },
-            )
-        });
-        let rows: BTreeMap<_, _> = rows.collect();
-        Window { read: rows.keys().last().copied().unwrap_or(0), rows }
+        let mut window = Window { read: rows.last().map_or(0, |(number, ..)| *number), ..Window::default() };
+        for (number, alert, narrow, flying) in rows {
+            let alert = std::iter::once(Ok::<_, ()>((record(*alert, *number), None)));
+            let alert = Prepared::all(&WebhookSettings::default(), alert).unwrap().remove(0);
+            let waiting =
+                Waiting { row: *number, alert, not_before: Timestamp(0), attempts: 0, narrow: *narrow };
+            match flying {
+                true => window.depart(&[waiting]),
+                false => window.put_back([waiting]),
+            }
+        }
+        window
+    }
+
+    fn taken(window: &mut Window, most: usize) -> Vec<u64> {
+        window.take(most).iter().map(|waiting| waiting.row).collect()
     }
 
     const ANY: usize = usize::MAX;
 
     #[test]
     fn no_change_overtakes_an_earlier_one_of_its_alert() {
-        let window = window(&[
+        let rows = [
             (1, 7, ANY, true),
             (2, 8, ANY, false),
             (3, 7, ANY, false),
             (4, 8, ANY, false),
             (5, 9, ANY, false),
             (6, 7, ANY, false),
-        ]);
-        assert_eq!(window.choose(10), [2, 4, 5]);
-        assert_eq!(window.choose(2), [2, 4]);
-        assert_eq!(window.position(), 0);
-    }
-
-    #[test]
-    fn events_are_read_for_many_posts_at_once() {
-        let rows: Vec<_> = (1..=1000).map(|number| (number, number, ANY, number == 2)).collect();
-        let mut window = window(&rows);
-        let unread = |window: &Window, chosen: &[u64]| -> Vec<u64> {
-            window.unread(chosen).into_iter().map(|(number, _)| number).collect()
-        };
-        let first = unread(&window, &[1]);
-        assert_eq!((first.len(), first[0], first[1], first[255]), (256, 1, 3, 257));
-        for number in &first {
-            window.rows.get_mut(number).unwrap().event = Some(None);
-        }
-        assert!(unread(&window, &[3]).is_empty(), "an event that is gone was read too");
-        assert_eq!(unread(&window, &[257, 258])[0], 258);
-        let far = unread(&window, &[258, 900]);
-        assert_eq!((far[0], *far.last().unwrap()), (258, 900), "all that were chosen");
+        ];
+        let mut waiting = window(&rows);
+        assert_eq!(waiting.position(), 0);
+        assert!(waiting.holds(3) && !waiting.holds(4), "those behind what is in flight do not count");
+        assert!(waiting.has(1) && waiting.has(6) && !waiting.has(7));
+        assert_eq!(taken(&mut window(&rows), 2), [2, 4]);
+        let rows = waiting.take(10);
+        waiting.depart(&rows);
+        assert_eq!(rows.iter().map(|waiting| waiting.row).collect::<Vec<_>>(), [2, 4, 5]);
+        assert!(taken(&mut waiting, 10).is_empty());
+        waiting.arrive(&rows);
+        assert!(waiting.holds(0) && !waiting.holds(1), "alert 7 is in flight still");
+        waiting.put_back(rows);
+        assert_eq!(taken(&mut waiting, 10), [2, 4, 5]);
+        assert_eq!(waiting.alerts, HashMap::from([(AlertId(7), 1)]));
     }
 
     #[test]
     fn what_was_refused_together_is_posted_by_halves() {
-        let of = |rows: &[(u64, u64, usize, bool)]| window(rows).choose(10);
+        let of = |rows: &[(u64, u64, usize, bool)]| taken(&mut window(rows), 10);
         assert_eq!(of(&[(1, 1, 2, false), (2, 2, 2, false), (3, 3, 2, false)]), [1, 2]);
         assert_eq!(of(&[(1, 1, ANY, false), (2, 2, 1, false), (3, 3, 1, false)]), [1]);
         assert_eq!(of(&[(2, 2, 1, false), (3, 3, 1, false)]), [2]);

@@ -266,7 +266,8 @@ impl StateLane {
             }
             let batch = &list[part.clone()];
             let body = format::alertmanager(batch, Timestamp::now(), self.lane.context.timing.hold);
-            let id = format::post_id(&self.lane.context.name, round, batch.iter().map(|record| &**record));
+            let changes = batch.iter().map(|record| (record.id, record.change));
+            let id = format::post_id(&self.lane.context.name, round, changes);
             let message = Message { id, content_type: "application/json".into(), body: body.into() };
             match self.lane.post(message, batch.len()).await {
                 Outcome::Taken => done = part.end,

@@ -124,11 +124,19 @@ impl Context {
         &self,
         question: impl FnOnce(&dyn Source) -> Result<T, SourceError> + Send + 'static,
     ) -> Result<T, SourceError> {
-        let source = Arc::clone(&self.source);
-        match tokio::task::spawn_blocking(move || question(&*source)).await {
+        match self.asking(question).await {
             Ok(answer) => answer,
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// Asks the source, on a blocking thread; the answer can be waited for later.
+    pub(super) fn asking<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Source) -> Result<T, SourceError> + Send + 'static,
+    ) -> JoinHandle<Result<T, SourceError>> {
+        let source = Arc::clone(&self.source);
+        tokio::task::spawn_blocking(move || question(&*source))
     }
 
     /// Changes whenever events have been committed.

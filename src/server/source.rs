@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 
 use crate::config::Settings;
@@ -106,9 +106,9 @@ impl Source for StoredSource {
         Ok(self.reader().outbox_depth(webhook)?)
     }
 
-    fn event_json(&self, event: EventId) -> Result<Option<Value>, SourceError> {
-        let event = self.event(event)?;
-        Ok(event.map(|event| view::event_json(self.snapshot.current().mib(), &event)))
+    fn event_json(&self, event: EventId) -> Result<Option<Box<RawValue>>, SourceError> {
+        let Some(event) = self.event(event)? else { return Ok(None) };
+        Ok(Some(to_raw_value(&view::event_json(self.snapshot.current().mib(), &event))?))
     }
 
     fn event(&self, event: EventId) -> Result<Option<EventRecord>, SourceError> {

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -17,9 +16,9 @@ use crate::event::AlertRecord;
 /// The end of an alert that is open.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-pub(super) fn body(webhook: &str, alerts: &[(&AlertRecord, Option<Arc<Value>>)]) -> Value {
-    let list: Vec<_> = alerts.iter().map(|(record, _)| alert(record)).collect();
-    let open = alerts.iter().any(|(record, _)| ended(record).is_none());
+pub(super) fn body(webhook: &str, alerts: &[&AlertRecord]) -> Value {
+    let list: Vec<_> = alerts.iter().map(|record| alert(record)).collect();
+    let open = alerts.iter().any(|record| ended(record).is_none());
     json!({
         "version": "4",
         "groupKey": format!("{{}}:{{nereus={webhook:?}}}"),
@@ -27,8 +26,8 @@ pub(super) fn body(webhook: &str, alerts: &[(&AlertRecord, Option<Arc<Value>>)])
         "status": status(open),
         "receiver": webhook,
         "groupLabels": {},
-        "commonLabels": common(alerts.iter().map(|(record, _)| labels(record))),
-        "commonAnnotations": common(alerts.iter().map(|(record, _)| legal_pairs(&record.annotations))),
+        "commonLabels": common(alerts.iter().map(|record| labels(record))),
+        "commonAnnotations": common(alerts.iter().map(|record| legal_pairs(&record.annotations))),
         "externalURL": "",
         "alerts": list,
     })

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use serde_json::value::to_raw_value;
 
-use super::queued;
+use super::{Prepared, queued};
 use crate::config::Settings;
 use crate::config::settings::{
     RuleActionSettings, RuleSettings, SeveritySettings, Unmatched, WebhookFormat, WebhookSettings,
@@ -69,13 +70,15 @@ fn try_out(webhook: &Arc<WebhookSettings>, record: &AlertRecord) -> Result<(), S
         record
     };
     let records = [AlertState::Firing, AlertState::Acknowledged, AlertState::Resolved].map(with);
-    for event in [Some(Arc::new(event)), None] {
-        let alerts: Vec<_> = records.iter().map(|record| (record, event.clone())).collect();
+    let event = to_raw_value(&event).map_err(|error| error.to_string())?;
+    for event in [Some(event), None] {
+        let alerts = records.iter().map(|record| Ok((record.clone(), event.clone())));
+        let alerts = Prepared::all::<String>(webhook, alerts)?;
         for one in &alerts {
-            queued(webhook, std::slice::from_ref(one))?;
+            queued(webhook, std::iter::once(one))?;
         }
         if webhook.batch.max > 1 {
-            queued(webhook, &alerts)?;
+            queued(webhook, alerts.iter())?;
         }
     }
     Ok(())

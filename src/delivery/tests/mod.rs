@@ -20,6 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -134,8 +135,8 @@ impl Source for Store {
         Ok((tables.outbox.len() as u64, tables.outbox.first().map(|row| row.record.last_seen)))
     }
 
-    fn event_json(&self, event: EventId) -> Result<Option<Value>, SourceError> {
-        Ok(Some(json!({ "id": event })))
+    fn event_json(&self, event: EventId) -> Result<Option<Box<RawValue>>, SourceError> {
+        Ok(Some(to_raw_value(&json!({ "id": event }))?))
     }
 
     fn event(&self, event: EventId) -> Result<Option<EventRecord>, SourceError> {
