@@ -1,6 +1,9 @@
 //! The writer as a whole: commands into its queue, until the last of them is on the disk and applied.
 //!
 //! Directories are made below `target/tmp`, so that the syncs are real ones.
+//!
+//! `cargo bench --bench journal -- scale` asks what grows: the newest 100 events of one source among 10 million (some
+//! minutes, 3 GiB), and a start with a million open alerts.
 
 #![allow(clippy::print_stderr, reason = "rates beside criterion's times")]
 
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use ipnet::IpNet;
 use nereus::config::settings::StorageSettings;
 use nereus::event::{
@@ -103,8 +106,8 @@ fn command(number: u64, does: Does, rule: &Arc<RuleAction>) -> Command {
     Command::Event(Box::new(Decided { id, event, row: true, alert: Some(alert), changes }))
 }
 
-fn run(count: u64, does: Does) -> Duration {
-    let rule = Arc::new(RuleAction {
+fn rule() -> Arc<RuleAction> {
+    Arc::new(RuleAction {
         rule: "link".into(),
         alert: "InterfaceDown".into(),
         key_names: Box::new([]),
@@ -114,7 +117,11 @@ fn run(count: u64, does: Does) -> Duration {
         flapping: None,
         notify: None,
         text: Box::new(NoText),
-    });
+    })
+}
+
+fn run(count: u64, does: Does) -> Duration {
+    let rule = rule();
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let settings = StorageSettings { path: directory.path().join("data"), ..StorageSettings::default() };
     let metrics = Arc::new(Metrics::new());
@@ -170,5 +177,82 @@ fn journal(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Of 10 million events of 5,000 sources, some are a rare source's: 150 among the first, one among the last.
+fn scale() {
+    const RARE: [u8; 4] = [192, 0, 2, 1];
+    let count = 10_000_000_u64;
+    let rule = rule();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let settings = |name: &str| StorageSettings { path: directory.path().join(name), ..Default::default() };
+    let filled = |settings: &StorageSettings, commands: &mut dyn Iterator<Item = Command>| {
+        let metrics = Arc::new(Metrics::new());
+        let store = Store::open(settings, metrics.clone()).expect("a store").store;
+        let reader = store.reader();
+        let queue = Arc::new(Queue::new(64 << 20));
+        let thread = spawn_writer(store, queue.clone(), watch::channel(0).0, metrics).expect("a thread");
+        commands.for_each(|command| queue.push(command).expect("an open queue"));
+        let (sender, receiver) = sync_channel(1);
+        queue.push_control(Command::Flush(sender)).expect("an open queue");
+        receiver.recv().expect("an answer");
+        (reader, queue, thread)
+    };
+    let many = settings("events");
+    let began = Instant::now();
+    let mut commands = (1..=count).map(|number| {
+        let mut command = command(number, Does::Repeats, &rule);
+        if let Command::Event(decided) = &mut command
+            && (number % 1000 == 0 && number <= 150_000 || number == count - 1000)
+        {
+            decided.event.source = IpAddr::from(RARE).into();
+        }
+        command
+    });
+    let (reader, queue, thread) = filled(&many, &mut commands);
+    eprintln!("{count} events in {:.0} s", began.elapsed().as_secs_f64());
+    let ask = |what: &str, reader: &nereus::store::Reader| {
+        for (name, source) in
+            [("one of 5,000", [10, 0, 0, 7]), ("a rare one", RARE), ("one that never sent", [192, 0, 2, 2])]
+        {
+            let mut took: Vec<_> = (0..9)
+                .map(|_| {
+                    let source = Some(IpNet::from(IpAddr::from(source)));
+                    let began = Instant::now();
+                    let page =
+                        reader.events(&EventQuery { source, ..EventQuery::default() }).expect("a page");
+                    (began.elapsed(), page.events.len())
+                })
+                .collect();
+            let first = took[0].0.as_secs_f64() * 1e3;
+            took.sort_unstable();
+            let (median, found) = (took[4].0.as_secs_f64() * 1e3, took[4].1);
+            eprintln!("{what}: the newest {found} of {name}: {first:.1} ms at first, {median:.1} ms then");
+        }
+    };
+    ask("while it runs", &reader);
+    queue.push_control(Command::Stop).expect("an open queue");
+    thread.join().expect("no panic");
+    let began = Instant::now();
+    let opened = Store::open(&many, Arc::default()).expect("a store");
+    eprintln!("opened in {:.2} s", began.elapsed().as_secs_f64());
+    ask("just after a start", &opened.store.reader());
+    drop(opened);
+    let open = settings("alerts");
+    let (_, queue, thread) =
+        filled(&open, &mut (1..=1_000_000).map(|number| command(number, Does::Opens, &rule)));
+    queue.push_control(Command::Stop).expect("an open queue");
+    thread.join().expect("no panic");
+    let began = Instant::now();
+    let opened = Store::open(&open, Arc::default()).expect("a store");
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("opened with {} open alerts in {seconds:.2} s", opened.alerts.len());
+}
+
 criterion_group!(benches, journal);
-criterion_main!(benches);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "scale") {
+        return scale();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

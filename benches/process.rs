@@ -159,13 +159,13 @@ fn zoo(mib: &Arc<Mib>) -> (Candidate, Vec<Vec<u8>>) {
                 (name.borrow(), value)
             })
             .collect();
-        let mut octets = Vec::new();
+        let (mut octets, trap_oid) = (Vec::new(), node.oid());
         let notification = V2Notification {
             community: b"public",
             kind: wire::Kind::Trap,
             request_id: place as i32,
             uptime: 123_456_789,
-            trap_oid: node.oid().borrow(),
+            trap_oid: trap_oid.borrow(),
             varbinds: &varbinds,
         };
         wire::encode_v2c(&notification, &mut octets).unwrap();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::error::{StoreError, StoreErrorKind};
 use super::live::Live;
+use super::sources::Sources;
 use crate::diagnostic::Diagnostic;
 use crate::event::Timestamp;
 
@@ -57,6 +58,8 @@ pub(super) struct JournalFile {
     pub(super) last: AtomicU64,
     /// The earliest reception within, in microseconds.
     pub(super) earliest: AtomicI64,
+    /// Where the events of a source are, while the file has no index for that.
+    pub(super) sources: Sources,
 }
 
 impl JournalFile {
@@ -67,6 +70,7 @@ impl JournalFile {
             first: AtomicU64::new(u64::MAX),
             last: AtomicU64::new(0),
             earliest: AtomicI64::new(i64::MAX),
+            sources: Sources::default(),
         }
     }
 

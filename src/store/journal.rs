@@ -12,6 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, Tran
 
 use super::files::{self, JournalFile, OpenFailure, Shape, Shared};
 use super::row;
+use super::sources::{self, Survey};
 use crate::event::{
     AlertChange, AlertId, AlertRecord, Command, Decided, Effect, EffectKind, EventId, Timestamp, Weight,
 };
@@ -118,6 +119,7 @@ impl Journal {
         let (created, empty) = read().map_err(|error| OpenFailure::of(path, &error))?;
         let created = Timestamp(created);
         let octets = if empty { 0 } else { std::fs::metadata(path).map_or(0, |metadata| metadata.len()) };
+        file.sources.begin(if empty { 0 } else { file.last().saturating_add(1) });
         let last_event = last_event.max(file.last());
         Ok(Self { connection, file: file.clone(), created, texts: HashMap::new(), octets, last_event })
     }
@@ -147,6 +149,7 @@ impl Journal {
             let _ = files::unlink(&path);
         })?;
         let file = Arc::new(JournalFile::new(number, path));
+        file.sources.begin(0);
         shared.journals.lock().push(file.clone());
         Ok(Self { connection, file, created: now, texts: HashMap::new(), octets: 0, last_event })
     }
@@ -229,6 +232,7 @@ impl Journal {
         if batch.appended.stored > 0 {
             self.file.holds(batch.first, batch.last, batch.earliest);
         }
+        self.file.sources.add(&batch.sources);
         self.octets += batch.octets;
         self.last_event = last_event;
         batch.appended.wrote = batch.octets > 0;
@@ -281,6 +285,7 @@ impl Journal {
         let copied = copy(&from, &transaction, "events", "id")?;
         transaction.commit()?;
         describe(&self.connection, &self.file)?;
+        self.file.sources.begin(self.file.last().saturating_add(1));
         self.last_event = self.last_event.max(self.file.last());
         Ok(copied)
     }
@@ -293,6 +298,8 @@ struct Batch {
     first: u64,
     last: u64,
     earliest: i64,
+    /// The events and the hashes of their sources.
+    sources: Vec<(u64, u64)>,
     source: Vec<u8>,
     peer: Vec<u8>,
     trap: Vec<u8>,
@@ -306,6 +313,7 @@ impl Default for Batch {
             first: u64::MAX,
             last: 0,
             earliest: i64::MAX,
+            sources: Vec::new(),
             source: Vec::new(),
             peer: Vec::new(),
             trap: Vec::new(),
@@ -354,6 +362,7 @@ impl Batch {
             event.pdu(),
             decision,
         ])?;
+        self.sources.push((decided.id.0, sources::hash(&self.source)));
         if inserted == 0 {
             self.appended.known += 1;
             return Ok(());
@@ -593,9 +602,9 @@ fn copy(from: &Connection, to: &Connection, table: &str, key: &str) -> rusqlite:
 }
 
 /// Builds the indexes that queries want of a file that is written no more. Slow: off the writer.
-pub(super) fn index(path: &Path) -> rusqlite::Result<()> {
+pub(super) fn index(file: &JournalFile) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(
-        path,
+        &file.path,
         rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(Duration::from_secs(5))?;
@@ -603,5 +612,34 @@ pub(super) fn index(path: &Path) -> rusqlite::Result<()> {
         "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096;
          CREATE INDEX IF NOT EXISTS events_source ON events (source);
          PRAGMA wal_checkpoint(TRUNCATE);",
-    )
+    )?;
+    file.sources.forget();
+    Ok(())
+}
+
+/// Reads which sources are where in a file that goes on being written, as far as that is not known.
+pub(super) fn survey(file: &JournalFile) -> rusqlite::Result<()> {
+    const ROWS: i64 = 20_000;
+    let Some(before) = file.sources.lacks() else { return Ok(()) };
+    let connection = files::open_for_reading(&file.path)?;
+    let some = "SELECT id, source FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?";
+    let mut some = connection.prepare(some)?;
+    let (mut survey, mut at) = (Survey::new(), i64::MIN);
+    loop {
+        // Some at a time: a long read holds up the file's checkpoints.
+        let mut rows = some.query(params![at, row::signed(before), ROWS])?;
+        let mut read = 0;
+        while let Some(found) = rows.next()? {
+            at = found.get(0)?;
+            if let Ok(octets) = found.get_ref(1)?.as_bytes() {
+                survey.add(row::unsigned(found, 0)?, octets);
+            }
+            read += 1;
+        }
+        if read < ROWS {
+            break;
+        }
+    }
+    file.sources.complete(survey.stretches());
+    Ok(())
 }

@@ -20,7 +20,8 @@
 //!   Tables: `events` (a linkDown takes about 220 octets; the datagram, which holds the community, is
 //!   not in it, only the PDU), `texts` (names by number), `changes` (changes without an event's row, each
 //!   after the event that came before), `carried`, `marks` (how far webhooks were served), `meta`.
-//!   The live file has no index beside its key; a closed one gets one on the source, off the writer.
+//!   The live file has no index beside its key, but a filter of the sources of each 256 events in memory; a closed one
+//!   gets an index on the source, off the writer.
 //! * `state.db`: `position` (last event, change and alert that are in), `alerts`, `outbox`, `progress`,
 //!   `dead_letters`. WAL, `synchronous=NORMAL`: a loss of power may take its newest transactions, never
 //!   some from the middle. Alerts and new outbox rows come again from the journal. What it alone knows is
@@ -48,6 +49,7 @@ mod query;
 mod replay;
 mod retention;
 mod row;
+mod sources;
 mod state;
 #[cfg(test)]
 mod tests;

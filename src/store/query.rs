@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params_from_iter};
 
 use super::error::{StoreError, Trouble};
 use super::files::{self, JournalFile, Shared};
 use super::live::{Follower, Live};
 use super::row::{self, EVENT_COLUMNS};
+use super::sources;
 use super::state::{ALERT_COLUMNS, alert};
 use crate::event::{AlertId, AlertRecord, EventId, EventRecord, Timestamp};
 use crate::oid::Oid;
@@ -248,7 +249,9 @@ impl Reader {
             }
             let walked = self.journal(file, |connection| {
                 let live = Some(file.number) == live;
-                filter.walk(connection, live, &mut before, until, (&keep, &mut room), &mut page)
+                let mut walk =
+                    Walk { before: &mut before, until, refused: 0, room: &mut room, page: &mut page };
+                filter.walk(connection, file, live, &keep, &mut walk)
             });
             match walked {
                 Ok(()) => {}
@@ -597,11 +600,25 @@ struct EventFilter<'a> {
     values: Vec<Value>,
     /// Checked on the row, where SQL cannot: an OID of one arc has no encoding.
     trap: Option<&'a Oid>,
+    /// The hash of the one source that is asked for.
+    source: Option<u64>,
+}
+
+/// One question on its way through the files.
+struct Walk<'a> {
+    /// Everything from here on was seen.
+    before: &'a mut u64,
+    until: Instant,
+    /// How many rows `keep` did not want.
+    refused: u32,
+    room: &'a mut Room,
+    page: &'a mut EventPage,
 }
 
 impl<'a> EventFilter<'a> {
     fn new(query: &'a EventQuery) -> Self {
-        let mut filter = Self { conditions: String::new(), values: Vec::new(), trap: query.trap.as_ref() };
+        let mut filter =
+            Self { conditions: String::new(), values: Vec::new(), trap: query.trap.as_ref(), source: None };
         if let Some(since) = query.since {
             filter.add("e.time >= ?", [since.0.into()]);
         }
@@ -618,7 +635,13 @@ impl<'a> EventFilter<'a> {
                 }
             };
             if source.prefix_len() == source.max_prefix_len() {
-                filter.add("e.source = ?", [octets(source.addr())]);
+                let octets = octets(source.addr());
+                filter.source = match &octets {
+                    Value::Blob(octets) => Some(sources::hash(octets)),
+                    Value::Text(text) => Some(sources::hash(text.as_bytes())),
+                    _ => None,
+                };
+                filter.add("e.source = ?", [octets]);
             } else {
                 // The same length first: octets of both families compare with each other.
                 let length = match octets(source.addr()) {
@@ -659,73 +682,101 @@ impl<'a> EventFilter<'a> {
         self.values.extend(values);
     }
 
-    /// Walks one file downwards from `before`, which is left where the walk ended.
+    /// Walks one file downwards from `walk.before`, which is left where the walk ended.
     fn walk(
         &self,
         connection: &Connection,
+        file: &JournalFile,
         live: bool,
-        before: &mut u64,
-        until: Instant,
-        (keep, room): (&impl Fn(&EventRecord) -> bool, &mut Room),
-        page: &mut EventPage,
+        keep: &impl Fn(&EventRecord) -> bool,
+        walk: &mut Walk<'_>,
     ) -> rusqlite::Result<()> {
         let select = format!(
             "SELECT {EVENT_COLUMNS} FROM events e WHERE e.id < ? AND e.id >= ?{} ORDER BY e.id DESC",
             self.conditions
         );
         let mut select = connection.prepare_cached(&select)?;
+        if let Some(known) = self.source.and_then(|source| file.sources.of(source, *walk.before)) {
+            // First what was committed since; then the stretches that may hold the source.
+            let newer = (known.to.saturating_add(1), u64::MAX);
+            for (low, high) in std::iter::once(newer).chain(known.ranges) {
+                *walk.before = high.saturating_add(1).min(*walk.before);
+                if *walk.before > low {
+                    if self.span(&mut select, row::signed(low), keep, walk)? {
+                        return Ok(());
+                    }
+                    *walk.before = low;
+                }
+                if Instant::now() >= walk.until {
+                    return Ok(());
+                }
+            }
+            *walk.before = known.from.min(*walk.before);
+        }
         let window = "SELECT id FROM events WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?";
         let mut window = connection.prepare_cached(window)?;
-        let mut refused = 0_u32;
         loop {
             // A closed file has no writer that a long read could hold up.
             let low = if live {
-                window.query_row([row::signed(*before), WINDOW], |found| found.get(0)).optional()?
+                window.query_row([row::signed(*walk.before), WINDOW], |found| found.get(0)).optional()?
             } else {
                 None
             };
-            let bounds = [Value::Integer(row::signed(*before)), Value::Integer(low.unwrap_or(i64::MIN))];
-            let mut rows =
-                select.query(params_from_iter(bounds.into_iter().chain(self.values.iter().cloned())))?;
-            while let Some(found) = rows.next()? {
-                match row::event(found) {
-                    Ok(event) => {
-                        *before = event.id.0;
-                        if self.trap.is_none_or(|trap| event.trap_oid.starts_with(trap.arcs()))
-                            && keep(&event)
-                        {
-                            room.take(&event);
-                            page.events.push(event);
-                        } else {
-                            refused = refused.wrapping_add(1);
-                            if refused.is_multiple_of(REFUSED) && Instant::now() >= until {
-                                return Ok(());
-                            }
-                        }
-                    }
-                    Err(error) if row::is_damaged_row(&error) => {
-                        page.damaged += 1;
-                        *before = row::unsigned(found, 0).unwrap_or(*before);
-                    }
-                    Err(error) => return Err(error),
-                }
-                if room.is_full() {
-                    return Ok(());
-                }
+            if self.span(&mut select, low.unwrap_or(i64::MIN), keep, walk)? {
+                return Ok(());
             }
             let Some(low) = low else {
                 // All of this file was seen: the page goes on below it.
                 let lowest = connection
                     .query_row("SELECT min(id) FROM events", [], |row| row.get::<_, Option<i64>>(0))?;
                 if let Some(lowest) = lowest {
-                    *before = (*before).min(u64::try_from(lowest).unwrap_or(0));
+                    *walk.before = (*walk.before).min(u64::try_from(lowest).unwrap_or(0));
                 }
                 return Ok(());
             };
-            *before = u64::try_from(low).unwrap_or(0);
-            if Instant::now() >= until {
+            *walk.before = u64::try_from(low).unwrap_or(0);
+            if Instant::now() >= walk.until {
                 return Ok(());
             }
         }
+    }
+
+    /// Reads the events from `low` up to `walk.before`, downwards. Says whether the walk ends: the page is full, or the time
+    /// is up.
+    fn span(
+        &self,
+        select: &mut CachedStatement<'_>,
+        low: i64,
+        keep: &impl Fn(&EventRecord) -> bool,
+        walk: &mut Walk<'_>,
+    ) -> rusqlite::Result<bool> {
+        let bounds = [Value::Integer(row::signed(*walk.before)), Value::Integer(low)];
+        let mut rows =
+            select.query(params_from_iter(bounds.into_iter().chain(self.values.iter().cloned())))?;
+        while let Some(found) = rows.next()? {
+            match row::event(found) {
+                Ok(event) => {
+                    *walk.before = event.id.0;
+                    if self.trap.is_none_or(|trap| event.trap_oid.starts_with(trap.arcs())) && keep(&event) {
+                        walk.room.take(&event);
+                        walk.page.events.push(event);
+                    } else {
+                        walk.refused = walk.refused.wrapping_add(1);
+                        if walk.refused.is_multiple_of(REFUSED) && Instant::now() >= walk.until {
+                            return Ok(true);
+                        }
+                    }
+                }
+                Err(error) if row::is_damaged_row(&error) => {
+                    walk.page.damaged += 1;
+                    *walk.before = row::unsigned(found, 0).unwrap_or(*walk.before);
+                }
+                Err(error) => return Err(error),
+            }
+            if walk.room.is_full() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

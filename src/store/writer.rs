@@ -2,7 +2,6 @@
 //! that there is something new.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -13,7 +12,7 @@ use std::{io, mem};
 use tokio::sync::watch;
 
 use super::error::Trouble;
-use super::files::{self, Shared};
+use super::files::{self, JournalFile, Shared};
 use super::journal::{self, Appended, Journal};
 use super::retention;
 use super::state::State;
@@ -90,7 +89,7 @@ struct Writer {
     next_retention: Instant,
     /// Ended alerts and the like may still be pruned.
     pruning: bool,
-    to_index: Vec<PathBuf>,
+    to_index: Vec<Arc<JournalFile>>,
     indexer: Option<JoinHandle<()>>,
     before_commit: BeforeCommit,
     /// Last, so that the databases are closed before another instance comes.
@@ -115,7 +114,7 @@ impl Writer {
         let live = store.journal.file().number;
         let closed = store.shared.journals().into_iter().filter(|file| file.number < live);
         Self {
-            to_index: closed.map(|file| file.path.clone()).collect(),
+            to_index: closed.collect(),
             shared: store.shared,
             settings: store.settings,
             journal: store.journal,
@@ -391,7 +390,7 @@ impl Writer {
 
     fn rotate(&mut self) {
         let marks = self.state.as_ref().and_then(|state| state.marks().ok()).unwrap_or_default();
-        let old = self.journal.file().path.clone();
+        let old = Arc::clone(self.journal.file());
         match self.journal.rotate(&self.shared, &marks, Timestamp::now()) {
             Ok(()) => self.to_index.push(old),
             // The old file goes on; the next commit tries again.
@@ -522,18 +521,27 @@ impl Writer {
         }
     }
 
-    /// Starts to index closed files, unless that is still going on.
+    /// Starts to index closed files and to survey the live one, unless that is still going on.
     fn index(&mut self) {
-        if self.indexer.as_ref().is_some_and(|thread| !thread.is_finished()) || self.to_index.is_empty() {
+        if self.indexer.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        let paths = mem::take(&mut self.to_index);
+        let live = Arc::clone(self.journal.file());
+        if self.to_index.is_empty() && live.sources.lacks().is_none() {
+            return;
+        }
+        let closed = mem::take(&mut self.to_index);
         let work = move || {
-            for path in paths.into_iter().rev().filter(|path| path.exists()) {
-                if let Err(error) = journal::index(&path) {
-                    let file = path.display();
+            let told = |file: &JournalFile, done: rusqlite::Result<()>| {
+                let file = file.path.display();
+                if let Err(error) = done {
                     tracing::warn!(component = "storage", %file, %error, "A journal file could not be indexed; queries walk it");
                 }
+            };
+            // It is not tried again: what is wrong with the file is told by others.
+            told(&live, journal::survey(&live).inspect_err(|_| live.sources.forget()));
+            for file in closed.into_iter().rev().filter(|file| file.path.exists()) {
+                told(&file, journal::index(&file));
             }
         };
         self.indexer = thread::Builder::new().name("indexer".into()).spawn(work).ok();

@@ -102,11 +102,69 @@ fn queries_filter_and_page_over_all_files() {
     }
     // The same after the closed files were indexed.
     for file in store.shared.journals().iter().take(3) {
-        journal::index(&file.path).unwrap();
+        journal::index(file).unwrap();
     }
     let reader = store.reader();
     let found = reader.events(&EventQuery { source: Some("10.0.2.1/32".parse().unwrap()), ..all }).unwrap();
     assert_eq!(found.events.len(), 12);
+}
+
+#[test]
+fn one_source_is_found_in_the_live_file_whatever_is_known_of_its_stretches() {
+    const EVENTS: u64 = 6_000;
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    // Of 400 sources each comes by itself now and then, and one thrice.
+    let from = |number: u64| match number {
+        700 | 4_000 | 4_001 => IpAddr::from([10, 9, 9, 9]),
+        _ => IpAddr::from([10, 0, (number * number / 256 % 4) as u8, (number * number % 100) as u8]),
+    };
+    let commands = |numbers: std::ops::RangeInclusive<u64>| -> Vec<Command> {
+        let command = |number| {
+            let mut command = decided(number, None, Vec::new());
+            if let Command::Event(decided) = &mut command {
+                decided.event.source = from(number).into();
+            }
+            command
+        };
+        numbers.map(command).collect()
+    };
+    let check = |store: &Store, events: u64, what: &str| {
+        for address in [[10, 9, 9, 9], [10, 0, 1, 36], [10, 0, 0, 0], [10, 8, 8, 8]].map(IpAddr::from) {
+            let expected = (1..=events).rev().filter(|number| from(*number) == address).map(id_of);
+            let expected: Vec<_> = expected.collect();
+            for limit in [1, 7, 1000] {
+                let (mut seen, mut before) = (Vec::new(), None);
+                loop {
+                    let query =
+                        EventQuery { source: Some(address.into()), limit, before, ..Default::default() };
+                    let page = store.reader().events(&query).unwrap();
+                    seen.extend(page.events.iter().map(|event| event.id));
+                    before = page.next;
+                    if before.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(seen, expected, "{address}, pages of {limit}, {what}");
+            }
+        }
+    };
+    let mut store = open(&settings).store;
+    commit(&mut store, &commands(1..=EVENTS / 2));
+    check(&store, EVENTS / 2, "known from the beginning");
+    drop(store);
+    let mut store = open(&settings).store;
+    assert!(store.journal.file().sources.lacks().is_some());
+    commit(&mut store, &commands(EVENTS / 2 + 1..=EVENTS));
+    check(&store, EVENTS, "the half before the start unknown");
+    journal::survey(store.journal.file()).unwrap();
+    assert_eq!(store.journal.file().sources.lacks(), None);
+    check(&store, EVENTS, "surveyed");
+    let file = Arc::clone(store.journal.file());
+    store.journal.rotate(&store.shared, &[], Timestamp(BASE)).unwrap();
+    check(&store, EVENTS, "closed");
+    journal::index(&file).unwrap();
+    check(&store, EVENTS, "indexed");
 }
 
 #[test]
