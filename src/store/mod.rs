@@ -39,6 +39,7 @@
 //!
 //! [`Command::Counts`]: crate::event::Command::Counts
 
+mod alerts;
 mod error;
 mod files;
 mod follow;

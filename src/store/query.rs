@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params_from_iter};
 
+use super::alerts::{ALERT_COLUMNS, alert};
 use super::error::{StoreError, Trouble};
 use super::files::{self, JournalFile, Shared};
 use super::live::{Follower, Live};
 use super::row::{self, EVENT_COLUMNS};
 use super::sources;
-use super::state::{ALERT_COLUMNS, alert};
 use crate::event::{AlertId, AlertRecord, EventId, EventRecord, Timestamp};
 use crate::oid::Oid;
 use crate::severity::Severity;

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::alerts::{self, ALERT_COLUMNS};
 use super::files::{self, OpenFailure, Shape};
 use super::journal::{Mark, MarkKind};
 use super::row;
@@ -68,19 +69,6 @@ const PRUNE_STEP: i64 = 500;
 const SHED_STEP: i64 = 20_000;
 /// What a row of the outbox takes beside its record, in octets, with its entry in the index.
 const ROW_OCTETS: i64 = 100;
-
-/// The columns that [`alert`] reads.
-pub(super) const ALERT_COLUMNS: &str = "record, count, last_seen, last_event, expires_at";
-
-/// An alert of [`ALERT_COLUMNS`]. The columns are newer than the record: counts change without it.
-pub(super) fn alert(found: &Row<'_>) -> rusqlite::Result<AlertRecord> {
-    let mut record: AlertRecord = row::from_json(found, 0)?;
-    record.count = row::unsigned(found, 1)?;
-    record.last_seen = Timestamp(found.get(2)?);
-    record.last_event = EventId(row::unsigned(found, 3)?);
-    record.expires_at = found.get::<_, Option<i64>>(4)?.map(Timestamp);
-    Ok(record)
-}
 
 /// Up to where the state has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -326,16 +314,7 @@ impl State {
 
     fn select_alerts(&self, sql: &str, parameters: &[i64]) -> rusqlite::Result<(Vec<AlertRecord>, u64)> {
         let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-        let (mut alerts, mut damaged) = (Vec::new(), 0);
-        while let Some(found) = rows.next()? {
-            match alert(found) {
-                Ok(record) => alerts.push(record),
-                Err(error) if row::is_damaged_row(&error) => damaged += 1,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((alerts, damaged))
+        alerts::all(&mut statement.query(rusqlite::params_from_iter(parameters))?)
     }
 
     /// Says that the newest entries of these alerts are in journal `number` now.

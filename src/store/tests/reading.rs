@@ -168,6 +168,37 @@ fn one_source_is_found_in_the_live_file_whatever_is_known_of_its_stretches() {
 }
 
 #[test]
+fn many_alerts_come_in_their_order_without_the_damaged_ones() {
+    const ROWS: i64 = 3 * alerts::PIECE as i64 + 100;
+    let table = rusqlite::Connection::open_in_memory().unwrap();
+    table
+        .execute_batch(
+            "CREATE TABLE a (id INTEGER PRIMARY KEY, record, count, last_seen, last_event, expires_at)",
+        )
+        .unwrap();
+    let record = record(1, 1, AlertState::Firing, 1, 1);
+    for number in 1..=ROWS {
+        let record = AlertRecord { change: number.cast_unsigned(), ..record.clone() };
+        let json = if number == 5000 { b"{".to_vec() } else { serde_json::to_vec(&record).unwrap() };
+        let count = if number == 7 { -1 } else { number };
+        let json = (number != 3000).then_some(json);
+        table
+            .execute("INSERT INTO a VALUES (?, ?, ?, 8, 9, NULL)", rusqlite::params![number, json, count])
+            .unwrap();
+    }
+    for most in [10, ROWS] {
+        let mut select = table
+            .prepare(&format!("SELECT {} FROM a ORDER BY id LIMIT {most}", alerts::ALERT_COLUMNS))
+            .unwrap();
+        let (read, damaged) = alerts::all(&mut select.query([]).unwrap()).unwrap();
+        let expected = (1..=most.cast_unsigned()).filter(|number| ![7, 3000, 5000].contains(number));
+        assert!(read.iter().map(|alert| alert.change).eq(expected));
+        assert_eq!(damaged, if most == 10 { 1 } else { 3 });
+        assert!(read.iter().all(|alert| alert.count == alert.change && alert.last_event == EventId(9)));
+    }
+}
+
+#[test]
 fn a_long_walk_gives_what_it_has_and_a_place_to_go_on() {
     let directory = TempDir::new().unwrap();
     let mut store = open(&settings(directory.path())).store;

@@ -1,0 +1,155 @@
+//! Alerts as they stand in `state.db`, read one at a time or all at once.
+
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::{mem, thread};
+
+use parking_lot::Mutex;
+use rusqlite::{Row, Rows};
+
+use super::row;
+use crate::event::{AlertRecord, EventId, Timestamp};
+
+/// The columns that [`alert`] reads.
+pub(super) const ALERT_COLUMNS: &str = "record, count, last_seen, last_event, expires_at";
+/// So many rows are understood at a time.
+pub(super) const PIECE: usize = 2048;
+/// Pieces that wait to be understood: what is read ahead is bounded.
+const AHEAD: usize = 4;
+
+/// An alert of [`ALERT_COLUMNS`]. The columns are newer than the record: counts change without it.
+pub(super) fn alert(found: &Row<'_>) -> rusqlite::Result<AlertRecord> {
+    let columns = Columns::read(found)?;
+    Ok(columns.complete(row::from_json(found, 0)?))
+}
+
+/// What stands beside the record.
+struct Columns {
+    count: u64,
+    last_seen: Timestamp,
+    last_event: EventId,
+    expires_at: Option<Timestamp>,
+}
+
+impl Columns {
+    fn read(found: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            count: row::unsigned(found, 1)?,
+            last_seen: Timestamp(found.get(2)?),
+            last_event: EventId(row::unsigned(found, 3)?),
+            expires_at: found.get::<_, Option<i64>>(4)?.map(Timestamp),
+        })
+    }
+
+    fn complete(self, mut record: AlertRecord) -> AlertRecord {
+        record.count = self.count;
+        record.last_seen = self.last_seen;
+        record.last_event = self.last_event;
+        record.expires_at = self.expires_at;
+        record
+    }
+}
+
+/// The records of some rows, one after the other, with where each ends.
+#[derive(Default)]
+struct Piece {
+    number: usize,
+    json: Vec<u8>,
+    rows: Vec<(usize, Columns)>,
+}
+
+/// A piece that was understood, and how many of its rows were not.
+struct Understood {
+    number: usize,
+    alerts: Vec<AlertRecord>,
+    damaged: u64,
+}
+
+impl Piece {
+    fn understand(self) -> Understood {
+        let mut understood =
+            Understood { number: self.number, alerts: Vec::with_capacity(self.rows.len()), damaged: 0 };
+        let mut start = 0;
+        for (end, columns) in self.rows {
+            let record = serde_json::from_slice(&self.json[start..end]).ok();
+            start = end;
+            match record {
+                Some(record) => understood.alerts.push(columns.complete(record)),
+                None => understood.damaged += 1,
+            }
+        }
+        understood
+    }
+}
+
+/// All alerts of `rows`, in their order, and how many rows could not be understood. To understand a record takes longer
+/// than to read its row: where there are many, other threads do it.
+///
+/// # Errors
+/// The rows cannot be read.
+pub(super) fn all(rows: &mut Rows<'_>) -> rusqlite::Result<(Vec<AlertRecord>, u64)> {
+    let mut damaged = 0;
+    let mut piece = Piece::default();
+    let more = fill(rows, &mut piece, &mut damaged)?;
+    if !more {
+        let understood = piece.understand();
+        return Ok((understood.alerts, damaged + understood.damaged));
+    }
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let (give, take) = sync_channel::<Piece>(AHEAD);
+    let (tell, told) = channel::<Understood>();
+    let take = Mutex::new(take);
+    let read: rusqlite::Result<()> = thread::scope(|scope| {
+        for _ in 0..threads {
+            let (take, tell) = (&take, tell.clone());
+            scope.spawn(move || understand_all(take, &tell));
+        }
+        drop(tell);
+        let give = give;
+        let mut more = true;
+        while more {
+            let number = piece.number + 1;
+            // They end only when there is nothing more to take.
+            if give.send(mem::replace(&mut piece, Piece { number, ..Piece::default() })).is_err() {
+                break;
+            }
+            more = fill(rows, &mut piece, &mut damaged)?;
+        }
+        let _ = give.send(mem::take(&mut piece));
+        Ok(())
+    });
+    read?;
+    let mut understood: Vec<_> = told.into_iter().collect();
+    understood.sort_unstable_by_key(|piece| piece.number);
+    let mut alerts = Vec::with_capacity(understood.iter().map(|piece| piece.alerts.len()).sum());
+    for piece in understood {
+        alerts.extend(piece.alerts);
+        damaged += piece.damaged;
+    }
+    Ok((alerts, damaged))
+}
+
+/// Reads rows into `piece`. Says whether there may be more.
+fn fill(rows: &mut Rows<'_>, piece: &mut Piece, damaged: &mut u64) -> rusqlite::Result<bool> {
+    while piece.rows.len() < PIECE {
+        let Some(found) = rows.next()? else { return Ok(false) };
+        let json = found.get_ref(0)?.as_bytes();
+        match (json, Columns::read(found)) {
+            (Ok(json), Ok(columns)) => {
+                piece.json.extend_from_slice(json);
+                piece.rows.push((piece.json.len(), columns));
+            }
+            (_, Err(error)) if !row::is_damaged_row(&error) => return Err(error),
+            _ => *damaged += 1,
+        }
+    }
+    Ok(true)
+}
+
+fn understand_all(take: &Mutex<Receiver<Piece>>, tell: &Sender<Understood>) {
+    loop {
+        let piece = take.lock().recv();
+        let Ok(piece) = piece else { return };
+        // Whoever asked is there until all is told.
+        let _ = tell.send(piece.understand());
+    }
+}
