@@ -228,7 +228,7 @@ fn source(cx: &mut Context<'_>, fields: &Fields<'_>) -> SourceSettings {
     if let Some((node, Kind::List(kind))) = fields.get(cx, "order") {
         source.order.clear();
         for item in cx.items(node, false, "trap_address, agent_address, packet").unwrap_or_default() {
-            let origin = match cx.choice(item, kind, "source.order") {
+            let origin = match cx.choice(item, kind) {
                 Some("trap_address") => SourceOrigin::TrapAddress,
                 Some("agent_address") => SourceOrigin::AgentAddress,
                 Some(_) => SourceOrigin::Packet,

@@ -438,7 +438,7 @@ fn walk(section: &'static Section, found: &mut dyn FnMut(&'static Section, &'sta
             _ => {}
         }
     }
-    for key in section.known() {
+    for key in section.keys {
         found(section, key);
         below(&key.kind, found);
     }
