@@ -505,10 +505,14 @@ static HEARTBEAT: Section = Section {
         key("name", Kind::Text, "Its name; the label `heartbeat` of its alerts.")
             .required()
             .example("\"ups\""),
-        key("source", Kind::Many(&Kind::Network), "The addresses of the devices, each of which must send.")
-            .required()
-            .example(r#"["10.0.0.1", "10.0.0.2"]"#),
-        key("realm", Kind::Text, "The realm that they are in.").default("\"default\""),
+        key(
+            "source",
+            Kind::Many(&Kind::Text),
+            "The devices, each of which must send: addresses, or their names by `source.canonical`.",
+        )
+        .required()
+        .example(r#"["10.0.0.1", "10.0.0.2"]"#),
+        key("realm", Kind::Text, "The realm that these addresses are in.").default("\"default\""),
         key("within", Kind::Duration { min: SECOND, max: YEAR }, "Something at least this often.")
             .required()
             .example("\"15m\""),

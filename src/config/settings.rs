@@ -18,7 +18,7 @@ use ipnet::IpNet;
 pub use webhook::*;
 
 use super::lookup::LookupTable;
-use crate::device::Device;
+use crate::device::DeviceRef;
 use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
@@ -424,8 +424,8 @@ pub struct StormSettings {
 pub struct HeartbeatSettings {
     /// Its name.
     pub name: Arc<str>,
-    /// The devices, each once.
-    pub sources: Vec<Device>,
+    /// The devices, each once; names are those of [`SourceSettings::canonical`].
+    pub sources: Vec<DeviceRef>,
     /// Something at least this often.
     pub within: Duration,
     /// What is raised for one that does not.

@@ -2,6 +2,7 @@
 
 mod access;
 mod delivery;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
