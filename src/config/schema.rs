@@ -102,7 +102,7 @@ fn of(kind: &Kind) -> Value {
         Kind::List(kind) => json!({"type": "array", "items": of(kind)}),
         Kind::Many(kind) => json!({"anyOf": [of(kind), {"type": "array", "items": of(kind)}]}),
         Kind::Map(kind) => json!({"type": "object", "additionalProperties": of(kind)}),
-        Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(|kind| of(kind)).collect::<Vec<_>>()}),
+        Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(of).collect::<Vec<_>>()}),
         Kind::Section(inner) => section(inner),
         Kind::Any => json!({}),
     }

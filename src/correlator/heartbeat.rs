@@ -83,6 +83,8 @@ impl Correlator {
         routes: &Routes,
         changes: &mut Vec<AlertChange>,
     ) {
+        // What goes on under another name may be muted by that.
+        self.mutes.look(now, self.open.len());
         self.storms.set(watch);
         let mut renamed = self.renamed_storms(now);
         let before: HashMap<Box<str>, Timestamp> =

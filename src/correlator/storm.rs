@@ -206,17 +206,16 @@ impl Correlator {
     /// name, if there is none yet. A storm under a name that nobody has any more is over by itself (`quiet`).
     pub(super) fn renamed_storms(&mut self, now: Timestamp) -> Vec<(Open, Option<AlertRecord>)> {
         let Some(watch) = self.storms.watch.clone() else { return Vec::new() };
-        let renamed = |(old, pace): (&Box<str>, &Pace)| {
+        let renamed = self.storms.sources.iter().filter_map(|(old, pace)| {
             pace.exceeded?;
             let device: Device = old.parse().ok()?;
             match watch.source(&device) {
                 new if *new == **old => None,
                 new => Some((Box::clone(old), Box::from(new))),
             }
-        };
+        });
         // In order, so that of several the same one goes on at each start.
-        let renamed: BTreeSet<(Box<str>, Box<str>)> =
-            self.storms.sources.iter().filter_map(renamed).collect();
+        let renamed: BTreeSet<(Box<str>, Box<str>)> = renamed.collect();
         let mut ended = Vec::new();
         let mut begun = HashSet::new();
         for (old, new) in renamed {

@@ -451,3 +451,18 @@ fn entries_that_turn_out_to_be_one_device_are_one() {
     assert_eq!(world.tick(89), "");
     assert_eq!(world.tick(90), "DeviceSilent 10.0.0.1 firing", "its time went on");
 }
+
+#[test]
+fn what_gets_a_name_that_is_muted_begins_muted() {
+    for restarts in [false, true] {
+        let mut world = World::new(heartbeats(&[("ups", 60)]));
+        world.mute("core-1");
+        assert_eq!(world.tick(60).matches("firing").count(), 2);
+        assert!(world.correlator.records().iter().all(|record| record.muted.is_none()), "not as addresses");
+        world.watch = Arc::new(named(heartbeats(&[("ups", 60)]), CORE));
+        let told = if restarts { world.restart(61) } else { world.watch(61) };
+        assert_eq!(told.matches("firing").count(), 1);
+        let record = watched(&world);
+        assert!(record.muted.is_some_and(|muted| muted.unheard) && !record.is_news(), "nobody hears of it");
+    }
+}
