@@ -206,7 +206,8 @@ pub struct SourceSettings {
 /// no `source` shows the address of its first event as the label of that name.
 ///
 /// A row that changes gives its device another key from then on: what is open under the old one ends by
-/// `expire` or by hand. That `canonical` itself changes ends the alerts whose identity it is part of.
+/// `expire` or by hand. That `canonical` itself changes ends the alerts whose identity it is part of. The alert of a
+/// heartbeat goes on under the new name, and that of a storm where its device had none before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canonical {
     /// A table that is asked by `source`.
