@@ -56,6 +56,30 @@ impl Serialize for Device {
     }
 }
 
+/// How a configuration says which device it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceRef {
+    /// By its address.
+    Address(Device),
+    /// By its one name (`source.canonical`), whatever address it sends from.
+    Name(Arc<str>),
+}
+
+impl From<Device> for DeviceRef {
+    fn from(device: Device) -> Self {
+        Self::Address(device)
+    }
+}
+
+impl fmt::Display for DeviceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(device) => device.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Whether a realm may have this name. No address and no beginning of a network is one, so that
 /// [`split_realm`] is never in doubt.
 #[must_use]

@@ -104,3 +104,65 @@ heartbeats:
     );
     silent(&nereus);
 }
+
+/// Storm and silence carry the name that `source.canonical` gives the device, so that a mute by name concerns them;
+/// what is open goes on under the name that the device gets.
+#[test]
+fn what_no_rule_raises_is_called_as_its_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |silent: &str| {
+        let text = format!("source,name\n127.0.0.1,core-1\n192.0.2.1,{silent}\n");
+        std::fs::write(folder.path().join("devices.csv"), text).unwrap();
+    };
+    let plain = format!(
+        "{STORM}lookups: [{{name: device, file: devices.csv, key: source}}]\n\
+         heartbeats: [{{name: lab, source: 192.0.2.1, within: 1s}}]\n"
+    );
+    let named = format!("{plain}source: {{canonical: {{lookup: device, column: name}}}}\n");
+    let reload = |nereus: &Nereus| assert_eq!(program::http(nereus.admin, "POST", "/reload", "").0, 200);
+    let firing = |nereus: &Nereus, alert: &str, source: &str| {
+        nereus.wait(&format!("{alert} of {source} alone"), |nereus| {
+            let mut open = alerts(nereus, alert);
+            open.retain(|alert| alert["state"] == "firing");
+            (open.len() == 1 && open[0]["labels"]["source"] == source).then(|| open.remove(0))
+        })
+    };
+    table("ups-1");
+    let nereus = Nereus::start(folder.path(), &plain);
+    send(&nereus, 1..=20);
+    wait_for_events(&nereus, 20);
+    firing(&nereus, "AlertStorm", "127.0.0.1");
+    firing(&nereus, "DeviceSilent", "192.0.2.1");
+    Nereus::configure(folder.path(), &named);
+    reload(&nereus);
+    assert_eq!(firing(&nereus, "AlertStorm", "core-1")["count"], 15);
+    let silent = firing(&nereus, "DeviceSilent", "ups-1");
+    let summary = silent["annotations"]["summary"].as_str().unwrap();
+    assert!(summary.starts_with("ups-1 (192.0.2.1) has sent nothing"), "{summary}");
+    for (alert, number) in [("AlertStorm", 2), ("DeviceSilent", 2)] {
+        let all = alerts(&nereus, alert);
+        let ended = all.iter().filter(|alert| alert["resolved_by"] == "reload").count();
+        assert_eq!((all.len(), ended), (number, 1), "{all:?}");
+    }
+    let mute = program::http(nereus.admin, "POST", "/api/v1/mutes?source=ups-1&for=1h&comment=x&by=test", "");
+    assert_eq!(mute.0, 200, "{}", mute.1);
+    nereus.wait("the mute", |nereus| {
+        firing(nereus, "DeviceSilent", "ups-1")["muted_by"].is_number().then_some(())
+    });
+    // Another name in the table alone, over a restart and by a reload.
+    nereus.kill();
+    table("ups-2");
+    let nereus = Nereus::start(folder.path(), &named);
+    firing(&nereus, "DeviceSilent", "ups-2");
+    firing(&nereus, "AlertStorm", "core-1");
+    table("ups-3");
+    reload(&nereus);
+    firing(&nereus, "DeviceSilent", "ups-3");
+    // A name that a heartbeat means must be there.
+    Nereus::configure(folder.path(), &named.replace("source: 192.0.2.1", "source: [ups-3, 192.0.2.1]"));
+    reload(&nereus);
+    firing(&nereus, "DeviceSilent", "ups-3");
+    table("ups-4");
+    let (status, body) = program::http(nereus.admin, "POST", "/reload", "");
+    assert!(status == 422 && body.contains("no device is called so in `device.name`"), "{status} {body}");
+}

@@ -147,6 +147,11 @@ impl LookupTable {
         self.text.get(start..end).unwrap_or_default()
     }
 
+    /// The texts of a column, row by row.
+    pub(super) fn cells(&self, column: usize) -> impl Iterator<Item = &str> {
+        (0..self.len() as u32).map(move |row| self.cell(Row(row), column))
+    }
+
     /// Whether reading `octets` by the same words would give this table again.
     pub(super) fn is_of(&self, name: &str, by: &str, key: &str, hash: ContentHash) -> bool {
         *self.name == *name && *self.by == *by && *self.key == *key && self.hash == hash

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * `keys` is the one table of what a file may say: the decoder, the JSON Schema and the sample
-//!   are made from it, and so is the list of what this version refuses with "not in this version".
+//!   are made from it.
 //! * [`load`] reads a file, [`load_again`] one that was edited, [`parse`] a text; reading environment and files goes through [`Inputs`], so
 //!   that validation itself does no I/O.
 //! * [`diff`] says what differs between two settings, and what of it needs a restart.

@@ -30,7 +30,7 @@ const EXAMPLES: &[&str] = &["access.users", "lookups", "rules", "storm", "heartb
 #[must_use]
 pub fn sample_yaml() -> String {
     let mut out = head("yaml");
-    for key in keys::ROOT.known() {
+    for key in keys::ROOT.keys {
         out.push('\n');
         yaml_key(&mut out, &keys::ROOT, key, Indent { mark: "", blanks: 0 }, false);
     }
@@ -95,7 +95,7 @@ fn shown(key: &Key, example: bool) -> Option<(Node, bool)> {
 
 /// Whether the sample has a key of this section that is no example.
 fn counts(section: &'static Section) -> bool {
-    section.known().any(|key| match &key.kind {
+    section.keys.iter().any(|key| match &key.kind {
         Kind::Section(inner) => counts(inner),
         _ => shown(key, false).is_some_and(|(_, counts)| counts),
     })
@@ -134,12 +134,12 @@ fn yaml_key(out: &mut String, section: &'static Section, key: &'static Key, inde
             // A section without a key that counts would be a key without a value.
             let mark = if counts(inner) { mark } else { "#" };
             indent.line(out, mark, &format!("{}:", key.name));
-            inner.known().for_each(|key| yaml_key(out, inner, key, indent.deeper(2), example));
+            inner.keys.iter().for_each(|key| yaml_key(out, inner, key, indent.deeper(2), example));
         }
         (Kind::List(Kind::Section(inner)) | Kind::Many(Kind::Section(inner)), _) => {
             indent.line(out, mark, &format!("{}:", key.name));
             let mut text = String::new();
-            inner.known().for_each(|key| yaml_key(&mut text, inner, key, indent.deeper(4), example));
+            inner.keys.iter().for_each(|key| yaml_key(&mut text, inner, key, indent.deeper(4), example));
             out.push_str(&dashed(&text, indent.blanks + 4));
         }
         (_, Some((value, counts))) => {
@@ -217,7 +217,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
                 Kind::Section(_) | Kind::List(Kind::Section(_)) | Kind::Many(Kind::Section(_))
             )
     };
-    for key in section.known().filter(|key| !is_table(key)) {
+    for key in section.keys.iter().filter(|key| !is_table(key)) {
         explain(out, section, key, indent, example, toml_inline);
         if ALTERNATIVES.contains(&&*section.path_of(key.name)) {
             let value = json(key.example.unwrap_or_default());
@@ -227,7 +227,7 @@ fn toml_section(out: &mut String, section: &'static Section, path: &str, example
             indent.line(out, mark, &format!("{} = {}", key.name, toml_inline(&value)));
         }
     }
-    for key in section.known().filter(|key| is_table(key)) {
+    for key in section.keys.iter().filter(|key| is_table(key)) {
         let example = example || EXAMPLES.contains(&&*section.path_of(key.name));
         let mark = if example { "#" } else { "" };
         let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };

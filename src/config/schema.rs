@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Key, Kind, NOT_YET_VALUES, RESTART_ONLY, Section, TESTS};
+use super::keys::{self, Key, Kind, RESTART_ONLY, Section, TESTS};
 
 /// The JSON Schema (draft 2020-12) of what this version takes, for editors and CUE. Relations between
 /// keys, as `url` or `urls`, are checked by Nereus alone.
@@ -46,8 +46,8 @@ fn closed(properties: Value, required: &[&str]) -> Value {
 
 fn section(section: &Section) -> Value {
     let properties: Map<_, _> =
-        section.known().map(|key| (key.name.to_owned(), property(section, key))).collect();
-    let required: Vec<_> = section.known().filter(|key| key.required).map(|key| key.name).collect();
+        section.keys.iter().map(|key| (key.name.to_owned(), property(section, key))).collect();
+    let required: Vec<_> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
     if !required.is_empty() {
         schema["required"] = required.into();
@@ -57,7 +57,7 @@ fn section(section: &Section) -> Value {
 
 fn property(section: &Section, key: &Key) -> Value {
     let path = section.path_of(key.name);
-    let mut schema = of(&key.kind, &path);
+    let mut schema = of(&key.kind);
     schema["description"] = key.doc.into();
     if let Some(default) = key.default.and_then(|json| serde_json::from_str(json).ok()) {
         schema["default"] = default;
@@ -73,7 +73,7 @@ fn property(section: &Section, key: &Key) -> Value {
     schema
 }
 
-fn of(kind: &Kind, path: &str) -> Value {
+fn of(kind: &Kind) -> Value {
     let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
     match kind {
         Kind::Flag => json!({"type": "boolean"}),
@@ -84,10 +84,7 @@ fn of(kind: &Kind, path: &str) -> Value {
         }
         Kind::Size { .. } => text("^[0-9]+ *(B|KiB|MiB|GiB|TiB|PiB)$"),
         Kind::Percent => text("^[0-9]+(\\.[0-9]+)? *%$"),
-        Kind::Choice(words) => {
-            let known = words.iter().filter(|word| !NOT_YET_VALUES.contains(&(path, **word)));
-            json!({"enum": known.collect::<Vec<_>>()})
-        }
+        Kind::Choice(words) => json!({"enum": words}),
         Kind::Endpoint => text("^(tcp://)?(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Address => text("^(\\[[0-9A-Fa-f:.%]+\\]|[0-9.]+):[0-9]+$"),
         Kind::Network => text("^[0-9A-Fa-f:.]+(/[0-9]+)?$"),
@@ -102,14 +99,12 @@ fn of(kind: &Kind, path: &str) -> Value {
         }
         Kind::Secret => json!({"$ref": "#/$defs/secret"}),
         Kind::Condition => json!({"$ref": "#/$defs/condition"}),
-        Kind::List(kind) => json!({"type": "array", "items": of(kind, path)}),
-        Kind::Many(kind) => json!({"anyOf": [of(kind, path), {"type": "array", "items": of(kind, path)}]}),
-        Kind::Map(kind) => json!({"type": "object", "additionalProperties": of(kind, path)}),
-        Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(|kind| of(kind, path)).collect::<Vec<_>>()}),
+        Kind::List(kind) => json!({"type": "array", "items": of(kind)}),
+        Kind::Many(kind) => json!({"anyOf": [of(kind), {"type": "array", "items": of(kind)}]}),
+        Kind::Map(kind) => json!({"type": "object", "additionalProperties": of(kind)}),
+        Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(of).collect::<Vec<_>>()}),
         Kind::Section(inner) => section(inner),
         Kind::Any => json!({}),
-        // Never among the known keys.
-        // Never among the known keys.
     }
 }
 

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 pub use webhook::*;
 
 use super::lookup::LookupTable;
-use crate::device::Device;
+use crate::device::DeviceRef;
 use crate::security::{AuthProtocol, EngineId, PrivacyProtocol, SecurityLevel};
 use crate::severity::Severity;
 
@@ -206,7 +206,8 @@ pub struct SourceSettings {
 /// no `source` shows the address of its first event as the label of that name.
 ///
 /// A row that changes gives its device another key from then on: what is open under the old one ends by
-/// `expire` or by hand. That `canonical` itself changes ends the alerts whose identity it is part of.
+/// `expire` or by hand. That `canonical` itself changes ends the alerts whose identity it is part of. The alert of a
+/// heartbeat goes on under the new name, and that of a storm where its device had none before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canonical {
     /// A table that is asked by `source`.
@@ -424,8 +425,8 @@ pub struct StormSettings {
 pub struct HeartbeatSettings {
     /// Its name.
     pub name: Arc<str>,
-    /// The devices, each once.
-    pub sources: Vec<Device>,
+    /// The devices, each once; names are those of [`SourceSettings::canonical`].
+    pub sources: Vec<DeviceRef>,
     /// Something at least this often.
     pub within: Duration,
     /// What is raised for one that does not.

@@ -40,7 +40,7 @@ pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher}
 pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
 pub use queue::{Queue, Weight};
 pub use timestamp::Timestamp;
-pub use watch::{Heartbeat, Raises, StormControl, Watch};
+pub use watch::{DeviceNames, Heartbeat, Raises, StormControl, Watch};
 
 use crate::device::Device;
 use crate::metrics::DropReason;

@@ -1,9 +1,11 @@
 //! What the correlator watches besides rules: how fast sources raise alerts, and whether they send at all.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceRef};
 use crate::severity::Severity;
 
 /// Everything that one generation watches.
@@ -13,6 +15,33 @@ pub struct Watch {
     pub storm: Option<StormControl>,
     /// Sources that must send.
     pub heartbeats: Vec<Heartbeat>,
+    /// What devices are called besides their addresses, if they are.
+    pub names: Option<Arc<dyn DeviceNames>>,
+}
+
+/// The names of devices. Implemented by what `source.canonical` is bound to.
+pub trait DeviceNames: Send + Sync + fmt::Debug {
+    /// What `source` is in the keys of this device's alerts, if that is not its address.
+    fn name(&self, device: &Device) -> Option<Cow<'_, str>>;
+}
+
+impl Watch {
+    /// What `source` is in the keys of this device's alerts. Alerts that no rule raises carry the same, so that a
+    /// mute or a route of one concerns the other.
+    #[must_use]
+    pub fn source(&self, device: &Device) -> Cow<'_, str> {
+        let name = self.names.as_deref().and_then(|names| names.name(device));
+        name.unwrap_or_else(|| device.to_string().into())
+    }
+
+    /// The same for a device that the configuration means.
+    #[must_use]
+    pub fn source_meant<'a>(&'a self, device: &'a DeviceRef) -> Cow<'a, str> {
+        match device {
+            DeviceRef::Address(device) => self.source(device),
+            DeviceRef::Name(name) => Cow::Borrowed(name),
+        }
+    }
 }
 
 /// When a source raises too many alerts.
@@ -34,7 +63,7 @@ pub struct Heartbeat {
     /// Its name: stands for the rule's on its alerts, and is their label `heartbeat`.
     pub name: Arc<str>,
     /// Each of them.
-    pub sources: Vec<Device>,
+    pub sources: Vec<DeviceRef>,
     /// Something at least this often.
     pub within: Duration,
     /// What is raised for one that does not.

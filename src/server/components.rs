@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::config::settings::{LoggingSettings, WatchAlert};
 use crate::delivery::Deliveries;
+use crate::device::DeviceRef;
 use crate::event::{Command, Handed, Heartbeat, Queue, Raises, RuleChanges, StormControl, Watch};
 use crate::snapshot::{
-    ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, rule_changes,
+    ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats, Snapshot, key_part, rule_changes,
 };
 
 use super::logging;
@@ -75,7 +76,10 @@ impl ComponentReloader for CorrelatorRules {
     fn prepare(&self, old: &Snapshot, new: &Snapshot) -> Ready {
         let changes: RuleChanges = rule_changes(old, new);
         let (was, is) = (old.settings(), new.settings());
-        let watches_the_same = was.storm == is.storm && was.heartbeats == is.heartbeats;
+        let watches = is.storm.is_some() || !is.heartbeats.is_empty();
+        let watches_the_same = was.storm == is.storm
+            && was.heartbeats == is.heartbeats
+            && (!watches || old.rules().names_devices_as(new.rules()));
         if Arc::ptr_eq(old.rules(), new.rules()) && !changes.clear_windows && watches_the_same {
             return Ok(None);
         }
@@ -83,7 +87,7 @@ impl ComponentReloader for CorrelatorRules {
             handoff: Arc::clone(&self.handoff),
             counter: Arc::clone(&self.counter),
             changes: Some(changes),
-            watch: (!watches_the_same).then(|| watch_of(is)),
+            watch: (!watches_the_same).then(|| watch_of(new)),
         })))
     }
 
@@ -93,7 +97,12 @@ impl ComponentReloader for CorrelatorRules {
 }
 
 /// What a generation watches besides its rules.
-pub(super) fn watch_of(settings: &Settings) -> Arc<Watch> {
+pub(super) fn watch_of(snapshot: &Snapshot) -> Arc<Watch> {
+    let settings: &Settings = snapshot.settings();
+    let meant = |device: &DeviceRef| match device {
+        DeviceRef::Address(_) => device.clone(),
+        DeviceRef::Name(name) => DeviceRef::Name(key_part(name).into()),
+    };
     let raises = |own: &WatchAlert| Raises {
         alert: Arc::clone(&own.alert),
         severity: own.severity,
@@ -108,11 +117,14 @@ pub(super) fn watch_of(settings: &Settings) -> Arc<Watch> {
     });
     let heartbeats = settings.heartbeats.iter().map(|own| Heartbeat {
         name: Arc::clone(&own.name),
-        sources: own.sources.clone(),
+        sources: own.sources.iter().map(meant).collect(),
         within: own.within,
         raises: raises(&own.raises),
     });
-    Arc::new(Watch { storm, heartbeats: heartbeats.collect() })
+    let heartbeats: Vec<_> = heartbeats.collect();
+    // A table of names is kept only for who asks it.
+    let names = snapshot.rules().device_names().filter(|_| storm.is_some() || !heartbeats.is_empty());
+    Arc::new(Watch { storm, heartbeats, names })
 }
 
 /// What the reload means for open alerts, on its way to the correlator.

@@ -293,7 +293,7 @@ impl Server {
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &listeners.receivers());
         correlator.reconcile(changes);
-        let watch = components::watch_of(snapshot.current().settings());
+        let watch = components::watch_of(&snapshot.current());
         // The first message, before any event: its outcome is journaled like any other.
         let _ = handoff.push_control(Handed::Watch(watch));
         let writer_stop = opened.store.stop_signal();

@@ -7,6 +7,7 @@
 //! `source` is the address (before it the realm, unless that is `default`), or with `source.canonical` the device's one
 //! name: in keys, conditions and texts alike. Networks (`match.source`) are compared with the address.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 use crate::config::lookup::{LookupTable, Row};
 use crate::config::settings::Canonical;
-use crate::device::DEFAULT_REALM;
-use crate::event::KEY_SEPARATOR;
+use crate::device::{DEFAULT_REALM, Device};
+use crate::event::{DeviceNames, KEY_SEPARATOR};
 use crate::mib::{Bound, IndexDecoder, LookupError, Mib, NodeId, Renderer};
 use crate::oid::{self, Oid, OidArray, OidRef};
 use crate::value::Value;
@@ -93,6 +94,20 @@ impl Column {
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.table, &other.table) && self.number == other.number
     }
+
+    /// Whether both say the same of every device, since they are the same.
+    pub(super) fn are_one(own: Option<&Self>, other: Option<&Self>) -> bool {
+        match (own, other) {
+            (Some(own), Some(other)) => own.is(other),
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+}
+
+impl DeviceNames for Column {
+    fn name(&self, device: &Device) -> Option<Cow<'_, str>> {
+        self.of_address(device.realm.as_deref(), device.address).map(key_part)
+    }
 }
 
 impl Column {
@@ -160,10 +175,7 @@ impl<'a> Names<'a> {
 
     /// Whether `source` stands for the same as under `other`.
     pub(super) fn same_source(&self, other: Option<&Column>) -> bool {
-        match (&self.canonical, other) {
-            (Some(own), Some(other)) => own.is(other),
-            (own, other) => own.is_none() && other.is_none(),
-        }
+        Column::are_one(self.canonical.as_ref(), other)
     }
 
     fn column(&self, lookup: &str, column: &str) -> Result<Column, Unbound> {
@@ -338,17 +350,33 @@ impl Field {
         text.clear();
         self.write(subject, mib, text);
         out.push(KEY_SEPARATOR);
-        let cut = if text.len() > MAX_KEY_PART {
-            let end = (0..=MAX_KEY_PART).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-            Some((end, fnv1a(text.as_bytes())))
-        } else {
-            None
-        };
-        let kept = cut.map_or(text.as_str(), |(end, _)| &text[..end]);
-        out.extend(kept.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
-        if let Some((_, hash)) = cut {
-            let _ = write!(out, "…{hash:016x}");
-        }
+        push_key_part(text, out);
+    }
+}
+
+/// What stands for `text` in a key.
+#[must_use]
+pub fn key_part(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_KEY_PART && !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut part = String::new();
+    push_key_part(text, &mut part);
+    part.into()
+}
+
+fn push_key_part(text: &str, out: &mut String) {
+    let cut = if text.len() > MAX_KEY_PART {
+        let end = (0..=MAX_KEY_PART).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        Some((end, fnv1a(text.as_bytes())))
+    } else {
+        None
+    };
+    let kept = cut.map_or(text, |(end, _)| &text[..end]);
+    out.extend(kept.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+    if let Some((_, hash)) = cut {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "…{hash:016x}");
     }
 }
 

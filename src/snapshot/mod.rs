@@ -25,7 +25,7 @@ pub use build::build;
 pub use changes::{rule_changes, start_changes};
 pub use component::{ComponentReloader, PrepareError, Prepared, ReloadCounter, ReloadStats};
 pub use explain::{Definition, ExplainedEffect, ExplainedRule, ExplainedWebhook, Explanation, explain};
-pub use field::Subject;
+pub use field::{Subject, key_part};
 pub use publish::{Publisher, SnapshotHandle, SnapshotReader, Staged};
 pub use rules::{CompiledRules, Decision, RuleScratch};
 pub use users::{Refused, User, UserKeys, Users};

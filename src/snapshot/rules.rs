@@ -15,7 +15,7 @@ use super::predicate::Predicate;
 use crate::config::lookup::LookupTable;
 use crate::config::settings::{MappedSeverity, RuleSettings, Unmatched, any_contains};
 use crate::device::DEFAULT_REALM;
-use crate::event::{ClearedBy, Effect, EffectKind, RuleAction};
+use crate::event::{ClearedBy, DeviceNames, Effect, EffectKind, RuleAction};
 use crate::mib::Mib;
 use crate::severity::Severity;
 
@@ -92,6 +92,18 @@ pub(super) struct Clear {
 }
 
 impl CompiledRules {
+    /// What devices are called besides their addresses (`source.canonical`).
+    #[must_use]
+    pub fn device_names(&self) -> Option<Arc<dyn DeviceNames>> {
+        self.canonical.as_ref().map(|column| Arc::new(column.clone()) as Arc<dyn DeviceNames>)
+    }
+
+    /// Whether every device is called as by `other`.
+    #[must_use]
+    pub fn names_devices_as(&self, other: &Self) -> bool {
+        Column::are_one(self.canonical.as_ref(), other.canonical.as_ref())
+    }
+
     /// Decides on one notification and appends what follows to `effects`, clears first. Pure. Cost grows
     /// with the rules that name this notification, not with all.
     pub fn decide(

@@ -40,7 +40,6 @@ const MAX_PROBLEMS: usize = 200;
 pub(super) struct Context<'a> {
     pub(super) sources: Sources,
     pub(super) inputs: &'a dyn Inputs,
-    not_yet: &'static [&'static str],
     /// Each with the octet that it is sorted by.
     problems: Vec<(usize, Diagnostic)>,
     more: usize,
@@ -75,7 +74,6 @@ impl<'a> Context<'a> {
         Self {
             sources,
             inputs,
-            not_yet: keys::NOT_YET,
             problems: Vec::new(),
             more: 0,
             read: Vec::new(),
@@ -164,10 +162,10 @@ impl<'a> Context<'a> {
         self.error("config-type", &node.shown(), format!("expected {expected}, found {}", node.what()), help);
     }
 
-    /// Opens a section: its unknown keys, keys of a later version and missing keys are told here.
+    /// Opens a section: its unknown and missing keys are told here.
     fn section<'t>(&mut self, node: &'t Node, section: &'static Section) -> Option<Fields<'t>> {
         let Data::Map(entries) = &node.data else {
-            let keys: Vec<_> = section.known().map(|key| key.name).collect();
+            let keys: Vec<_> = section.keys.iter().map(|key| key.name).collect();
             let expected = format!("a section with keys ({})", some_of(&keys));
             self.wrong_type(node, &expected);
             return None;
@@ -186,15 +184,11 @@ impl<'a> Context<'a> {
             };
             match section.key(&entry.key) {
                 _ if again => {}
-                Some(key) if section.listed(key.name, self.not_yet) => {
-                    let message = format!("`{}` is not in this version", section.path_of(key.name));
-                    self.error("config-not-yet", &entry.key_span, message, Some("remove it".into()));
-                }
                 Some(_) => {}
                 None => meant.extend(self.unknown_key(section, entry)),
             }
         }
-        for key in section.keys.iter().filter(|key| key.required && !section.listed(key.name, self.not_yet)) {
+        for key in section.keys.iter().filter(|key| key.required) {
             if !entries.iter().any(|entry| entry.key == key.name) && !meant.contains(&key.name) {
                 let message = format!("`{}` is missing", section.path_of(key.name));
                 let toml = self.sources.file(&node.span).ends_with(".toml");
@@ -212,7 +206,7 @@ impl<'a> Context<'a> {
             self.more += 1;
             return None;
         }
-        let names: Vec<_> = section.known().map(|key| key.name).collect();
+        let names: Vec<_> = section.keys.iter().map(|key| key.name).collect();
         let near = suggest(&entry.key, names.iter().copied());
         let within =
             if section.path.is_empty() { "here".to_owned() } else { format!("in `{}`", section.path) };
@@ -281,7 +275,8 @@ struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    /// A key's value and kind, if it stands there and this version takes it.
+    /// A key's value and kind, if it stands there.
+    #[cfg_attr(not(test), expect(unused_variables, reason = "tests alone ask which keys are decoded"))]
     fn get(&self, cx: &Context<'_>, name: &str) -> Option<(&'t Node, &'static Kind)> {
         #[cfg(test)]
         cx.asked.borrow_mut().insert(self.section.path_of(name));
@@ -289,9 +284,6 @@ impl<'t> Fields<'t> {
             debug_assert!(false, "{} is not in the table of keys", self.section.path_of(name));
             return None;
         };
-        if self.section.listed(name, cx.not_yet) {
-            return None;
-        }
         self.entries.iter().find(|entry| entry.key == name).map(|entry| (&entry.value, kind))
     }
 
@@ -316,8 +308,7 @@ impl<'t> Fields<'t> {
     }
 
     fn choice(&self, cx: &mut Context<'_>, name: &str) -> Option<&'static str> {
-        let path = self.section.path_of(name);
-        self.get(cx, name).and_then(|(node, kind)| cx.choice(node, kind, &path))
+        self.get(cx, name).and_then(|(node, kind)| cx.choice(node, kind))
     }
 
     fn networks(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<ipnet::IpNet>> {
@@ -355,7 +346,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
                 _ => {}
             }
         }
-        for key in section.known() {
+        for key in section.keys.iter() {
             if key.name == name && !section.path.is_empty() {
                 found.push(section.path);
             }

@@ -250,7 +250,7 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Vec<String> {
 
 fn severity(cx: &mut Context<'_>, node: &Node, kind: &'static Kind) -> Option<SeveritySettings> {
     let Kind::Section(section) = kind else {
-        let word = cx.choice(node, kind, "rules[].severity")?;
+        let word = cx.choice(node, kind)?;
         return word.parse().ok().map(SeveritySettings::Fixed);
     };
     let fields = cx.section(node, section)?;
@@ -260,7 +260,7 @@ fn severity(cx: &mut Context<'_>, node: &Node, kind: &'static Kind) -> Option<Se
         match &node.data {
             Data::Map(entries) => {
                 for entry in entries {
-                    if let Some(mapped) = cx.choice(&entry.value, kind, "rules[].severity.map").map(mapped) {
+                    if let Some(mapped) = cx.choice(&entry.value, kind).map(mapped) {
                         map.entry(entry.key.clone()).or_insert(mapped);
                     }
                 }

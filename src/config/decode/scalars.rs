@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::super::keys::{Kind, NOT_YET_VALUES};
+use super::super::keys::Kind;
 use super::super::lookup::is_identifier;
 use super::super::settings::{Endpoint, Transport, TrapPattern, WebhookUrl};
 use super::super::tree::{Data, Node};
@@ -197,35 +197,22 @@ impl Context<'_> {
         }
     }
 
-    pub(super) fn choice(&mut self, node: &Node, kind: &Kind, path: &str) -> Option<&'static str> {
+    pub(super) fn choice(&mut self, node: &Node, kind: &Kind) -> Option<&'static str> {
         let Kind::Choice(words) = *kind else { return None };
-        let later = |word: &str| NOT_YET_VALUES.contains(&(path, word));
-        let known = || words.iter().copied().filter(|word| !later(word)).collect::<Vec<&'static str>>();
         let text = match &node.data {
             Data::Text(text) => &**text,
             Data::Bool(_) | Data::Integer(..) | Data::Float(..) => "",
             _ => {
-                self.wrong_type(node, &format!("one of {}", known().join(", ")));
+                self.wrong_type(node, &format!("one of {}", words.join(", ")));
                 return None;
             }
         };
         if let Some(word) = words.iter().copied().find(|word| *word == text) {
-            if later(word) {
-                let message = format!("`{path}: {word}` is not in this version");
-                self.error(
-                    "config-not-yet",
-                    &node.span,
-                    message,
-                    Some(format!("this version knows {}", known().join(", "))),
-                );
-                return None;
-            }
             return Some(word);
         }
-        let known = known();
-        let help = match suggest(text, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`? known are {}", known.join(", ")),
-            None => format!("known are {}", known.join(", ")),
+        let help = match suggest(text, words.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`? known are {}", words.join(", ")),
+            None => format!("known are {}", words.join(", ")),
         };
         let message = format!("{} is not known here", self.quoted(node));
         self.error("config-value", &node.span, message, Some(help));

@@ -77,7 +77,9 @@ pub(in crate::config) fn settings(cx: &mut Context<'_>, root: &Node) -> Settings
     if let Some((node, kind)) = fields.get(cx, "heartbeats")
         && let Some(section) = watch::list_of(kind)
     {
-        settings.heartbeats = watch::heartbeats(cx, node, section, &names, &realm_names(&settings.listeners));
+        let named = named(&settings, fields.get(cx, "source").map(|(node, _)| node));
+        let realms = realm_names(&settings.listeners);
+        settings.heartbeats = watch::heartbeats(cx, node, section, &names, &realms, &named);
     }
     if let Some(fields) = open(cx, &fields, "storage") {
         settings.storage = Arc::new(storage(cx, &fields));
@@ -228,7 +230,7 @@ fn source(cx: &mut Context<'_>, fields: &Fields<'_>) -> SourceSettings {
     if let Some((node, Kind::List(kind))) = fields.get(cx, "order") {
         source.order.clear();
         for item in cx.items(node, false, "trap_address, agent_address, packet").unwrap_or_default() {
-            let origin = match cx.choice(item, kind, "source.order") {
+            let origin = match cx.choice(item, kind) {
                 Some("trap_address") => SourceOrigin::TrapAddress,
                 Some("agent_address") => SourceOrigin::AgentAddress,
                 Some(_) => SourceOrigin::Packet,
@@ -266,6 +268,23 @@ fn canonical(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Canonical> {
     }
     let (node, column) = column?;
     cx.column(lookup, column, &node.span).then(|| Canonical { lookup: lookup.into(), column: column.into() })
+}
+
+/// What devices can be called. `source` is the section, if there is one.
+fn named(settings: &Settings, source: Option<&Node>) -> watch::Named {
+    let table_of = |canonical: &Canonical| {
+        let table = settings.lookups.iter().find(|table| *table.name() == canonical.lookup)?;
+        Some(watch::Named::Column(Arc::clone(table), table.column(&canonical.column)?))
+    };
+    if let Some(named) = settings.source.canonical.as_ref().and_then(table_of) {
+        return named;
+    }
+    match source.map(|node| &node.data) {
+        Some(Data::Map(entries)) if entries.iter().any(|entry| entry.key == "canonical") => {
+            watch::Named::Unknown
+        }
+        _ => watch::Named::ByAddress,
+    }
 }
 
 /// The most values of one component.

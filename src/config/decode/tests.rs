@@ -2,6 +2,7 @@
 
 mod access;
 mod delivery;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -438,7 +439,7 @@ fn walk(section: &'static Section, found: &mut dyn FnMut(&'static Section, &'sta
             _ => {}
         }
     }
-    for key in section.known() {
+    for key in section.keys {
         found(section, key);
         below(&key.kind, found);
     }

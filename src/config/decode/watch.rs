@@ -1,19 +1,27 @@
 //! `storm` and `heartbeats`: alerts that no rule raises.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::super::keys::{Kind, Section};
+use super::super::lookup::LookupTable;
 use super::super::settings::{HeartbeatSettings, StormSettings, WatchAlert};
 use super::super::tree::{Data, Node};
 use super::rules::OWN_LABELS;
-use super::{Context, Fields};
-use crate::device::{DEFAULT_REALM, Device};
+use super::{Context, Fields, shortened, suggest};
+use crate::device::{DEFAULT_REALM, Device, DeviceRef, split_realm};
 use crate::severity::Severity;
 
 /// Devices of all heartbeats; each has a timer.
 const MAX_BEATS: usize = 100_000;
+
+/// Rows of a table among which a likely name is looked for.
+const MAX_SUGGESTED: usize = 10_000;
 
 /// `storm`, if the section is there.
 pub(super) fn storm(cx: &mut Context<'_>, fields: &Fields<'_>, webhooks: &[Arc<str>]) -> StormSettings {
@@ -32,9 +40,11 @@ pub(super) fn heartbeats(
     section: &'static Section,
     webhooks: &[Arc<str>],
     realms: &[Arc<str>],
+    named: &Named,
 ) -> Vec<Arc<HeartbeatSettings>> {
     let mut heartbeats = Vec::new();
     let (mut names, mut beats) = (HashSet::new(), 0);
+    let device_names = NamesOf { named, cells: OnceCell::new() };
     for item in cx.items(node, false, "heartbeats").unwrap_or_default() {
         let Some(fields) = cx.section(item, section) else { continue };
         let mut name: Arc<str> = "".into();
@@ -52,17 +62,11 @@ pub(super) fn heartbeats(
         let realm = realm.filter(|realm| **realm != *DEFAULT_REALM);
         let mut sources = Vec::new();
         if let Some((node, _)) = fields.get(cx, "source") {
-            for item in cx.items(node, true, "addresses").unwrap_or_default() {
-                let Some(network) = cx.network(item) else { continue };
-                if network.prefix_len() != network.max_prefix_len() {
-                    let message = "a heartbeat needs the addresses of its devices, not a network";
-                    let help = "each of them must send; `include` takes a list that a program writes";
-                    cx.error("config-value", &item.span, message, Some(help.into()));
-                } else {
-                    let device = Device { realm: realm.clone(), address: network.addr() };
-                    if !sources.contains(&device) {
-                        sources.push(device);
-                    }
+            let mut seen = HashSet::new();
+            for item in cx.items(node, true, "addresses and names").unwrap_or_default() {
+                let Some(device) = device(cx, item, realm.as_ref(), &device_names) else { continue };
+                if seen.insert(device.to_string()) {
+                    sources.push(device);
                 }
             }
             beats += sources.len();
@@ -77,6 +81,88 @@ pub(super) fn heartbeats(
         heartbeats.push(Arc::new(HeartbeatSettings { name, sources, within, raises }));
     }
     heartbeats
+}
+
+/// What devices can be called in `heartbeats[].source`, besides their addresses.
+pub(super) enum Named {
+    /// Nothing: there is no `source.canonical`.
+    ByAddress,
+    /// Nobody knows, since `source.canonical` itself is not usable, which is told by itself.
+    Unknown,
+    /// What stands in this column.
+    Column(Arc<LookupTable>, usize),
+}
+
+/// [`Named`], and its column's texts once a name was asked for: a table may have a million rows.
+struct NamesOf<'a> {
+    named: &'a Named,
+    cells: OnceCell<HashSet<&'a str>>,
+}
+
+impl<'a> NamesOf<'a> {
+    fn has(&self, name: &str) -> bool {
+        match self.named {
+            Named::ByAddress => false,
+            Named::Unknown => !name.is_empty(),
+            Named::Column(table, column) => {
+                self.cells.get_or_init(|| cells(table, *column).collect()).contains(name)
+            }
+        }
+    }
+}
+
+fn cells(table: &LookupTable, column: usize) -> impl Iterator<Item = &str> {
+    table.cells(column).filter(|cell| !cell.is_empty())
+}
+
+/// One device, by address or name. What reads as an address or network is never a name.
+fn device(
+    cx: &mut Context<'_>,
+    node: &Node,
+    realm: Option<&Arc<str>>,
+    names: &NamesOf<'_>,
+) -> Option<DeviceRef> {
+    let Data::Text(text) = &node.data else {
+        // Tells what is wrong.
+        let _ = cx.network(node);
+        return None;
+    };
+    let (_, address) = split_realm(text);
+    let is_address = address.parse::<IpAddr>().is_ok() || address.parse::<IpNet>().is_ok();
+    if is_address {
+        let network = cx.network(node)?;
+        if network.prefix_len() != network.max_prefix_len() {
+            let message = "a heartbeat needs the addresses of its devices, not a network";
+            let help = "each of them must send; `include` takes a list that a program writes";
+            cx.error("config-value", &node.span, message, Some(help.into()));
+            return None;
+        }
+        return Some(Device { realm: realm.cloned(), address: network.addr() }.into());
+    }
+    let name = cx.name(node)?;
+    if names.has(name) {
+        return Some(DeviceRef::Name(name.into()));
+    }
+    let shown = shortened(name);
+    match names.named {
+        Named::Column(table, column) => {
+            let near = (table.len() <= MAX_SUGGESTED).then(|| suggest(name, cells(table, *column))).flatten();
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "name it by its address, or add it to the table".to_owned(),
+            };
+            let column = table.columns().nth(*column).unwrap_or_default();
+            let message =
+                format!("`{shown}` is no address, and no device is called so in `{}.{column}`", table.name());
+            cx.error("config-dangling", &node.span, message, Some(help));
+        }
+        Named::ByAddress | Named::Unknown => {
+            let message = format!("`{shown}` is no address");
+            let help = "names of devices are those that `source.canonical` gives: without it a heartbeat takes addresses";
+            cx.error("config-value", &node.span, message, Some(help.into()));
+        }
+    }
+    None
 }
 
 fn raises(cx: &mut Context<'_>, fields: &Fields<'_>, alert: &str, webhooks: &[Arc<str>]) -> WatchAlert {

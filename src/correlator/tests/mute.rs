@@ -180,3 +180,22 @@ fn a_walk_over_many_alerts_is_done_in_bounded_steps() {
     assert_eq!(world.correlator.muted(), (5_000, 1));
     assert!(world.correlator.records().iter().all(|record| record.muted.is_some()));
 }
+
+/// The rules of a start may give an open alert another identity, with the first tick.
+#[test]
+fn what_a_start_moves_is_muted_as_it_was() {
+    let mut world = World::new();
+    world.mute(0, &[mute(1, 0, 100)]);
+    assert_eq!(world.at(20, RAISE), " | ");
+    world.restart();
+    let mut other = Arc::into_inner(rule("link", None, None, &Arc::default())).unwrap();
+    other.key_names.reverse();
+    let (rule, successor) = ("link".into(), Some(Arc::new(other)));
+    let change = RuleChange { rule, key_names: None, same_labels: false, successor };
+    let changes = RuleChanges { generation: Generation(1), clear_windows: false, rules: vec![change] };
+    world.correlator.reconcile(changes);
+    assert_eq!(world.tick(30), " | ", "nobody hears of the end or the beginning");
+    let ended = world.disk.alerts.values().filter(|alert| alert.state == AlertState::Resolved).count();
+    assert_eq!((ended, world.correlator.muted()), (1, (1, 1)));
+    assert_eq!(world.tick(100), "firing | firing", "it is told when the mute ends");
+}

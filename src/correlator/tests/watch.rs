@@ -1,7 +1,9 @@
 //! Storm control and heartbeats on a simulated clock.
 
 use super::*;
-use crate::device::Device;
+use std::borrow::Cow;
+
+use crate::device::{Device, DeviceRef};
 use Severity::Major;
 
 const RAISE: EffectKind = EffectKind::Raise(Major);
@@ -23,17 +25,17 @@ fn raises(alert: &str) -> Raises {
 fn storm() -> Watch {
     let (per, hold) = (Duration::from_secs(10), Duration::from_secs(30));
     let storm = StormControl { alerts: 3, per, hold, raises: raises("AlertStorm") };
-    Watch { storm: Some(storm), heartbeats: Vec::new() }
+    Watch { storm: Some(storm), ..Watch::default() }
 }
 
 fn heartbeats(named: &[(&str, u64)]) -> Watch {
     let heartbeat = |&(name, within): &(&str, u64)| Heartbeat {
         name: name.into(),
-        sources: vec![device(1), device(2)],
+        sources: vec![device(1).into(), device(2).into()],
         within: Duration::from_secs(within),
         raises: raises("DeviceSilent"),
     };
-    Watch { storm: None, heartbeats: named.iter().map(heartbeat).collect() }
+    Watch { heartbeats: named.iter().map(heartbeat).collect(), ..Watch::default() }
 }
 
 fn device(number: u8) -> Device {
@@ -43,6 +45,40 @@ fn device(number: u8) -> Device {
 /// The device with that address in another realm.
 fn branch(number: u8) -> Device {
     Device { realm: Some("branch".into()), ..device(number) }
+}
+
+/// What the last octet of an address is called.
+#[derive(Debug)]
+struct Names(&'static [(u8, &'static str)]);
+
+impl DeviceNames for Names {
+    fn name(&self, wanted: &Device) -> Option<Cow<'_, str>> {
+        self.0.iter().find(|(number, _)| device(*number) == *wanted).map(|(_, name)| Cow::Borrowed(*name))
+    }
+}
+
+/// 10.0.0.1 and 10.0.0.2 are one device.
+const CORE: &[(u8, &str)] = &[(1, "core-1"), (2, "core-1"), (3, "edge-3")];
+
+fn named(watch: Watch, names: &'static [(u8, &'static str)]) -> Watch {
+    Watch { names: Some(Arc::new(Names(names))), ..watch }
+}
+
+fn mute_of(source: &str) -> Mute {
+    Mute {
+        id: MuteId(1),
+        matchers: serde_json::from_value(serde_json::json!({"source": [source]})).unwrap(),
+        from: seconds(0),
+        until: seconds(1_000_000),
+        comment: String::new(),
+        by: "ann".into(),
+        created: seconds(0),
+        ended: None,
+    }
+}
+
+fn label<'a>(record: &'a AlertRecord, name: &str) -> &'a str {
+    record.labels.iter().find(|(own, _)| **own == *name).map_or("", |(_, value)| value)
 }
 
 impl World {
@@ -79,6 +115,11 @@ impl World {
         let mut changes = Vec::new();
         self.correlator.watch(&Arc::clone(&self.watch), seconds(at), &routes(), &mut changes);
         self.tell(&(if changes.is_empty() { Vec::new() } else { vec![Command::Changes(changes)] }))
+    }
+
+    fn mute(&mut self, source: &str) {
+        self.disk.mutes = [mute_of(source)].into();
+        self.correlator.mute(Arc::clone(&self.disk.mutes), seconds(0));
     }
 
     fn from(&mut self, source: u8, at: i64, interface: u32, kind: EffectKind) -> String {
@@ -199,7 +240,7 @@ fn a_storm_is_that_of_a_device_in_its_realm() {
 #[test]
 fn a_heartbeat_is_not_that_of_the_same_address_elsewhere() {
     let mut watch = heartbeats(&[("ups", 60)]);
-    watch.heartbeats[0].sources = vec![device(1), branch(1)];
+    watch.heartbeats[0].sources = vec![device(1).into(), branch(1).into()];
     let mut world = World::new(watch);
     assert_eq!(world.branch_sends(1, 30, 1, EffectKind::Store), "");
     assert_eq!(world.tick(60), "DeviceSilent 10.0.0.1 firing");
@@ -276,4 +317,152 @@ fn a_clock_that_is_set_does_not_make_a_device_wait_longer() {
     assert_eq!(world.tick(500), "");
     assert_eq!(world.tick(559), "");
     assert_eq!(world.tick(560).matches("firing").count(), 2);
+}
+
+/// The one alert that no rule has raised.
+fn watched(world: &World) -> AlertRecord {
+    let mut records = world.correlator.records();
+    records.retain(|record| !record.origin.is_rule());
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}
+
+#[test]
+fn a_storm_is_called_as_its_device_is_and_muted_so() {
+    let mut world = World::new(named(storm(), CORE));
+    world.mute("core-1");
+    for interface in 0..3 {
+        assert_eq!(
+            world.from(1 + interface % 2, 1, interface.into(), RAISE),
+            format!("Down {interface} firing")
+        );
+    }
+    assert_eq!(
+        world.from(2, 2, 3, RAISE),
+        "AlertStorm core-1 firing",
+        "the addresses of one device count together"
+    );
+    assert_eq!(world.from(1, 2, 4, RAISE), "");
+    let record = watched(&world);
+    assert_eq!(label(&record, "source"), "core-1");
+    assert!(record.muted.is_some(), "a mute by name concerns it");
+    let summary = &record.annotations[0].1;
+    assert!(summary.starts_with("core-1 (10.0.0.2) has begun"), "{summary}");
+    assert_eq!(world.restart(5), "");
+    assert_eq!(world.from(1, 6, 5, RAISE), "", "also after a restart");
+    assert_eq!(world.from(9, 6, 6, RAISE), "Down 6 firing", "one without a name is its address");
+    assert_eq!(world.tick(32), "AlertStorm core-1 quiet");
+}
+
+#[test]
+fn a_storm_of_an_address_goes_on_under_the_name_that_it_gets() {
+    for restarts in [false, true] {
+        let mut world = World::new(storm());
+        for source in [1, 2] {
+            (0..6)
+                .for_each(|interface| drop(world.from(source, 1, u32::from(source) * 10 + interface, RAISE)));
+        }
+        let counts: u64 = 3;
+        world.watch = Arc::new(named(storm(), CORE));
+        let told = if restarts { world.restart(2) } else { world.watch(2) };
+        assert_eq!(told, "AlertStorm 10.0.0.1 reload; AlertStorm 10.0.0.2 reload; AlertStorm core-1 firing");
+        let record = watched(&world);
+        assert_eq!((label(&record, "source"), record.count), ("core-1", counts));
+        assert_eq!(record.first_seen, seconds(1), "it is the same storm");
+        assert_eq!(world.from(2, 3, 90, RAISE), "", "what would begin is still held back");
+        assert_eq!(world.restart(4), "", "once");
+        assert_eq!(world.tick(100), "AlertStorm core-1 quiet");
+        // Names that nobody has any more are not orphaned.
+        (0..6).for_each(|interface| drop(world.from(1, 200, 100 + interface, RAISE)));
+        world.watch = Arc::new(storm());
+        assert_eq!(if restarts { world.restart(201) } else { world.watch(201) }, "");
+        assert_eq!(world.tick(230), "AlertStorm core-1 quiet");
+    }
+}
+
+#[test]
+fn a_heartbeat_is_that_of_the_device_whatever_address_it_sends_from() {
+    let mut watch = named(heartbeats(&[("ups", 60)]), CORE);
+    watch.heartbeats[0].sources = vec![DeviceRef::Name("edge-3".into()), device(2).into(), device(1).into()];
+    let mut world = World::new(watch);
+    world.mute("core-1");
+    assert_eq!(world.from(3, 50, 1, EffectKind::Store), "");
+    assert_eq!(world.tick(60), "DeviceSilent 10.0.0.1 firing", "one alert for one device");
+    let record = watched(&world);
+    assert_eq!((label(&record, "source"), label(&record, "heartbeat")), ("core-1", "ups"));
+    assert!(record.muted.is_some(), "a mute by name concerns it");
+    assert_eq!(record.annotations[0].1, "core-1 (10.0.0.1) has sent nothing for 60 s");
+    assert_eq!(world.restart(61), "");
+    assert_eq!(world.from(2, 62, 1, EffectKind::Store), "DeviceSilent 10.0.0.1 heartbeat");
+    assert_eq!(world.tick(121), "DeviceSilent edge-3 firing", "named by its name");
+    assert_eq!(watched(&world).annotations[0].1, "edge-3 has sent nothing for 60 s");
+    assert_eq!(world.from(3, 122, 1, EffectKind::Store), "DeviceSilent edge-3 heartbeat");
+}
+
+#[test]
+fn a_silent_device_that_is_called_otherwise_now_stays_silent() {
+    for restarts in [false, true] {
+        let mut world = World::new(heartbeats(&[("ups", 60)]));
+        assert_eq!(world.from(2, 30, 1, EffectKind::Store), "");
+        assert_eq!(world.tick(60), "DeviceSilent 10.0.0.1 firing");
+        let before = watched(&world);
+        let (request, _answers) = request(before.id, &before.key, Deed::Acknowledge);
+        let mut out = Vec::new();
+        world.correlator.operate(request, seconds(61), &routes(), &mut out);
+        assert_eq!(world.tell(&out), "DeviceSilent 10.0.0.1 acknowledged");
+        let change = |world: &mut World, names: &'static [(u8, &'static str)], at| {
+            world.watch = Arc::new(named(heartbeats(&[("ups", 60)]), names));
+            if restarts { world.restart(at) } else { world.watch(at) }
+        };
+        let moved = "DeviceSilent 10.0.0.1 reload; DeviceSilent 10.0.0.1 acknowledged";
+        // Also where names are exchanged, and where the name is gone.
+        const FIRST: &[(u8, &str)] = &[(1, "a"), (2, "b")];
+        const OTHER: &[(u8, &str)] = &[(1, "b"), (2, "a")];
+        for (names, source, at) in [(FIRST, "a", 62), (OTHER, "b", 63), (&[], "10.0.0.1", 64)] {
+            assert_eq!(change(&mut world, names, at), moved);
+            let record = watched(&world);
+            assert_eq!((label(&record, "source"), record.first_seen), (source, seconds(60)));
+            assert!(record.id != before.id && record.by_hand.is_some());
+            assert_eq!(change(&mut world, names, at), "", "nothing has changed");
+        }
+        assert_eq!(world.from(1, 65, 1, EffectKind::Store), "DeviceSilent 10.0.0.1 heartbeat");
+    }
+}
+
+/// Who tells alerts apart by labels must not take the end of one for that of the other.
+#[test]
+fn devices_that_exchange_their_names_end_before_they_begin() {
+    let mut world = World::new(named(heartbeats(&[("ups", 60)]), &[(1, "a"), (2, "b")]));
+    assert_eq!(world.tick(60).matches("firing").count(), 2);
+    world.watch = Arc::new(named(heartbeats(&[("ups", 60)]), &[(1, "b"), (2, "a")]));
+    let told = world.watch(61);
+    let hows: Vec<_> = told.split("; ").map(|told| told.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(hows, ["reload", "reload", "firing", "firing"]);
+}
+
+/// One device of two entries that was silent at one address alone is heard at the other.
+#[test]
+fn entries_that_turn_out_to_be_one_device_are_one() {
+    let mut world = World::new(heartbeats(&[("ups", 60)]));
+    assert_eq!(world.from(1, 30, 1, EffectKind::Store), "");
+    assert_eq!(world.tick(60), "DeviceSilent 10.0.0.2 firing");
+    world.watch = Arc::new(named(heartbeats(&[("ups", 60)]), CORE));
+    assert_eq!(world.watch(61), "DeviceSilent 10.0.0.2 reload");
+    assert_eq!(world.tick(89), "");
+    assert_eq!(world.tick(90), "DeviceSilent 10.0.0.1 firing", "its time went on");
+}
+
+#[test]
+fn what_gets_a_name_that_is_muted_begins_muted() {
+    for restarts in [false, true] {
+        let mut world = World::new(heartbeats(&[("ups", 60)]));
+        world.mute("core-1");
+        assert_eq!(world.tick(60).matches("firing").count(), 2);
+        assert!(world.correlator.records().iter().all(|record| record.muted.is_none()), "not as addresses");
+        world.watch = Arc::new(named(heartbeats(&[("ups", 60)]), CORE));
+        let told = if restarts { world.restart(61) } else { world.watch(61) };
+        assert_eq!(told.matches("firing").count(), 1);
+        let record = watched(&world);
+        assert!(record.muted.is_some_and(|muted| muted.unheard) && !record.is_news(), "nobody hears of it");
+    }
 }

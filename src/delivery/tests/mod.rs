@@ -6,6 +6,7 @@ mod hostile;
 mod network;
 mod outputs;
 mod queue;
+mod starved;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};

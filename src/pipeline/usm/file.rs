@@ -46,35 +46,23 @@ impl EnginesWriter {
     pub fn start(directory: &Path, engines: &Arc<Engines>) -> io::Result<(Self, usize)> {
         let path = directory.join(NAME);
         let damaged = read(&path, engines)?;
-        let mut file = rewrite(&path, engines)?;
+        let file = rewrite(&path, engines)?;
+        Ok((Self::spawn(engines, Log { path, file, appended: 0 })?, damaged))
+    }
+
+    fn spawn(engines: &Arc<Engines>, mut log: Log) -> io::Result<Self> {
         let shared = Arc::clone(engines);
         let thread = thread::Builder::new().name("engines".into()).spawn(move || {
-            let mut written = 0;
             loop {
                 let (mut batch, last) = shared.wait_for_unwritten();
                 if !last {
                     thread::sleep(GATHER);
                     batch.extend(shared.take_unwritten());
                 }
-                let mut attempt = || {
-                    if written > GROWTH {
-                        file = rewrite(&path, &shared)?;
-                        written = 0;
-                    }
-                    match append(&mut file, &batch) {
-                        Ok(octets) => written += octets,
-                        Err(error) => {
-                            // A part of a record may stand there, behind which nothing would be found: all anew.
-                            written = GROWTH + 1;
-                            return Err(error);
-                        }
-                    }
-                    Ok::<_, io::Error>(())
-                };
                 let mut told = false;
-                while let Err(error) = attempt() {
+                while let Err(error) = log.write(&shared, &batch) {
                     if !told {
-                        tracing::error!(component = "storage", file = %path.display(), error = %error, "What SNMPv3 engines said of their time cannot be written; replays would be taken after a restart");
+                        tracing::error!(component = "storage", file = %log.path.display(), error = %error, "What SNMPv3 engines said of their time cannot be written; replays would be taken after a restart");
                         told = true;
                     }
                     if last || shared.is_stopping() {
@@ -91,7 +79,34 @@ impl EnginesWriter {
             shared.keep(false);
         })?;
         engines.keep(true);
-        Ok((Self { engines: Arc::clone(engines), thread: Some(thread) }, damaged))
+        Ok(Self { engines: Arc::clone(engines), thread: Some(thread) })
+    }
+}
+
+/// The file as its thread writes it.
+struct Log {
+    path: PathBuf,
+    file: File,
+    /// Octets since it was written anew.
+    appended: u64,
+}
+
+impl Log {
+    /// Writes `batch` behind what is there, or all anew.
+    fn write(&mut self, engines: &Engines, batch: &[Arc<Engine>]) -> io::Result<()> {
+        if self.appended > GROWTH {
+            self.file = rewrite(&self.path, engines)?;
+            self.appended = 0;
+        }
+        match append(&mut self.file, batch) {
+            Ok(octets) => self.appended += octets,
+            Err(error) => {
+                // A part of a record may stand there, behind which nothing would be found: all anew.
+                self.appended = GROWTH + 1;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -275,5 +290,51 @@ mod tests {
         assert!(engines.decide(&id(1), 99, 1_000, at(0), &mut known));
         // Nobody writes any more: nobody waits.
         engines.flush();
+    }
+
+    /// A file on a disk that is full, in place of that of the directory.
+    fn full(folder: &Path) -> Log {
+        let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        Log { path: folder.join(NAME), file, appended: 0 }
+    }
+
+    #[test]
+    fn a_record_that_a_full_disk_has_cut_hides_none_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = Engines::default();
+        assert!(engines.decide(&id(1), 5, 1_000, at(0), &mut None));
+        let first = engines.take_unwritten();
+        let mut log = full(folder.path());
+        // A part of a record got there before the disk was full.
+        let mut octets = HEAD.to_vec();
+        octets.extend(&record(&first[0].known())[..RECORD / 2]);
+        fs::write(&log.path, &octets).unwrap();
+        assert_eq!(log.write(&engines, &first).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(engines.decide(&id(2), 7, 1_000, at(1), &mut None));
+        // There is room again.
+        log.write(&engines, &first).unwrap();
+        log.write(&engines, &engines.take_unwritten()).unwrap();
+        let again = Engines::default();
+        assert_eq!(read(&log.path, &again).unwrap(), 0, "nothing is damaged");
+        assert_eq!(again.len(), 2);
+        assert!(!again.decide(&id(1), 4, 9_999, at(2), &mut None), "older boots");
+        assert!(!again.decide(&id(2), 6, 9_999, at(2), &mut None), "older boots");
+    }
+
+    #[test]
+    fn a_disk_that_refuses_holds_up_no_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = Arc::new(Engines::default());
+        let log = full(&folder.path().join("gone"));
+        let writer = EnginesWriter::spawn(&engines, log).unwrap();
+        engines.decide(&id(1), 5, 1_000, at(0), &mut None);
+        // It has taken what there was, and tries in vain.
+        engines.flush();
+        let (ended, end) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            drop(writer);
+            let _ = ended.send(());
+        });
+        end.recv_timeout(Duration::from_secs(20)).expect("it ends");
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{Inputs, parse_after};
 use crate::device::Device;
 use crate::diagnostic::Diagnostic;
-use crate::event::{Event, Timestamp};
+use crate::event::{Event, Timestamp, Watch};
 
 /// `devices.csv` holds this text, `circuits.csv` a fixed one.
 struct Tables(&'static str);
@@ -177,6 +177,32 @@ fn one_name_stands_for_all_addresses_of_a_device() {
     }
     let (effects, _) = of(&snapshot, [10, 9, 9, 9]);
     assert_eq!(&*effects[0].key, key(&["Far", "10.9.9.9", "Berlin"]), "without a name the address stays");
+}
+
+/// What alerts that no rule raises call a device is what stands in the keys of those that a rule does.
+#[test]
+fn devices_are_called_as_in_keys() {
+    let long = "x".repeat(250);
+    let text: &'static str =
+        format!("source,name\n10.0.0.1,{long}\nbranch/10.0.0.1,edge-1\n10.0.0.2,\n").leak();
+    let rule = "listener: [{address: '127.0.0.1:1162'}, {address: '127.0.0.1:1163', realm: branch}]
+lookups: [{name: device, file: devices.csv, key: source}]
+unmatched: drop
+rules: [{name: any, alert: Any}]";
+    let named = made(&format!("{CANONICAL}\n{rule}"), text, None);
+    let plain = made(rule, text, None);
+    for (realm, last) in [(None, 1), (None, 2), (None, 3), (Some("branch"), 1), (Some("branch"), 2)] {
+        for snapshot in [&named, &plain] {
+            let (effects, event) = of_realm(snapshot, realm, [10, 0, 0, last]);
+            let watch = Watch { names: snapshot.rules().device_names(), ..Watch::default() };
+            assert_eq!(&*effects[0].key, key(&["Any", &watch.source(&event.source)]));
+        }
+    }
+    assert!(plain.rules().device_names().is_none());
+    let again = made(&format!("{CANONICAL}\n{rule}"), text, Some(&named));
+    let other = made(&format!("{CANONICAL}\n{rule}"), "source,name\n10.0.0.1,other\n", Some(&named));
+    let same = [&again, &other, &plain].map(|new| named.rules().names_devices_as(new.rules()));
+    assert_eq!(same, [true, false, false]);
 }
 
 #[test]
