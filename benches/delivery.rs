@@ -1,7 +1,7 @@
 //! Posts to a sink in this process, beside a bare hyper client that posts the same octets to the same sink in the same
 //! run; and what a million queued changes take.
 //!
-//! `cargo bench --bench delivery` prints a table; `cargo bench --bench delivery -- memory` fills an outbox behind a dead
+//! `cargo bench --bench delivery` prints a table (`-- 100 1` its row of batches of 100, one post at once); `cargo bench --bench delivery -- memory` fills an outbox behind a dead
 //! endpoint (some minutes of writing); `-- isolation` measures what one webhook's changes wait while another one's endpoint
 //! hangs. The sink has a runtime of its own, but the machine's cores are shared.
 
@@ -190,7 +190,10 @@ impl Sink {
 fn measure_posts() {
     let sink = Sink::start();
     println!("batch concurrency  bare hyper/s  encoding/s  nereus/s  of bare  of encoding  alerts/s");
-    for (batch, concurrency) in [(1, 1), (1, 8), (100, 1), (100, 8)] {
+    let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let rows = [(1, 1), (1, 8), (100, 1), (100, 8)];
+    for (batch, concurrency) in rows.into_iter().filter(|row| numbers.is_empty() || numbers == [row.0, row.1])
+    {
         let posts = if batch == 1 { POSTS } else { POSTS / 20 };
         let bare = [false, true].map(|encodes| bare(&sink, batch, concurrency, posts, encodes));
         let own = nereus(&sink, batch, concurrency, posts);
@@ -207,7 +210,8 @@ fn measure_posts() {
 }
 
 /// The same bodies by hyper's pooled client: one that was made beforehand, or one that serde_json encodes for each post
-/// from trees that were made beforehand, which is the least that a client with something new to say does.
+/// from trees that were made beforehand, which is the least that a client with something new to say does. On a runtime
+/// like Nereus' own, of two threads.
 fn bare(sink: &Sink, batch: usize, concurrency: usize, posts: u64, encodes: bool) -> f64 {
     let alerts: Vec<_> = (1..=batch as u64)
         .map(|number| {
@@ -220,7 +224,7 @@ fn bare(sink: &Sink, batch: usize, concurrency: usize, posts: u64, encodes: bool
     let encode = |tree: &Value| Bytes::from(serde_json::to_vec(tree).expect("JSON"));
     let body = encode(&tree);
     let uri: hyper::Uri = format!("http://{}/", sink.address).parse().expect("a URL");
-    let runtime = runtime(1);
+    let runtime = runtime(2);
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let started = Instant::now();
     runtime.block_on(async {

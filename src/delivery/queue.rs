@@ -326,10 +326,11 @@ impl QueueLane {
             return None;
         }
         self.exhausted &= !self.lane.has_news();
-        // While posts are out, the rows of the next are read.
+        // While posts are out, the rows of the next are read, two rounds of them.
         let abreast = (max * self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
         let room = abreast.max(LEAST);
-        if self.exhausted || self.window.rows.len() >= 2 * room || self.window.holds(abreast) {
+        let enough = self.window.holds((2 * abreast).min(room.max(2 * max)));
+        if self.exhausted || self.window.rows.len() >= 2 * room || enough {
             return None;
         }
         let pause = self.unread_until.filter(|until| *until > Instant::now());
