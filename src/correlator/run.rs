@@ -2,7 +2,6 @@
 //! decisions to the writer, for which it waits.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntGauge};
@@ -18,9 +17,11 @@ use crate::severity::Severity;
 const CHUNK: usize = 256;
 /// The longest wait for events: what is due is done so late at most, also where the clock is set.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Under load, small batches begin no closer together than this: to wake the thread costs more than the few events that
-/// it would find.
-const PACE: Duration = Duration::from_millis(1);
+/// Under load, small batches begin no closer together than this, unless somebody waits: to wake the thread costs more than
+/// the few events that it would find.
+const PACE: Duration = Duration::from_millis(5);
+/// So many octets of them are taken sooner.
+const PLENTY: usize = 256 << 10;
 /// A batch of so many entries is worth its waking.
 const WORTHWHILE: usize = 64;
 /// Buffers up to so many entries are kept, whatever is used of them.
@@ -60,7 +61,7 @@ pub fn run(
     let mut paced_from: Option<Instant> = None;
     loop {
         if let Some(from) = paced_from {
-            thread::sleep(PACE.saturating_sub(from.elapsed()));
+            handoff.rest(PACE.saturating_sub(from.elapsed()), PLENTY);
         }
         if !handoff.take_all(&mut batch, patience(&correlator, more, clock())) {
             break;

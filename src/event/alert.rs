@@ -301,4 +301,12 @@ impl Weight for Command {
                 Self::Retention { .. } | Self::Flush(_) | Self::Stop => 0,
             }
     }
+
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Event(decided) => decided.event.is_urgent(),
+            Self::Changes(_) | Self::Counts(_) | Self::Delivered(_) => false,
+            Self::DeadLetters(_) | Self::Retention { .. } | Self::Flush(_) | Self::Stop => true,
+        }
+    }
 }

@@ -128,6 +128,11 @@ impl Weight for Event {
         let answer = self.answer.as_ref().map_or(0, |answer| answer.octets());
         size_of::<Self>() + self.datagram.len() + effects + 4 * self.trap_oid.arcs().len() + answer
     }
+
+    /// An inform, which is retransmitted until it is answered.
+    fn is_urgent(&self) -> bool {
+        self.answer.is_some()
+    }
 }
 
 /// What a receiver puts into the handoff.
@@ -172,6 +177,13 @@ impl Weight for Handed {
             | Self::Operator(_)
             | Self::Watch(_)
             | Self::Mutes(_) => size_of::<Self>(),
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Event(event) => event.is_urgent(),
+            _ => true,
         }
     }
 }

@@ -15,6 +15,9 @@ const KEEP: usize = 1024;
 pub trait Weight {
     /// Its octets in memory, roughly.
     fn octets(&self) -> usize;
+
+    /// Whether somebody waits for what becomes of it: [`Queue::rest`] ends for it.
+    fn is_urgent(&self) -> bool;
 }
 
 /// A queue of many producers and one consumer, bounded by octets.
@@ -23,6 +26,8 @@ pub struct Queue<T> {
     inner: Mutex<Inner<T>>,
     filled: Condvar,
     drained: Condvar,
+    /// For a consumer that rests.
+    hurry: Condvar,
     limit: usize,
 }
 
@@ -30,7 +35,17 @@ pub struct Queue<T> {
 struct Inner<T> {
     entries: Vec<T>,
     octets: usize,
+    /// Whether an urgent entry is among them.
+    urgent: bool,
     closed: bool,
+    /// More octets than this end a rest.
+    enough: usize,
+}
+
+impl<T> Inner<T> {
+    fn ends_rest(&self) -> bool {
+        self.closed || self.urgent || self.octets > self.enough
+    }
 }
 
 impl<T: Weight> Queue<T> {
@@ -38,9 +53,16 @@ impl<T: Weight> Queue<T> {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { entries: Vec::new(), octets: 0, closed: false }),
+            inner: Mutex::new(Inner {
+                entries: Vec::new(),
+                octets: 0,
+                urgent: false,
+                closed: false,
+                enough: usize::MAX,
+            }),
             filled: Condvar::new(),
             drained: Condvar::new(),
+            hurry: Condvar::new(),
             limit,
         }
     }
@@ -63,12 +85,14 @@ impl<T: Weight> Queue<T> {
                 break;
             }
             inner.octets += octets;
+            inner.urgent |= entry.is_urgent();
             taken += 1;
         }
         inner.entries.extend(batch.drain(..taken));
         if was_empty && taken > 0 {
             self.filled.notify_one();
         }
+        self.hurry_if_due(&inner);
     }
 
     /// Adds one entry, waiting for room. Gives it back if the queue is closed.
@@ -83,6 +107,7 @@ impl<T: Weight> Queue<T> {
         }
         Self::add(&mut inner, entry, octets)?;
         self.filled.notify_one();
+        self.hurry_if_due(&inner);
         Ok(())
     }
 
@@ -92,15 +117,24 @@ impl<T: Weight> Queue<T> {
     /// The entry itself, from a closed queue.
     pub fn push_control(&self, entry: T) -> Result<(), T> {
         let octets = entry.octets();
-        Self::add(&mut self.inner.lock(), entry, octets)?;
+        let mut inner = self.inner.lock();
+        Self::add(&mut inner, entry, octets)?;
         self.filled.notify_one();
+        self.hurry_if_due(&inner);
         Ok(())
+    }
+
+    fn hurry_if_due(&self, inner: &Inner<T>) {
+        if inner.ends_rest() {
+            self.hurry.notify_one();
+        }
     }
 
     fn add(inner: &mut Inner<T>, entry: T, octets: usize) -> Result<(), T> {
         if inner.closed {
             return Err(entry);
         }
+        inner.urgent |= entry.is_urgent();
         inner.entries.push(entry);
         inner.octets += octets;
         Ok(())
@@ -124,6 +158,7 @@ impl<T: Weight> Queue<T> {
         let outgrown = if large { std::mem::take(into) } else { Vec::new() };
         std::mem::swap(&mut inner.entries, into);
         inner.octets = 0;
+        inner.urgent = false;
         let open = !(inner.closed && into.is_empty());
         drop(inner);
         self.drained.notify_all();
@@ -131,11 +166,27 @@ impl<T: Weight> Queue<T> {
         open
     }
 
+    /// Lets entries come for `span`, without waking for each: it ends sooner where one of them is urgent, where they weigh
+    /// more than `enough` octets, and where the queue is closed. For the consumer, of whom there is one.
+    pub fn rest(&self, span: Duration, enough: usize) {
+        let until = Instant::now() + span;
+        let mut inner = self.inner.lock();
+        // Producers wait for room beyond the limit.
+        inner.enough = enough.min(self.limit / 2);
+        while !inner.ends_rest() {
+            if self.hurry.wait_until(&mut inner, until).timed_out() {
+                break;
+            }
+        }
+        inner.enough = usize::MAX;
+    }
+
     /// Nothing more comes in; what is there is still taken.
     pub fn close(&self) {
         self.inner.lock().closed = true;
         self.filled.notify_all();
         self.drained.notify_all();
+        self.hurry.notify_all();
     }
 
     /// The octets waiting now.
@@ -157,6 +208,58 @@ mod tests {
         fn octets(&self) -> usize {
             10
         }
+
+        fn is_urgent(&self) -> bool {
+            self.0 == URGENT
+        }
+    }
+
+    const URGENT: usize = 77;
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn a_rest_ends_for_what_is_urgent_for_much_and_at_the_end() {
+        let queue = Queue::new(1000);
+        queue.push(Entry(1)).unwrap();
+        let began = Instant::now();
+        queue.rest(Duration::from_millis(20), 100);
+        assert!(began.elapsed() >= Duration::from_millis(20), "one entry is no reason");
+        let mut taken = Vec::new();
+        let ends: [&dyn Fn(); 5] = [
+            &|| queue.push(Entry(URGENT)).unwrap(),
+            &|| queue.push_control(Entry(URGENT)).unwrap(),
+            &|| queue.offer(&mut vec![Entry(1), Entry(URGENT)]),
+            &|| queue.offer(&mut (0..11).map(Entry).collect()),
+            &|| queue.close(),
+        ];
+        for end in ends {
+            queue.take_all(&mut taken, Duration::ZERO);
+            taken.clear();
+            std::thread::scope(|scope| {
+                let resting = scope.spawn(|| queue.rest(LONG, 100));
+                std::thread::sleep(Duration::from_millis(5));
+                assert!(!resting.is_finished());
+                end();
+            });
+            // Also where it was there before.
+            queue.rest(LONG, 100);
+        }
+    }
+
+    #[test]
+    fn a_rest_leaves_room_for_those_who_wait_for_it() {
+        let queue = Queue::new(100);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..50).for_each(|number| queue.push(Entry(number)).unwrap()));
+            let (mut seen, mut taken) = (0, Vec::new());
+            while seen < 50 {
+                // The last few are no reason to wake.
+                queue.rest(if seen < 45 { LONG } else { Duration::ZERO }, usize::MAX);
+                queue.take_all(&mut taken, Duration::from_secs(60));
+                seen += taken.drain(..).count();
+            }
+        });
     }
 
     #[test]

@@ -18,11 +18,13 @@ use super::retention;
 use super::state::State;
 use super::{BeforeCommit, Store};
 use crate::config::settings::StorageSettings;
-use crate::event::{Command, Delivered, Queue, Timestamp};
+use crate::event::{Command, Delivered, Queue, Timestamp, Weight as _};
 use crate::metrics::{DropReason, Metrics};
 
-/// Commits begin no closer together than this under load: a sync costs the same for one row and for a thousand.
+/// Commits begin no closer together than this under load, where an inform waits for its answer, and where nobody waits: a
+/// sync costs the same for one row and for a thousand.
 const PACE: Duration = Duration::from_millis(5);
+const UNHURRIED: Duration = Duration::from_millis(20);
 /// What waits is committed at once when it is this much.
 const PLENTY: usize = 256 << 10;
 /// How often sizes are measured, marks written and indexes begun.
@@ -171,15 +173,27 @@ impl Writer {
 
     /// Under load, lets more come before the next commit.
     fn gather(&mut self, batch: &mut Vec<Command>) {
-        let rest = PACE.saturating_sub(self.last_commit.elapsed());
-        let urgent = batch.iter().any(|command| matches!(command, Command::Flush(_) | Command::Stop));
-        if rest.is_zero() || urgent || self.queue.octets() > PLENTY {
-            return;
+        let (mut seen, mut octets, mut pace) = (0, 0, UNHURRIED);
+        loop {
+            for command in &batch[seen..] {
+                octets += command.octets();
+                match command {
+                    Command::Flush(_) | Command::Stop => return,
+                    command if command.is_urgent() => pace = PACE,
+                    _ => {}
+                }
+            }
+            seen = batch.len();
+            let rest = pace.saturating_sub(self.last_commit.elapsed());
+            if rest.is_zero() || octets > PLENTY {
+                return;
+            }
+            // What is urgent ends it, and shortens the rest of the pause.
+            self.queue.rest(rest, PLENTY - octets);
+            let mut more = Vec::new();
+            self.queue.take_all(&mut more, Duration::ZERO);
+            batch.append(&mut more);
         }
-        thread::sleep(rest);
-        let mut more = Vec::new();
-        self.queue.take_all(&mut more, Duration::ZERO);
-        batch.append(&mut more);
     }
 
     /// Commits and applies all of `batch`. Says whether the writer ends.
