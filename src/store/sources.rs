@@ -154,7 +154,7 @@ impl Stretches {
             self.list[at].first = self.list[at].first.min(event);
             return;
         }
-        if self.events % STRETCH == 0 {
+        if self.events.is_multiple_of(STRETCH) {
             self.list.push(Stretch::new(event));
             self.events = 0;
         }
@@ -248,7 +248,7 @@ mod tests {
                 let chunk: Vec<_> = chunk.iter().map(|(event, from)| (*event, source(*from))).collect();
                 sources.add(&chunk);
             }
-            if begin % 2 == 0 { sources.complete(survey.stretches()); }
+            if begin.is_multiple_of(2) { sources.complete(survey.stretches()); }
             let found = sources.of(source(asked), before).unwrap();
             prop_assert!(found.ranges.is_sorted_by(|later, earlier| later.0 > earlier.1), "{:?}", found.ranges);
             for (event, from) in &events {
