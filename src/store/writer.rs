@@ -191,7 +191,9 @@ impl Writer {
             // What is urgent ends it, and shortens the rest of the pause.
             self.queue.rest(rest, PLENTY - octets);
             let mut more = Vec::new();
-            self.queue.take_all(&mut more, Duration::ZERO);
+            if !self.queue.take_all(&mut more, Duration::ZERO) {
+                return;
+            }
             batch.append(&mut more);
         }
     }
