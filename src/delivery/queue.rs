@@ -329,7 +329,7 @@ impl QueueLane {
         // While posts are out, the rows of the next are read, two rounds of them.
         let abreast = (max * self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
         let room = abreast.max(LEAST);
-        let enough = self.window.holds((2 * abreast).min(room.max(2 * max)));
+        let enough = self.window.holds((2 * abreast).min(room));
         if self.exhausted || self.window.rows.len() >= 2 * room || enough {
             return None;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, EventId, Muted, Timestamp, Weight};
+use super::{Event, EventId, Muted, QueueEntry, Timestamp};
 use crate::severity::Severity;
 
 /// An alert's number: unique, rising, stable over restarts; built as an [`EventId`] is.
@@ -285,7 +285,7 @@ pub enum Command {
     Stop,
 }
 
-impl Weight for Command {
+impl QueueEntry for Command {
     fn octets(&self) -> usize {
         // Changes weigh by what they hold, roughly: the bound is on memory, not on exactness.
         let changes = |changes: &[AlertChange]| changes.len() * 1024;

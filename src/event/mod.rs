@@ -38,7 +38,7 @@ pub use alert::{
 pub use answer::Answer;
 pub use mute::{Matchers, Mute, MuteEnd, MuteId, MuteState, Muted, SourceMatcher};
 pub use operator::{Deed, OperatorRequest, Operators, Outcome, Unanswered, operator_name};
-pub use queue::{Queue, Weight};
+pub use queue::{Queue, QueueEntry};
 pub use timestamp::Timestamp;
 pub use watch::{DeviceNames, Heartbeat, Raises, StormControl, Watch};
 
@@ -122,7 +122,7 @@ impl Event {
     }
 }
 
-impl Weight for Event {
+impl QueueEntry for Event {
     fn octets(&self) -> usize {
         let effects: usize = self.effects.iter().map(|effect| effect.key.len()).sum();
         let answer = self.answer.as_ref().map_or(0, |answer| answer.octets());
@@ -167,7 +167,7 @@ pub enum Handed {
     },
 }
 
-impl Weight for Handed {
+impl QueueEntry for Handed {
     fn octets(&self) -> usize {
         match self {
             Self::Event(event) => event.octets(),

@@ -11,9 +11,9 @@ use parking_lot::{Condvar, Mutex};
 /// Buffers of up to so many entries are kept, whatever is used of them.
 const KEEP: usize = 1024;
 
-/// What an entry weighs against the queue's bound.
-pub trait Weight {
-    /// Its octets in memory, roughly.
+/// What a queue asks of its entries.
+pub trait QueueEntry {
+    /// Its octets in memory, roughly: what it weighs against the queue's bound.
     fn octets(&self) -> usize;
 
     /// Whether somebody waits for what becomes of it: [`Queue::rest`] ends for it.
@@ -48,7 +48,7 @@ impl<T> Inner<T> {
     }
 }
 
-impl<T: Weight> Queue<T> {
+impl<T: QueueEntry> Queue<T> {
     /// An empty queue that holds at most `limit` octets (an entry larger than that passes alone).
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -204,7 +204,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Entry(usize);
 
-    impl Weight for Entry {
+    impl QueueEntry for Entry {
         fn octets(&self) -> usize {
             10
         }

@@ -14,7 +14,7 @@ use super::files::{self, JournalFile, OpenFailure, Shape, Shared};
 use super::row;
 use super::sources::{self, Survey};
 use crate::event::{
-    AlertChange, AlertId, AlertRecord, Command, Decided, Effect, EffectKind, EventId, Timestamp, Weight,
+    AlertChange, AlertId, AlertRecord, Command, Decided, Effect, EffectKind, EventId, QueueEntry, Timestamp,
 };
 
 const SHAPE: Shape = Shape {

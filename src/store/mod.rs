@@ -54,6 +54,7 @@ mod sources;
 mod state;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod writer;
 
 use std::fs;

@@ -18,12 +18,12 @@ use super::retention;
 use super::state::State;
 use super::{BeforeCommit, Store};
 use crate::config::settings::StorageSettings;
-use crate::event::{Command, Delivered, Queue, Timestamp, Weight as _};
+use crate::event::{Command, Delivered, Queue, QueueEntry as _, Timestamp};
 use crate::metrics::{DropReason, Metrics};
 
-/// Commits begin no closer together than this under load, where an inform waits for its answer, and where nobody waits: a
-/// sync costs the same for one row and for a thousand.
+/// Commits begin no closer together than this under load: a sync costs the same for one row and for a thousand.
 const PACE: Duration = Duration::from_millis(5);
+/// The same where nobody waits for an answer.
 const UNHURRIED: Duration = Duration::from_millis(20);
 /// What waits is committed at once when it is this much.
 const PLENTY: usize = 256 << 10;

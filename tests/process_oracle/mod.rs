@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use nereus::config;
 use nereus::config::settings::RuleActionSettings;
-use nereus::event::{ClearedBy, EffectKind, Event, EventId, EventRecord, Timestamp, Verdict, Weight};
+use nereus::event::{ClearedBy, EffectKind, Event, EventId, EventRecord, QueueEntry, Timestamp, Verdict};
 use nereus::metrics::{DropReason, Metrics};
 use nereus::mib::Mib;
 use nereus::pipeline::{

@@ -238,3 +238,48 @@ async fn what_is_to_drain_before_it_began_drains_and_ends() {
     until("it has ended", ended).await;
     assert_eq!(sink.numbers(), [1]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn what_fails_in_flight_over_a_reload_is_overtaken_by_nothing_of_its_alert() {
+    let bench = Bench::new();
+    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let shut = Arc::clone(&gate);
+    let sink = Sink::answering(move |post, _| {
+        if post.headers["x-token"] == "new" {
+            return status(200);
+        }
+        // Nothing that this worker has at hand waits with it.
+        tokio::task::block_in_place(|| {
+            let longest = Duration::from_secs(30);
+            drop(shut.1.wait_timeout_while(shut.0.lock().unwrap(), longest, |open| !*open).unwrap());
+        });
+        status(503)
+    })
+    .await;
+    let hook = |token: &str| {
+        let mut hook = json_hook(&sink);
+        hook.headers = vec![("x-token".into(), Secret::new(token.as_bytes().to_vec()))];
+        (hook.batch.max, hook.concurrency, hook.retry.attempts) = (4, 3, 2);
+        hook
+    };
+    bench.enqueue((1..=140).map(|n| record(n % 14 + 1, n)));
+    bench.apply(&[hook("old")]);
+    until("posts are in flight", || sink.endpoint.number.load(Ordering::SeqCst) == 3).await;
+    bench.apply(&[hook("new")]);
+    // Under the new settings attempts count anew, and what is in flight under the old ones is posted once more.
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    until("all are done", || bench.queued() == 0).await;
+    assert!(bench.dead().is_empty(), "{:?}", bench.dead());
+    let mut changes: HashMap<u64, Vec<u64>> = HashMap::new();
+    for post in sink.posts().iter().filter(|post| post.headers["x-token"] == "new") {
+        for alert in post.body["alerts"].as_array().unwrap() {
+            let number = |name: &str| alert[name].as_u64().unwrap();
+            changes.entry(number("id")).or_default().push(number("change"));
+        }
+    }
+    for alert in 1..=14 {
+        let expected: Vec<_> = (1..=140).filter(|n| n % 14 + 1 == alert).collect();
+        assert_eq!(changes[&alert], expected, "alert {alert}");
+    }
+}
