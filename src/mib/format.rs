@@ -17,7 +17,6 @@ use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 
-use memmap2::{Mmap, MmapMut};
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -32,11 +31,11 @@ const VERSION: u32 = 3;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     magic: [u8; 8],
     version: U32,
     checksum: U64,
-    length: U64,
+    pub(super) length: U64,
     counts: [U32; SECTIONS],
 }
 
@@ -226,7 +225,8 @@ impl Parts {
     }
 }
 
-fn header(counts: [usize; SECTIONS]) -> Header {
+/// The header of an image of so many records, but for its checksum.
+pub(super) fn header(counts: [usize; SECTIONS]) -> Header {
     let length =
         size_of::<Header>() + counts.iter().zip(SIZES).map(|(count, size)| count * size).sum::<usize>();
     Header {
@@ -271,7 +271,7 @@ impl<W: Write> Summed<'_, W> {
 }
 
 /// The octets of a record of each section.
-const SIZES: [usize; SECTIONS] = [
+pub(super) const SIZES: [usize; SECTIONS] = [
     size_of::<FileEntry>(),
     size_of::<ModuleRecord>(),
     size_of::<NodeRecord>(),
@@ -327,6 +327,11 @@ impl Layout {
     /// Where a module's record lies.
     pub(crate) fn module_at(&self, module: u32) -> usize {
         self.sections[1].start + module as usize * size_of::<ModuleRecord>()
+    }
+
+    /// The octets of all sections, and of the header.
+    pub(super) fn len(&self) -> usize {
+        self.sections[SECTIONS - 1].end
     }
 
     /// Of octets that were just written; of others see [`check`](Self::check).
@@ -435,6 +440,9 @@ impl Layout {
             if !own.iter().all(|reference| leads(reference.get())) {
                 return Err(ImageError::Malformed("the references of a node"));
             }
+        }
+        if !nodes.is_sorted_by_key(|node| node.vertex.get()) {
+            return Err(ImageError::Malformed("the order of the nodes"));
         }
         let labels = self.labels(octets).len();
         if syntaxes.iter().any(|syntax| within(syntax.labels, labels).is_none()) {
@@ -589,177 +597,4 @@ pub(crate) fn checksum(octets: &[u8]) -> u64 {
     strands
         .iter()
         .fold(octets.len() as u64, |sum, &strand| fold(sum ^ strand, FACTORS[0]).wrapping_add(strand))
-}
-
-/// A copy of octets in pages of its own, and how many they are.
-pub(super) fn copied(octets: &[u8]) -> io::Result<(MmapMut, usize)> {
-    let mut pages = pages(octets.len())?;
-    pages[..octets.len()].copy_from_slice(octets);
-    Ok((pages, octets.len()))
-}
-
-/// Empty memory, all of which will be written to.
-fn pages(len: usize) -> io::Result<MmapMut> {
-    let pages = MmapMut::map_anon(len)?;
-    // A page of 4 KiB at a time costs more than filling it.
-    #[cfg(target_os = "linux")]
-    let _ = pages.advise(memmap2::Advice::HugePage);
-    Ok(pages)
-}
-
-/// An image that is made in place, with room for as many records as there may be in each section.
-pub(crate) struct Room {
-    pages: MmapMut,
-    most: [usize; SECTIONS],
-}
-
-/// The sections of an image on its way.
-pub(crate) struct Sections<'a> {
-    pub(crate) files: Filling<'a, FileEntry>,
-    pub(crate) modules: Filling<'a, ModuleRecord>,
-    pub(crate) nodes: Filling<'a, NodeRecord>,
-    pub(crate) vertices: Filling<'a, Vertex>,
-    pub(crate) parents: Filling<'a, U32>,
-    pub(crate) name_slots: Filling<'a, U32>,
-    pub(crate) references: Filling<'a, U32>,
-    pub(crate) syntaxes: Filling<'a, SyntaxRecord>,
-    pub(crate) labels: Filling<'a, LabelRecord>,
-    pub(crate) text_ends: Filling<'a, U32>,
-    pub(crate) text: Filling<'a, u8>,
-}
-
-/// Some of a section's records, and room for the others.
-pub(crate) struct Filling<'a, T> {
-    all: &'a mut [T],
-    len: usize,
-}
-
-impl<T: Copy> Filling<'_, T> {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Those that are there.
-    pub(crate) fn get(&self) -> &[T] {
-        &self.all[..self.len]
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut [T] {
-        &mut self.all[..self.len]
-    }
-
-    pub(crate) fn push(&mut self, record: T) {
-        self.all[self.len] = record;
-        self.len += 1;
-    }
-
-    pub(crate) fn extend(&mut self, records: &[T]) {
-        self.all[self.len..][..records.len()].copy_from_slice(records);
-        self.len += records.len();
-    }
-
-    /// All of the room, of which the first `len` are taken for filled afterwards.
-    pub(crate) fn room(&mut self) -> (&mut [T], &mut usize) {
-        (self.all, &mut self.len)
-    }
-}
-
-impl Room {
-    /// # Errors
-    /// When the system has no room.
-    pub(super) fn new(most: [usize; SECTIONS]) -> io::Result<Self> {
-        Ok(Self { pages: pages(header(most).length.get() as usize)?, most })
-    }
-
-    /// For an image that is hardly larger than this one. The system gives all of it now, so that filling it later
-    /// does not wait for that.
-    ///
-    /// # Errors
-    /// When the system has no room.
-    pub(super) fn ahead(layout: &Layout) -> io::Result<Self> {
-        const PAGE: usize = 4096;
-        let most = std::array::from_fn(|section| {
-            let records = layout.sections[section].len() / SIZES[section];
-            // The text has octets for records.
-            records + records / 64 + if section == SECTIONS - 1 { 64 << 10 } else { 4096 }
-        });
-        let mut room = Self::new(most)?;
-        for page in room.pages.chunks_mut(PAGE) {
-            page[0] = 0;
-        }
-        Ok(room)
-    }
-
-    /// Whether there is room for so many records in each section.
-    pub(super) fn holds(&self, most: &[usize; SECTIONS]) -> bool {
-        self.most.iter().zip(most).all(|(room, most)| room >= most)
-    }
-
-    /// The sections, each empty.
-    pub(super) fn sections(&mut self) -> Sections<'_> {
-        let (_, mut rest) = self.pages.split_at_mut(size_of::<Header>());
-        let mut lengths = self.most.iter().zip(SIZES).map(|(count, size)| count * size);
-        let mut next = || {
-            let (section, behind) =
-                std::mem::take(&mut rest).split_at_mut(lengths.next().unwrap_or_default());
-            rest = behind;
-            section
-        };
-        Sections {
-            files: filling(next()),
-            modules: filling(next()),
-            nodes: filling(next()),
-            vertices: filling(next()),
-            parents: filling(next()),
-            name_slots: filling(next()),
-            references: filling(next()),
-            syntaxes: filling(next()),
-            labels: filling(next()),
-            text_ends: filling(next()),
-            text: filling(next()),
-        }
-    }
-
-    /// The image of so many records in each section: moved together, with its header and its checksum.
-    ///
-    /// # Errors
-    /// When the system refuses to make it unchangeable.
-    pub(super) fn finish(mut self, counts: [usize; SECTIONS]) -> io::Result<(Mmap, usize)> {
-        let (mut from, mut to) = (size_of::<Header>(), size_of::<Header>());
-        for ((most, count), size) in self.most.iter().zip(counts).zip(SIZES) {
-            let len = count * size;
-            if from != to {
-                self.pages.copy_within(from..from + len, to);
-            }
-            from += most * size;
-            to += len;
-        }
-        let header = header(counts);
-        self.pages[..size_of::<Header>()].copy_from_slice(header.as_bytes());
-        sign(&mut self.pages[..to]);
-        Ok((self.pages.make_read_only()?, to))
-    }
-}
-
-impl Sections<'_> {
-    /// How many records there are in each.
-    pub(super) fn counts(&self) -> [usize; SECTIONS] {
-        [
-            self.files.len(),
-            self.modules.len(),
-            self.nodes.len(),
-            self.vertices.len(),
-            self.parents.len(),
-            self.name_slots.len(),
-            self.references.len(),
-            self.syntaxes.len(),
-            self.labels.len(),
-            self.text_ends.len(),
-            self.text.len(),
-        ]
-    }
-}
-
-fn filling<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(octets: &mut [u8]) -> Filling<'_, T> {
-    Filling { all: <[T]>::mut_from_bytes(octets).unwrap_or_default(), len: 0 }
 }

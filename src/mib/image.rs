@@ -305,7 +305,7 @@ impl Mib {
                 format::patch(&mut octets, &patches).then_some(Octets::Memory(octets))?
             }
             Octets::Pages(..) => {
-                let (mut pages, len) = format::copied(&self.octets).ok()?;
+                let (mut pages, len) = super::room::copied(&self.octets).ok()?;
                 let changed = format::patch(pages.get_mut(..len)?, &patches);
                 changed
                     .then(|| pages.make_read_only().ok())

@@ -30,6 +30,7 @@ mod prelude;
 mod record;
 mod relink;
 mod resolve;
+mod room;
 mod source;
 mod symbol;
 mod trie;

@@ -14,10 +14,10 @@ use std::thread;
 
 use super::ast::{Definition, DefinitionKind, FileRecord, Import, Module};
 use super::collection::{Collection, Kept, same};
-use super::format::Room;
 use super::record::Words;
 use super::resolve::Input;
 use super::resolve::partial::{self, Done, Given, Known, ModuleFact, Outcome, Reach, Role};
+use super::room::Room;
 use super::symbol::{NONE, Symbol, Symbols};
 use super::{builtin_input, lexer};
 

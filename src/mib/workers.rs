@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::Mutex;
+
 /// By how much the threads of a compile stand back: beside a thread that is busy at the usual priority one of
 /// these gets about a quarter of the core, and all of an idle one.
 const NICENESS: i32 = 5;
@@ -74,6 +76,50 @@ pub(crate) fn in_parallel<S, T: Send>(
     done.into_iter().map(|(_, done)| done).collect()
 }
 
+/// Work that fills what it holds.
+pub(crate) type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Does all of `tasks`, on as many threads as there are cores; they are begun in their order.
+pub(crate) fn all(tasks: Vec<Task<'_>>) {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(MOST_THREADS).min(tasks.len());
+    let tasks = Mutex::new(tasks.into_iter());
+    let run = || {
+        loop {
+            // The lock is not held while the task is done.
+            let task = tasks.lock().next();
+            match task {
+                Some(task) => task(),
+                None => return,
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // A panic of that thread goes on in this one when the scope ends.
+            let _ = thread::Builder::new().name("mib_fill".into()).spawn_scoped(scope, run);
+        }
+        run();
+    });
+}
+
+/// Does `other` on another thread beside `own`; after it where there is none to be had.
+pub(crate) fn both<A, B: Send>(own: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+    let mut work = Some(other);
+    let mut done = None;
+    let own = thread::scope(|scope| {
+        let (work, done) = (&mut work, &mut done);
+        let run = move || *done = work.take().map(|work| work());
+        let _ = thread::Builder::new().name("mib_fill".into()).spawn_scoped(scope, run);
+        own()
+    });
+    match (done, work) {
+        (Some(other), _) => (own, other),
+        (None, Some(work)) => (own, work()),
+        (None, None) => unreachable!("a panic of the thread has ended this one too"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,8 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn every_task_is_done_once() {
+        for count in [0, 1, 100] {
+            let mut done = vec![0; count];
+            all(done.iter_mut().map(|done| -> Task<'_> { Box::new(move || *done += 1) }).collect());
+            assert_eq!(done, vec![1; count]);
+        }
+        assert_eq!(both(|| 1, || 2), (1, 2));
+    }
+
+    #[test]
     fn a_panic_is_not_swallowed() {
         let run = || standing_back(|| in_parallel(100, || (), |(), at| assert_ne!(at, 77)));
         assert!(std::panic::catch_unwind(run).is_err());
+        assert!(std::panic::catch_unwind(|| both(|| (), || panic!("in the other"))).is_err());
     }
 }

@@ -161,9 +161,14 @@ impl Words {
 fn files(link: &Link<'_>, words: &mut Words) -> Vec<FileEntry> {
     let entry = |input: &Input<'_>| FileEntry {
         directory: input.directory.into(),
-        path: words.add_text(input.path.get(input.relative as usize..).unwrap_or(&input.path)),
+        path: words.add_text(path(input)),
     };
     link.inputs.iter().map(entry).collect()
+}
+
+/// The path of a file below its directory.
+pub(super) fn path<'a>(input: &'a Input<'_>) -> &'a str {
+    input.path.get(input.relative as usize..).unwrap_or(&input.path)
 }
 
 pub(super) fn plain_kind(kind: DefinitionKind) -> Kind {

@@ -17,7 +17,7 @@ use super::splice::{self, Fresh};
 use super::{Input, Link, assemble, imports, modules, oids, scope, types};
 use crate::mib::Mib;
 use crate::mib::ast::{DefinitionKind, Problem};
-use crate::mib::format::Room;
+use crate::mib::room::Room;
 use crate::mib::symbol::{NONE, Symbol};
 
 /// What a file is linked for.

@@ -1,37 +1,44 @@
 //! Makes the image of a [`Mib`](crate::mib::Mib) from the one of before and the nodes of some files that were
 //! linked again: what [`assemble`](super::assemble) makes of all files, without linking the others.
 //!
-//! Everything in an image is numbered in the order of the tree, so that one new node moves most numbers. This is one
-//! walk along the tree that renumbers what stays and puts in what is new. A number past those of before stands for
-//! something new, in vertices, nodes, words and types alike.
+//! Everything in an image is numbered in the order of the tree, so that one new node moves most numbers; but nothing
+//! that stays changes its order. So it is told first which stretches stay ([`plan`]), then what comes to which number
+//! ([`numbering`], [`index`], [`references`]), and then all is written in pieces ([`write`]). A number past those of
+//! before stands for something new, in vertices, nodes, words and types alike.
 
 mod index;
 mod names;
+mod numbering;
+mod plan;
 mod references;
 mod tree;
 mod types;
+mod write;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use memmap2::Mmap;
+use zerocopy::FromZeros as _;
 use zerocopy::little_endian::U32;
 
 use self::names::Names;
-use self::tree::{FRESH, KEPT, LONGER, VerticesNow};
+use self::numbering::{Numbering, Words};
+use self::plan::{Nodes, Plan};
+use self::tree::{Left, VerticesNow};
 use self::types::SyntaxesNow;
+use self::write::Writing;
 use super::Link;
-use super::assemble::{self, Above, Reference};
+use super::assemble::{self, Reference};
 use super::partial::Given;
 use super::types::Resolved;
 use crate::mib::Mib;
-use crate::mib::ast::DefinitionKind;
 use crate::mib::format::{
-    FileEntry, LabelRecord, ModuleRecord, NodeRecord, PASSING, Room, SECTIONS, Sections, SyntaxRecord,
-    most_slots,
+    FileEntry, LabelRecord, ModuleRecord, NodeRecord, SECTIONS, SyntaxRecord, most_slots,
 };
-use crate::mib::image::Kind;
+use crate::mib::room::Room;
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
-use crate::mib::trie::{Trie, Vertex};
+use crate::mib::trie::Trie;
+use crate::mib::workers;
 
 /// A definition of a linked file that has a node.
 pub(super) struct Fresh {
@@ -58,73 +65,177 @@ pub(super) fn image(
     const NO_ROOM: Failure = Failure::Whole("no memory for another image");
     let old = Old::of(given.before);
     let modules = ModulesNow::of(link, given, &old);
-    let names = Names::of(link, &old, fresh);
-    let vertices = VerticesNow::of(link, &old, &modules, fresh);
-    let syntaxes = SyntaxesNow::of(link, &old, &names, fresh);
-    let most = most(link, &old, &names, &vertices, &syntaxes, fresh);
-    let mut room = match given.room.recv().ok().filter(|room| room.holds(&most)) {
-        Some(room) => room,
-        None => Room::new(most).map_err(|_| NO_ROOM)?,
-    };
-    let mut out = room.sections();
-    let mut splice = Splice {
-        now: vec![NONE; old.nodes.len() + fresh.len()],
-        words_now: vec![NONE; old.ends.len() + names.extra.len()],
-        sources: Vec::with_capacity(old.nodes.len() + fresh.len()),
-        counts: vec![0; link.modules.len()],
-        link,
-        old,
-        modules,
-        names,
-        vertices,
-        syntaxes,
-        fresh,
-        out: &mut out,
-        above: HashMap::new(),
-        relink: BTreeSet::new(),
-        crowded: false,
-    };
-    splice.put_files();
-    splice.walk();
-    splice.put_references();
-    if splice.crowded {
+    let left = Left::of(&old, &modules);
+    let names = Names::of(link, given.before, &old, (&modules, &left), fresh);
+    let vertices = VerticesNow::of(link, &old, fresh);
+    let plan = Plan::of(link, &old, &modules, &vertices, &left, fresh);
+    if plan.crowded {
         return Err(Failure::Whole("many nodes stand at one OID"));
     }
+    if !plan.relink.is_empty() {
+        return Err(Failure::Relink(plan.relink));
+    }
+    let types = SyntaxesNow::of(link, &old, &names, fresh);
+    let paths: Vec<&str> = link.inputs.iter().map(assemble::path).collect();
+    let words = Words::of(link, &names, &types, fresh);
+    let most = most(link, &old, &plan, &paths, &words, fresh);
+    let mut room = Room::of(most, given.room.recv().ok()).map_err(|_| NO_ROOM)?;
+    let slots = room.sections(most).ok_or(NO_ROOM)?.name_slots;
+    let now = nodes_now(&plan, &old, fresh);
+    let mut splice = Splice {
+        link,
+        old,
+        modules: &modules,
+        names: &names,
+        vertices,
+        plan: &plan,
+        now: &now,
+        fresh,
+        relink: BTreeSet::new(),
+    };
+    let ((references, indexed), numbering) = workers::both(
+        || (splice.references(), splice.index_names(given.before, &left, slots)),
+        || words.number(&plan, paths.len()),
+    );
     if !splice.relink.is_empty() {
         return Err(Failure::Relink(splice.relink));
     }
-    splice.index_names(given.before);
-    splice.put_modules();
-    let counts = out.counts();
+    let mut counts = most;
+    counts[5..].copy_from_slice(&[
+        indexed.slots,
+        references.len(),
+        numbering.types.count as usize,
+        numbering.labels,
+        numbering.words.count as usize,
+        paths.iter().map(|path| path.len()).sum::<usize>() + numbering.text,
+    ]);
+    let nodes = fresh_nodes(link, &plan, &words, &numbering, fresh);
+    let mut out = room.sections(counts).ok_or(NO_ROOM)?;
+    let writing = Writing {
+        plan: &plan,
+        words: &words,
+        numbering: &numbering,
+        modules: &modules.staying,
+        nodes: &now,
+        fresh: &nodes,
+        paths: &paths,
+        references: &references,
+    };
+    writing.write(&mut out);
+    for (node, next) in indexed.next {
+        out.nodes[node as usize].next = next.into();
+    }
+    for ((entry, input), path) in out.files.iter_mut().zip(link.inputs).zip(0..) {
+        *entry = FileEntry { directory: input.directory.into(), path: U32::new(path) };
+    }
+    put_modules(link, (&old, &modules), &words, &numbering, (fresh, out.modules));
     room.finish(counts).map_err(|_| NO_ROOM)
 }
 
-/// How many records there are at the most in each section.
+/// How many records there are at the most in each section; of files, modules, nodes and vertices so many there are.
 fn most(
     link: &Link<'_>,
     old: &Old<'_>,
-    names: &Names<'_>,
-    vertices: &VerticesNow,
-    syntaxes: &SyntaxesNow,
+    plan: &Plan,
+    paths: &[&str],
+    words: &Words<'_>,
     fresh: &[Fresh],
 ) -> [usize; SECTIONS] {
-    let nodes = old.nodes.len() + fresh.len();
-    let kept = vertices.flags.iter().filter(|&&flags| flags & KEPT != 0).count() + vertices.arcs.len();
-    let paths = link.inputs.iter().map(|input| input.path.len()).sum::<usize>();
-    let extra = names.extra.iter().map(|word| word.len()).sum::<usize>();
+    let (extra_words, extra_text) = words.extra();
+    let extra_types = &words.types.extra;
     [
         link.inputs.len(),
         link.modules.len(),
-        nodes,
-        kept,
-        kept,
-        most_slots(old.slots.iter().filter(|slot| slot.get() != NONE).count() + fresh.len()),
-        old.references.len() + fresh.iter().map(|fresh| fresh.references.len()).sum::<usize>(),
-        old.syntaxes.len() + syntaxes.extra.len(),
-        old.labels.len() + syntaxes.extra.iter().map(|(_, labels)| labels.len()).sum::<usize>(),
-        link.inputs.len() + old.ends.len() + names.extra.len(),
-        paths + old.text.len() + extra,
+        plan.node_count as usize,
+        plan.vertex_count as usize,
+        plan.vertex_count as usize,
+        most_slots(old.names + fresh.len()),
+        plan.reference_count as usize,
+        old.syntaxes.len() + extra_types.len(),
+        old.labels.len() + extra_types.iter().map(|(_, labels)| labels.len()).sum::<usize>(),
+        paths.len() + old.ends.len() + extra_words,
+        paths.iter().map(|path| path.len()).sum::<usize>() + old.text.len() + extra_text,
     ]
+}
+
+/// For each node of before and each new one its number.
+fn nodes_now(plan: &Plan, old: &Old<'_>, fresh: &[Fresh]) -> Vec<u32> {
+    let mut now = vec![NONE; old.nodes.len() + fresh.len()];
+    for run in plan.node_runs.iter() {
+        for (now, number) in now[run.old as usize..][..run.len as usize].iter_mut().zip(run.now..) {
+            *now = number;
+        }
+    }
+    for piece in &plan.nodes {
+        if let Nodes::Fresh { fresh, .. } = piece.what {
+            now[old.nodes.len() + fresh as usize] = piece.now;
+        }
+    }
+    now
+}
+
+/// The new nodes, but for the next one of each one's name.
+fn fresh_nodes(
+    link: &Link<'_>,
+    plan: &Plan,
+    words: &Words<'_>,
+    numbering: &Numbering,
+    all: &[Fresh],
+) -> Vec<NodeRecord> {
+    let mut nodes = vec![NodeRecord::new_zeroed(); all.len()];
+    for piece in &plan.nodes {
+        if let Nodes::Fresh { fresh, kind, vertex } = piece.what {
+            let at = fresh as usize;
+            let entry = link.definitions[all[at].number as usize];
+            let name = numbering.words.get(words.of_fresh[at]);
+            let syntax =
+                if kind.is_object() { numbering.types.get(words.types.of_fresh[at]) } else { NONE };
+            let start = piece.references as usize;
+            let mut node =
+                assemble::node_record(entry, link.definition(entry), kind, [name, vertex, syntax]);
+            node.references = assemble::stretch(start, start + all[at].references.len());
+            nodes[at] = node;
+        }
+    }
+    nodes
+}
+
+fn put_modules(
+    link: &Link<'_>,
+    (old, modules): (&Old<'_>, &ModulesNow),
+    words: &Words<'_>,
+    numbering: &Numbering,
+    (fresh, out): (&[Fresh], &mut [ModuleRecord]),
+) {
+    let mut before: NumberMap<u32, u32> = NumberMap::default();
+    for (&module, number) in modules.staying.iter().zip(0..) {
+        before.insert(module, number);
+    }
+    let mut counts = vec![0u32; link.modules.len()];
+    for fresh in fresh {
+        counts[link.definitions[fresh.number as usize].module as usize] += 1;
+    }
+    for ((out, module), number) in out.iter_mut().zip(&link.modules).zip(0..) {
+        let (line, last_updated, nodes) = match before.get(&number) {
+            Some(&before) => {
+                let before = &old.modules[before as usize];
+                (before.line, before.last_updated, before.nodes)
+            }
+            None => {
+                let record = &link.record(module.file).modules[module.index as usize];
+                (record.line.into(), record.last_updated.into(), counts[number as usize].into())
+            }
+        };
+        *out = ModuleRecord {
+            name: numbering.words.get(words.of_modules[number as usize]).into(),
+            file: module.file.into(),
+            line,
+            nodes,
+            last_updated,
+            superseded: (module.chosen != number).into(),
+            anew: module.anew.into(),
+        };
+    }
 }
 
 /// The image of before.
@@ -138,6 +249,8 @@ struct Old<'a> {
     labels: &'a [LabelRecord],
     trie: Trie<'a>,
     slots: &'a [U32],
+    /// How many names there are.
+    names: usize,
     ends: &'a [U32],
     text: &'a [u8],
 }
@@ -154,6 +267,7 @@ impl<'a> Old<'a> {
             labels: layout.labels(octets),
             trie: Trie { vertices: layout.vertices(octets), parents: layout.parents(octets) },
             slots: layout.name_slots(octets),
+            names: layout.name_slots(octets).iter().filter(|slot| slot.get() != NONE).count(),
             ends: layout.text_ends(octets),
             text: layout.text(octets),
         }
@@ -178,6 +292,20 @@ impl<'a> Old<'a> {
         first..end
     }
 
+    /// The first node at a vertex or behind it.
+    fn nodes_from(&self, vertex: u32) -> u32 {
+        let vertices = self.trie.vertices.get(vertex as usize..).unwrap_or_default();
+        let first = vertices.iter().map(|vertex| vertex.node.get()).find(|&node| node != NONE);
+        first.unwrap_or(self.nodes.len() as u32)
+    }
+
+    /// Where the references of a node and of those behind it begin.
+    fn references_from(&self, node: u32) -> u32 {
+        let nodes = self.nodes.get(node as usize..).unwrap_or_default();
+        let first = nodes.iter().find(|node| node.references[1].get() != 0);
+        first.map_or(self.references.len() as u32, |node| node.references[0].get())
+    }
+
     fn labels_of(&self, syntax: &SyntaxRecord) -> &'a [LabelRecord] {
         let [start, len] = syntax.labels.map(|number| number.get() as usize);
         self.labels.get(start..start.saturating_add(len)).unwrap_or_default()
@@ -197,6 +325,11 @@ struct ModulesNow {
 }
 
 impl ModulesNow {
+    /// Whether a node of before is one of a file that is not linked.
+    fn stays(&self, node: &NodeRecord) -> bool {
+        self.staying.get(node.module.get() as usize).is_some_and(|&module| module != NONE)
+    }
+
     fn of(link: &Link<'_>, given: &Given<'_>, old: &Old<'_>) -> Self {
         let mut numbers: NumberMap<u64, u32> = NumberMap::default();
         let key = |file: u32, index: u32| u64::from(file) << 32 | u64::from(index);
@@ -243,298 +376,17 @@ impl ModulesNow {
     }
 }
 
-struct Splice<'a, 'l, 'o> {
-    link: &'a mut Link<'l>,
+/// What finding the nodes of references and of names takes.
+struct Splice<'a, 'l> {
+    link: &'a Link<'l>,
     old: Old<'a>,
-    modules: ModulesNow,
-    names: Names<'a>,
+    modules: &'a ModulesNow,
+    names: &'a Names<'a>,
     vertices: VerticesNow,
-    syntaxes: SyntaxesNow,
-    fresh: &'a [Fresh],
-    out: &'a mut Sections<'o>,
-    /// For each node where it comes from.
-    sources: Vec<u32>,
+    plan: &'a Plan,
     /// For each node of before and each new one its number.
-    now: Vec<u32>,
-    /// The same of words.
-    words_now: Vec<u32>,
-    /// For each module how many nodes it has.
-    counts: Vec<u32>,
-    /// Of vertices where something has changed: which kinds of nodes stand there.
-    above: HashMap<u32, Above>,
+    now: &'a [u32],
+    fresh: &'a [Fresh],
     /// Files whose nodes cannot stay as they are.
     relink: BTreeSet<u32>,
-    /// More nodes stand at a vertex than are looked at for other versions.
-    crowded: bool,
-}
-
-impl Splice<'_, '_, '_> {
-    fn put_files(&mut self) {
-        for input in self.link.inputs {
-            let path = input.path.get(input.relative as usize..).unwrap_or(&input.path);
-            let number = self.out.text_ends.len() as u32;
-            self.out.text.extend(path.as_bytes());
-            self.out.text_ends.push((self.out.text.len() as u32).into());
-            self.out.files.push(FileEntry { directory: input.directory.into(), path: number.into() });
-        }
-    }
-
-    fn put_word(&mut self, word: u32) -> u32 {
-        let Some(&now) = self.words_now.get(word as usize) else {
-            return NONE;
-        };
-        if now != NONE {
-            return now;
-        }
-        let number = self.out.text_ends.len() as u32;
-        self.words_now[word as usize] = number;
-        self.out.text.extend(self.names.bytes(word));
-        self.out.text_ends.push((self.out.text.len() as u32).into());
-        number
-    }
-
-    fn put_syntax(&mut self, syntax: u32) -> u32 {
-        let Some(&now) = self.syntaxes.now.get(syntax as usize) else {
-            return NONE;
-        };
-        if now != NONE {
-            return now;
-        }
-        let number = self.out.syntaxes.len() as u32;
-        self.syntaxes.now[syntax as usize] = number;
-        let start = self.out.labels.len();
-        let mut record = match (syntax as usize).checked_sub(self.old.syntaxes.len()) {
-            Some(extra) => {
-                let (record, labels) = self.syntaxes.extra[extra].clone();
-                labels.iter().for_each(|label| self.put_label(label));
-                record
-            }
-            None => {
-                let record = self.old.syntaxes[syntax as usize];
-                self.old.labels_of(&record).iter().for_each(|label| self.put_label(label));
-                record
-            }
-        };
-        for word in [&mut record.convention, &mut record.hint, &mut record.units] {
-            *word = self.put_word(word.get()).into();
-        }
-        record.labels[0] = (start as u32).into();
-        self.out.syntaxes.push(record);
-        number
-    }
-
-    fn put_label(&mut self, label: &LabelRecord) {
-        let name = self.put_word(label.name.get()).into();
-        self.out.labels.push(LabelRecord { number: label.number, name });
-    }
-
-    /// Along the tree, breadth-first: renumbers its vertices and makes the nodes.
-    fn walk(&mut self) {
-        let count = self.vertices.flags.len() + self.vertices.arcs.len();
-        let mut way = Vec::with_capacity(count);
-        self.out.vertices.push(Vertex::new(0));
-        self.out.parents.push(U32::new(0));
-        way.push(0u32);
-        let mut at = 0;
-        while let Some(&from) = way.get(at) {
-            let first = self.out.nodes.len();
-            let parent = way[self.out.parents.get()[at].get() as usize];
-            self.put_nodes(from, at as u32, parent);
-            let start = self.out.vertices.len();
-            let (out, now) = (&mut *self.out, &self.vertices);
-            let mut put = |child: u32, arc: U32| {
-                out.vertices.push(Vertex::new(arc.get()));
-                out.parents.push(U32::new(at as u32));
-                way.push(child);
-            };
-            let children = if now.is_new(from) { 0..0 } else { self.old.trie.children(from) };
-            let stay = children.filter(|&child| now.has(child, KEPT));
-            let arc_of = |child: u32| self.old.trie.vertices[child as usize].arc;
-            match now.has(from, LONGER).then(|| now.below.get(&from)).flatten() {
-                None => stay.for_each(|child| put(child, arc_of(child))),
-                Some(new) => {
-                    let mut all = new.clone();
-                    all.extend(stay.map(|child| (arc_of(child).get(), child)));
-                    all.into_iter().for_each(|(arc, child)| put(child, arc.into()));
-                }
-            }
-            let lowest = out.vertices.get().get(start).map_or(U32::new(0), |child| child.arc);
-            let count = out.vertices.len() - start;
-            let node = if out.nodes.len() > first { first as u32 } else { NONE };
-            let vertex = &mut out.vertices.get_mut()[at];
-            vertex.node = node.into();
-            (vertex.first, vertex.count, vertex.lowest) =
-                ((start as u32).into(), (count as u32).into(), lowest);
-            at += 1;
-        }
-    }
-
-    /// The nodes at a vertex, which has the number `now` and stands below `parent`.
-    fn put_nodes(&mut self, vertex: u32, now: u32, parent: u32) {
-        let is_old = !self.vertices.is_new(vertex);
-        let here = if is_old { self.old.nodes_at(vertex) } else { 0..0 };
-        let stays = |node: usize| self.modules.staying[self.old.nodes[node].module.get() as usize] != NONE;
-        let has_fresh = self.vertices.has(vertex, FRESH);
-        let fresh = has_fresh.then(|| self.vertices.fresh_at.remove(&vertex)).flatten();
-        if fresh.is_none() && here.clone().all(stays) {
-            here.for_each(|node| self.put_old(node, now));
-            return;
-        }
-        let news = fresh.as_ref().map_or(0, Vec::len);
-        self.crowded |= here.len() + news > assemble::VERSIONS_SEEN;
-        let staying: Vec<usize> = here.clone().filter(|&node| stays(node)).collect();
-        let above = self.above_at(parent);
-        let mut kinds = Above::default();
-        let mut add = |kind: Kind| {
-            kinds.table |= kind == Kind::Table;
-            kinds.row |= kind == Kind::Row;
-        };
-        staying.iter().for_each(|&node| add(Kind::from_octet(self.old.nodes[node].kind)));
-        let fresh = fresh.unwrap_or_default();
-        let fresh: Vec<(u32, Kind)> =
-            fresh.into_iter().map(|fresh| (fresh, self.kind_of(fresh, above))).collect();
-        fresh.iter().for_each(|&(_, kind)| add(kind));
-        let mut before = Above::default();
-        for node in here {
-            let kind = Kind::from_octet(self.old.nodes[node].kind);
-            before.table |= kind == Kind::Table;
-            before.row |= kind == Kind::Row;
-        }
-        self.above.insert(vertex, kinds);
-        if kinds != before && is_old {
-            self.relink_below(vertex);
-        }
-        self.put_sorted(&staying, &fresh, now);
-    }
-
-    /// The kinds of the nodes at a vertex that was walked past.
-    fn above_at(&self, vertex: u32) -> Above {
-        if let Some(&known) = self.above.get(&vertex) {
-            return known;
-        }
-        if self.vertices.is_new(vertex) {
-            return Above::default();
-        }
-        let mut above = Above::default();
-        for node in self.old.nodes_at(vertex) {
-            let kind = Kind::from_octet(self.old.nodes[node].kind);
-            above.table |= kind == Kind::Table;
-            above.row |= kind == Kind::Row;
-        }
-        above
-    }
-
-    fn kind_of(&self, fresh: u32, above: Above) -> Kind {
-        let fresh = &self.fresh[fresh as usize];
-        let definition = self.link.definition(self.link.definitions[fresh.number as usize]);
-        if definition.kind == DefinitionKind::ObjectType {
-            assemble::object_kind(definition, fresh.resolved, above)
-        } else {
-            assemble::plain_kind(definition.kind)
-        }
-    }
-
-    /// The objects right below are of other kinds from now on.
-    fn relink_below(&mut self, vertex: u32) {
-        for child in self.old.trie.children(vertex) {
-            for node in self.old.nodes_at(child) {
-                let record = &self.old.nodes[node];
-                let module = self.modules.staying[record.module.get() as usize];
-                let kind = Kind::from_octet(record.kind);
-                if module != NONE && matches!(kind, Kind::Table | Kind::Row | Kind::Column | Kind::Scalar) {
-                    self.relink.insert(self.link.modules[module as usize].file);
-                }
-            }
-        }
-    }
-
-    /// Nodes of before and new ones at one vertex, in the order that [`assemble::order`] has.
-    fn put_sorted(&mut self, staying: &[usize], fresh: &[(u32, Kind)], now: u32) {
-        enum Node {
-            Old(usize),
-            Fresh(u32, Kind),
-        }
-        let link = &*self.link;
-        let mut all: Vec<(assemble::Preference, &str, &[u8], u32, Node)> = Vec::new();
-        for &node in staying {
-            let record = &self.old.nodes[node];
-            let module = self.modules.staying[record.module.get() as usize];
-            let kind = Kind::from_octet(record.kind);
-            let typed = kind.is_object() || matches!(kind, Kind::Table | Kind::Row | Kind::Notification);
-            let preference = assemble::preference_of(link, module, record.flags & PASSING != 0, typed);
-            let name = self.old.word(record.name.get());
-            all.push((preference, link.module_name(module), name, 0, Node::Old(node)));
-        }
-        for &(fresh, kind) in fresh {
-            let number = self.fresh[fresh as usize].number;
-            let entry = link.definitions[number as usize];
-            let preference = assemble::preference(link, entry);
-            let name = link.names.bytes_of(entry.name);
-            all.push((preference, link.module_name(entry.module), name, number, Node::Fresh(fresh, kind)));
-        }
-        // Those of before stand in order already.
-        all.sort_by(|a, b| (&a.0, a.1, a.2, a.3).cmp(&(&b.0, b.1, b.2, b.3)));
-        let all: Vec<Node> = all.into_iter().map(|(.., node)| node).collect();
-        for node in all {
-            match node {
-                Node::Old(node) => self.put_old(node, now),
-                Node::Fresh(fresh, kind) => self.put_fresh(fresh, kind, now),
-            }
-        }
-    }
-
-    fn put_old(&mut self, node: usize, vertex: u32) {
-        let mut record = self.old.nodes[node];
-        record.syntax = self.put_syntax(record.syntax.get()).into();
-        record.name = self.put_word(record.name.get()).into();
-        record.module = self.modules.staying[record.module.get() as usize].into();
-        record.vertex = vertex.into();
-        self.put(node as u32, record);
-    }
-
-    fn put_fresh(&mut self, fresh: u32, kind: Kind, vertex: u32) {
-        let entry = self.link.definitions[self.fresh[fresh as usize].number as usize];
-        let syntax =
-            if kind.is_object() { self.put_syntax(self.syntaxes.of_fresh[fresh as usize]) } else { NONE };
-        let name = self.put_word(self.names.symbol(entry.name));
-        let record = assemble::node_record(entry, self.link.definition(entry), kind, [name, vertex, syntax]);
-        self.put(self.old.nodes.len() as u32 + fresh, record);
-    }
-
-    fn put(&mut self, source: u32, record: NodeRecord) {
-        self.now[source as usize] = self.out.nodes.len() as u32;
-        self.sources.push(source);
-        self.counts[record.module.get() as usize] += 1;
-        self.out.nodes.push(record);
-    }
-
-    fn put_modules(&mut self) {
-        let mut before: NumberMap<u32, u32> = NumberMap::default();
-        for (&module, number) in self.modules.staying.iter().zip(0..) {
-            before.insert(module, number);
-        }
-        for number in 0..self.link.modules.len() as u32 {
-            let module = self.link.modules[number as usize];
-            let (line, last_updated) = match before.get(&number) {
-                Some(&old) => {
-                    let old = &self.old.modules[old as usize];
-                    (old.line, old.last_updated)
-                }
-                None => {
-                    let record = &self.link.record(module.file).modules[module.index as usize];
-                    (record.line.into(), record.last_updated.into())
-                }
-            };
-            let name = self.put_word(self.names.symbol(module.name)).into();
-            self.out.modules.push(ModuleRecord {
-                name,
-                file: module.file.into(),
-                line,
-                nodes: self.counts[number as usize].into(),
-                last_updated,
-                superseded: (module.chosen != number).into(),
-                anew: module.anew.into(),
-            });
-        }
-    }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use zerocopy::little_endian::U32;
+
 use super::super::{Link, assemble};
-use super::{Fresh, Old};
+use super::tree::Left;
+use super::{Fresh, ModulesNow, Old};
+use crate::mib::Mib;
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
 use crate::mib::workers;
 
@@ -17,7 +21,13 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn of(link: &Link<'_>, old: &Old<'a>, fresh: &[Fresh]) -> Self {
+    pub(super) fn of(
+        link: &Link<'_>,
+        before: &Mib,
+        old: &Old<'a>,
+        (modules, left): (&ModulesNow, &Left),
+        fresh: &[Fresh],
+    ) -> Self {
         let mut used: BTreeSet<Symbol> = BTreeSet::new();
         for fresh in fresh {
             let entry = link.definitions[fresh.number as usize];
@@ -28,17 +38,65 @@ impl<'a> Names<'a> {
                 used.extend(assemble::labels(link, resolved).into_iter().map(|(_, name)| name));
             }
         }
+        let mut of_symbol: NumberMap<Symbol, u32> = NumberMap::default();
+        for (record, &now) in old.modules.iter().zip(&modules.same) {
+            if let Some(module) = link.modules.get(now as usize) {
+                of_symbol.insert(module.name, record.name.get());
+            }
+        }
         used.extend(link.modules.iter().map(|module| module.name));
-        used.remove(&NONE);
-        let mut by_text: HashMap<&[u8], Symbol> = HashMap::new();
+        used.retain(|&symbol| symbol != NONE && !of_symbol.contains_key(&symbol));
+        // Nearly all of them were in the same files before; only for what is new all words are looked through.
+        let mut by_text: HashMap<&[u8], Symbol> =
+            used.iter().map(|&symbol| (link.names.bytes_of(symbol), symbol)).collect();
+        let mut types = BTreeSet::new();
+        let mut find = |word: U32| {
+            if let Some(symbol) = by_text.remove(old.word(word.get())) {
+                of_symbol.insert(symbol, word.get());
+            }
+        };
+        for &node in &left.nodes {
+            let record = &old.nodes[node as usize];
+            find(record.name);
+            if let Some(syntax) = old.syntaxes.get(record.syntax.get() as usize)
+                && types.insert(record.syntax)
+            {
+                [syntax.convention, syntax.hint, syntax.units].into_iter().for_each(&mut find);
+                old.labels_of(syntax).iter().for_each(|label| find(label.name));
+            }
+        }
+        by_text.retain(|text, symbol| {
+            let named = std::str::from_utf8(text).ok().and_then(|name| before.named(name).next());
+            let record = named.and_then(|node| old.nodes.get(node.0 as usize));
+            record.is_none_or(|record| {
+                of_symbol.insert(*symbol, record.name.get());
+                false
+            })
+        });
+        of_symbol.extend(Self::looked_through(old, &by_text));
+        let mut extra: Vec<Box<[u8]>> = Vec::new();
+        for symbol in used {
+            of_symbol.entry(symbol).or_insert_with(|| {
+                extra.push(link.names.bytes_of(symbol).into());
+                (old.ends.len() + extra.len() - 1) as u32
+            });
+        }
+        Self { old: *old, extra, of_symbol }
+    }
+
+    /// Those of the texts that are among the words of before.
+    fn looked_through(old: &Old<'_>, by_text: &HashMap<&[u8], Symbol>) -> Vec<(Symbol, u32)> {
+        const PIECE: usize = 1 << 15;
+        if by_text.is_empty() {
+            return Vec::new();
+        }
+        let mut lengths = [false; 256];
         let mut may_be = vec![false; 1 << 16];
-        for &symbol in &used {
-            let text = link.names.bytes_of(symbol);
-            by_text.insert(text, symbol);
+        for text in by_text.keys() {
+            lengths[text.len() & 255] = true;
             may_be[outline(text)] = true;
         }
         // The first words are the paths of the files, which are no names.
-        const PIECE: usize = 1 << 15;
         let pieces = (old.ends.len() - old.files).div_ceil(PIECE);
         let found = workers::in_parallel(
             pieces,
@@ -49,8 +107,11 @@ impl<'a> Names<'a> {
                 let mut start = first.checked_sub(1).map_or(0, |last| old.ends[last].get() as usize);
                 for (word, end) in old.ends.iter().enumerate().skip(first).take(PIECE) {
                     let end = end.get() as usize;
-                    let text = old.text.get(start..end).unwrap_or_default();
-                    start = end;
+                    let range = std::mem::replace(&mut start, end)..end;
+                    if !lengths[range.len() & 255] {
+                        continue;
+                    }
+                    let text = old.text.get(range).unwrap_or_default();
                     if may_be[outline(text)]
                         && let Some(&symbol) = by_text.get(text)
                     {
@@ -60,15 +121,7 @@ impl<'a> Names<'a> {
                 found
             },
         );
-        let mut of_symbol: NumberMap<Symbol, u32> = found.into_iter().flatten().collect();
-        let mut extra: Vec<Box<[u8]>> = Vec::new();
-        for symbol in used {
-            of_symbol.entry(symbol).or_insert_with(|| {
-                extra.push(link.names.bytes_of(symbol).into());
-                (old.ends.len() + extra.len() - 1) as u32
-            });
-        }
-        Self { old: *old, extra, of_symbol }
+        found.into_iter().flatten().collect()
     }
 
     pub(super) fn symbol(&self, symbol: Symbol) -> u32 {

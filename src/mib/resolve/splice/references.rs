@@ -1,65 +1,71 @@
 //! What the nodes of an image refer to.
 
 use std::collections::HashMap;
+use std::ops::Range;
+
+use zerocopy::little_endian::U32;
 
 use super::super::DefinitionEntry;
-use super::super::assemble::{self, Reference};
+use super::super::assemble::Reference;
 use super::Splice;
+use super::plan::Nodes;
 use crate::mib::image::{ANONYMOUS, IMPLIED};
 use crate::mib::symbol::NONE;
 
-impl Splice<'_, '_, '_> {
-    /// What the nodes refer to, and the next one of each name where no name came or went.
-    pub(super) fn put_references(&mut self) {
+impl Splice<'_, '_> {
+    /// What the nodes refer to, one after the other.
+    pub(super) fn references(&mut self) -> Vec<U32> {
         let by_number: HashMap<u32, u32> =
             self.fresh.iter().map(|fresh| fresh.number).zip(self.old.nodes.len() as u32..).collect();
         let by_name = self.fresh_by_name();
-        for node in 0..self.out.nodes.len() {
-            let start = self.out.references.len();
-            let source = self.sources[node] as usize;
-            if let Some(fresh) = source.checked_sub(self.old.nodes.len()) {
-                for reference in &self.fresh[fresh].references {
-                    let reference = match *reference {
-                        Reference::Anonymous => ANONYMOUS,
-                        Reference::Definition { number, implied } => {
-                            let found = match by_number.get(&number) {
-                                Some(&fresh) => self.now[fresh as usize],
-                                None => self.node_of_context(number),
-                            };
-                            found | if implied { IMPLIED } else { 0 }
-                        }
-                    };
-                    self.out.references.push(reference.into());
-                }
-            } else {
-                let record = &mut self.out.nodes.get_mut()[node];
-                let next = self.now.get(record.next.get() as usize).copied().unwrap_or(NONE);
-                record.next = next.into();
-                let [first, len] = record.references.map(|number| number.get() as usize);
-                if len == 0 {
-                    continue;
-                }
-                let own = self.old.references.get(first..first.saturating_add(len)).unwrap_or_default();
-                for reference in own {
-                    let (target, implied) = (reference.get() & !IMPLIED, reference.get() & IMPLIED);
-                    if target == ANONYMOUS {
-                        self.out.references.push(*reference);
-                        continue;
+        let plan = self.plan;
+        let mut all = Vec::with_capacity(plan.reference_count as usize);
+        for piece in &plan.nodes {
+            match &piece.what {
+                Nodes::Fresh { fresh, .. } => {
+                    for reference in &self.fresh[*fresh as usize].references {
+                        let reference = match *reference {
+                            Reference::Anonymous => ANONYMOUS,
+                            Reference::Definition { number, implied } => {
+                                let found = match by_number.get(&number) {
+                                    Some(&fresh) => self.now[fresh as usize],
+                                    None => self.node_of_context(number),
+                                };
+                                found | if implied { IMPLIED } else { 0 }
+                            }
+                        };
+                        all.push(reference.into());
                     }
-                    let found = match self.now[target as usize] {
-                        NONE => self.again(target, &by_name),
-                        found => Some(found),
-                    };
-                    let Some(found) = found else {
-                        let module = self.out.nodes.get()[node].module.get();
-                        self.relink.insert(self.link.modules[module as usize].file);
-                        continue;
-                    };
-                    self.out.references.push((found | implied).into());
+                }
+                Nodes::Stay { old, references } => {
+                    for at in references.clone() {
+                        let reference = self.old.references[at as usize].get();
+                        let (target, implied) = (reference & !IMPLIED, reference & IMPLIED);
+                        let found = match self.now.get(target as usize) {
+                            _ if target == ANONYMOUS => target,
+                            Some(&NONE) | None => self.again(target, &by_name).unwrap_or_else(|| {
+                                self.relink_who_refers(old.clone(), at);
+                                0
+                            }),
+                            Some(&found) => found,
+                        };
+                        all.push((found | implied).into());
+                    }
                 }
             }
-            let end = self.out.references.len();
-            self.out.nodes.get_mut()[node].references = assemble::stretch(start, end);
+        }
+        all
+    }
+
+    /// The node of before whose reference this one was cannot stay as it is.
+    fn relink_who_refers(&mut self, mut nodes: Range<u32>, reference: u32) {
+        let refers = |&node: &u32| {
+            let [first, len] = self.old.nodes[node as usize].references.map(U32::get);
+            (first..first.saturating_add(len)).contains(&reference)
+        };
+        if let Some(node) = nodes.find(refers) {
+            let module = self.modules.staying[self.old.nodes[node as usize].module.get() as usize];
+            self.relink.insert(self.link.modules[module as usize].file);
         }
     }
 
@@ -78,7 +84,7 @@ impl Splice<'_, '_, '_> {
 
     /// The new node that stands for one of before that was linked again; `None` where that is not sure.
     fn again(&self, node: u32, by_name: &HashMap<(u32, u32), u32>) -> Option<u32> {
-        let record = &self.old.nodes[node as usize];
+        let record = self.old.nodes.get(node as usize)?;
         let module = self.modules.same[record.module.get() as usize];
         let entry = self.link.modules.get(module as usize)?;
         // It may have stood for a definition of another version.

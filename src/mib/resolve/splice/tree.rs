@@ -1,22 +1,15 @@
-//! The vertices of an image: which of those of before stay, and which are new.
+//! The vertices of an image: which new ones there are, and which of those of before are gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::Link;
 use super::{Fresh, ModulesNow, Old};
-use crate::mib::symbol::NONE;
+use crate::mib::workers;
 
-/// There is a node at it or below.
-pub(super) const KEPT: u8 = 1;
-/// There are new nodes at it.
-pub(super) const FRESH: u8 = 2;
-/// There are new vertices right below it.
-pub(super) const LONGER: u8 = 4;
-
-/// Which vertices there are now.
+/// The new vertices. They have numbers past those of before.
 pub(super) struct VerticesNow {
-    /// Of those of before: [`KEPT`], [`FRESH`] and [`LONGER`].
-    pub(super) flags: Vec<u8>,
+    /// How many there were before.
+    old: u32,
     /// The arcs of the new ones.
     pub(super) arcs: Vec<u32>,
     /// New vertices by what they stand below, in the order of their arcs.
@@ -24,57 +17,27 @@ pub(super) struct VerticesNow {
     /// The new nodes at a vertex, the preferred first.
     pub(super) fresh_at: HashMap<u32, Vec<u32>>,
     /// For the vertices of the link that were asked for.
-    pub(super) of_link: HashMap<u32, u32>,
-    /// The words of the nodes that were at a vertex and are gone.
-    pub(super) left: BTreeSet<u32>,
+    of_link: HashMap<u32, u32>,
 }
 
 impl VerticesNow {
-    pub(super) fn of(link: &Link<'_>, old: &Old<'_>, modules: &ModulesNow, fresh: &[Fresh]) -> Self {
-        let mut left = BTreeSet::new();
-        let mut flags = vec![0; old.trie.vertices.len()];
-        flags[0] = KEPT;
-        for node in old.nodes {
-            if modules.staying[node.module.get() as usize] == NONE {
-                left.insert(node.name.get());
-            } else {
-                flags[node.vertex.get() as usize] |= KEPT;
-            }
-        }
+    pub(super) fn of(link: &Link<'_>, old: &Old<'_>, fresh: &[Fresh]) -> Self {
         let mut now = Self {
-            flags,
+            old: old.trie.vertices.len() as u32,
             arcs: Vec::new(),
             below: HashMap::new(),
             fresh_at: HashMap::new(),
             of_link: HashMap::from([(0, 0)]),
-            left,
         };
         for (fresh, number) in fresh.iter().zip(0..) {
             let vertex = now.find(link, old, link.places[fresh.number as usize]);
-            now.flag(vertex, FRESH | KEPT);
             now.fresh_at.entry(vertex).or_default().push(number);
-        }
-        for vertex in (1..now.flags.len()).rev() {
-            if now.flags[vertex] & KEPT != 0 {
-                now.flags[old.trie.parent(vertex as u32) as usize] |= KEPT;
-            }
         }
         now
     }
 
-    /// Of a vertex of before; of a new one everything is looked up.
-    pub(super) fn flag(&mut self, vertex: u32, flags: u8) {
-        if let Some(all) = self.flags.get_mut(vertex as usize) {
-            *all |= flags;
-        }
-    }
-
-    pub(super) fn has(&self, vertex: u32, flag: u8) -> bool {
-        self.flags.get(vertex as usize).is_none_or(|flags| flags & flag != 0)
-    }
-
     pub(super) fn is_new(&self, vertex: u32) -> bool {
-        vertex as usize >= self.flags.len()
+        vertex >= self.old
     }
 
     /// The vertex of a vertex of the link, made where it was not there.
@@ -92,10 +55,8 @@ impl VerticesNow {
             vertex = match known {
                 Some(child) => child,
                 None => {
-                    let new = (self.flags.len() + self.arcs.len()) as u32;
+                    let new = self.old + self.arcs.len() as u32;
                     self.arcs.push(arc);
-                    // What is above it stays for its sake.
-                    self.flag(vertex, KEPT | LONGER);
                     self.below.entry(vertex).or_default().insert(arc, new);
                     new
                 }
@@ -103,5 +64,49 @@ impl VerticesNow {
             self.of_link.insert(next, vertex);
         }
         vertex
+    }
+}
+
+/// The nodes of before whose files are linked again or gone.
+pub(super) struct Left {
+    /// In their order.
+    pub(super) nodes: Vec<u32>,
+    /// Where they stood.
+    pub(super) vertices: BTreeSet<u32>,
+}
+
+impl Left {
+    pub(super) fn of(old: &Old<'_>, modules: &ModulesNow) -> Self {
+        const PIECE: usize = 1 << 15;
+        let pieces = workers::in_parallel(
+            old.nodes.len().div_ceil(PIECE),
+            || (),
+            |(), piece| {
+                let nodes = (0u32..).zip(old.nodes).skip(piece * PIECE).take(PIECE);
+                let left = nodes.filter(|(_, node)| !modules.stays(node)).map(|(number, _)| number);
+                left.collect::<Vec<_>>()
+            },
+        );
+        let nodes: Vec<u32> = pieces.into_iter().flatten().collect();
+        let vertices = nodes.iter().map(|&node| old.nodes[node as usize].vertex.get()).collect();
+        Self { nodes, vertices }
+    }
+
+    /// The vertices of before that have nothing at them nor below them any more.
+    pub(super) fn removed(&self, old: &Old<'_>, modules: &ModulesNow, now: &VerticesNow) -> BTreeSet<u32> {
+        let mut removed = BTreeSet::new();
+        // What is below has a higher number, so that it is told first.
+        let mut may_be = self.vertices.clone();
+        while let Some(vertex) = may_be.pop_last().filter(|&vertex| vertex != 0) {
+            let stays = now.fresh_at.contains_key(&vertex)
+                || now.below.contains_key(&vertex)
+                || old.nodes_at(vertex).any(|node| modules.stays(&old.nodes[node]))
+                || old.trie.children(vertex).any(|child| !removed.contains(&child));
+            if !stays {
+                removed.insert(vertex);
+                may_be.insert(old.trie.parent(vertex));
+            }
+        }
+        removed
     }
 }

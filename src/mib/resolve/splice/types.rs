@@ -11,12 +11,11 @@ use super::{Fresh, Old};
 use crate::mib::format::{LabelRecord, SyntaxRecord, checksum};
 use crate::mib::symbol::NONE;
 
-/// The types of before and new ones, and the numbers that they are given as they are met.
+/// The types of the new nodes, and those of them that were not there before.
 pub(super) struct SyntaxesNow {
     /// For each new node its type.
     pub(super) of_fresh: Vec<u32>,
     pub(super) extra: Vec<(SyntaxRecord, Vec<LabelRecord>)>,
-    pub(super) now: Vec<u32>,
 }
 
 impl SyntaxesNow {
@@ -64,6 +63,14 @@ impl SyntaxesNow {
             }
         }
         let of_fresh = of_fresh.into_iter().map(|found| instead.get(&found).copied().unwrap_or(found));
-        Self { of_fresh: of_fresh.collect(), now: vec![NONE; old.syntaxes.len() + extra.len()], extra }
+        Self { of_fresh: of_fresh.collect(), extra }
+    }
+
+    /// A type of before or a new one, with its labels.
+    pub(super) fn get<'a>(&'a self, old: &Old<'a>, syntax: u32) -> (&'a SyntaxRecord, &'a [LabelRecord]) {
+        match (syntax as usize).checked_sub(old.syntaxes.len()) {
+            None => (&old.syntaxes[syntax as usize], old.labels_of(&old.syntaxes[syntax as usize])),
+            Some(extra) => (&self.extra[extra].0, &self.extra[extra].1),
+        }
     }
 }
