@@ -103,7 +103,7 @@ impl Splice<'_, '_> {
         let mut slot = 0;
         while slot < old.len() {
             let waits = |head: &&Head| slot_of(beginnings, head.hash) < slot;
-            if as_before && old[slot].get() == NONE && next <= slot && !heads.peek().is_some_and(|head| waits(head)) {
+            if as_before && old[slot].get() == NONE && next <= slot && !heads.peek().is_some_and(waits) {
                 while events.next_if(|&event| event < slot).is_some() {}
                 let event = events.peek().map_or(old.len(), |&event| event.min(old.len()));
                 for (now, node) in slots[slot..event].iter_mut().zip(&old[slot..event]) {

@@ -188,11 +188,9 @@ fn fresh_nodes(
             let at = fresh as usize;
             let entry = link.definitions[all[at].number as usize];
             let name = numbering.words.get(words.of_fresh[at]);
-            let syntax =
-                if kind.is_object() { numbering.types.get(words.types.of_fresh[at]) } else { NONE };
+            let syntax = if kind.is_object() { numbering.types.get(words.types.of_fresh[at]) } else { NONE };
             let start = piece.references as usize;
-            let mut node =
-                assemble::node_record(entry, link.definition(entry), kind, [name, vertex, syntax]);
+            let mut node = assemble::node_record(entry, link.definition(entry), kind, [name, vertex, syntax]);
             node.references = assemble::stretch(start, start + all[at].references.len());
             nodes[at] = node;
         }

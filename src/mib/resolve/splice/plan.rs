@@ -167,7 +167,8 @@ impl Plan {
     ) -> Self {
         let removed = left.removed(old, modules, vertices);
         let mut touched = left.vertices.clone();
-        touched.extend(vertices.fresh_at.keys().chain(vertices.below.keys()).filter(|&&v| !vertices.is_new(v)));
+        touched
+            .extend(vertices.fresh_at.keys().chain(vertices.below.keys()).filter(|&&v| !vertices.is_new(v)));
         for &vertex in &removed {
             touched.insert(vertex);
             touched.insert(old.trie.parent(vertex));
@@ -349,7 +350,8 @@ impl Planner<'_, '_> {
         let kind_of = |node: usize| Kind::from_octet(self.old.nodes[node].kind);
         let fresh: Vec<(u32, Kind)> =
             fresh.iter().map(|&fresh| (fresh, self.kind_of(fresh, above))).collect();
-        let kinds = above_of(staying.iter().map(|&node| kind_of(node)).chain(fresh.iter().map(|&(_, kind)| kind)));
+        let kinds =
+            above_of(staying.iter().map(|&node| kind_of(node)).chain(fresh.iter().map(|&(_, kind)| kind)));
         let before = above_of(here.clone().map(kind_of));
         self.above.insert(vertex, kinds);
         if kinds != before && is_old {
