@@ -38,13 +38,15 @@ impl Splice<'_, '_> {
                     }
                 }
                 Nodes::Stay { old, references } => {
+                    // References follow each other as their nodes do.
+                    let mut nodes = old.clone();
                     for at in references.clone() {
                         let reference = self.old.references[at as usize].get();
                         let (target, implied) = (reference & !IMPLIED, reference & IMPLIED);
                         let found = match self.now.get(target as usize) {
                             _ if target == ANONYMOUS => target,
                             Some(&NONE) | None => self.again(target, &by_name).unwrap_or_else(|| {
-                                self.relink_who_refers(old.clone(), at);
+                                self.relink_who_refers(&mut nodes, at);
                                 0
                             }),
                             Some(&found) => found,
@@ -57,15 +59,18 @@ impl Splice<'_, '_> {
         all
     }
 
-    /// The node of before whose reference this one was cannot stay as it is.
-    fn relink_who_refers(&mut self, mut nodes: Range<u32>, reference: u32) {
-        let refers = |&node: &u32| {
-            let [first, len] = self.old.nodes[node as usize].references.map(U32::get);
-            (first..first.saturating_add(len)).contains(&reference)
-        };
-        if let Some(node) = nodes.find(refers) {
-            let module = self.modules.staying[self.old.nodes[node as usize].module.get() as usize];
-            self.relink.insert(self.link.modules[module as usize].file);
+    /// The first of `nodes` whose reference this one was cannot stay as it is; those before it are passed.
+    fn relink_who_refers(&mut self, nodes: &mut Range<u32>, reference: u32) {
+        for node in nodes.clone() {
+            let record = &self.old.nodes[node as usize];
+            let [first, len] = record.references.map(U32::get);
+            if (first..first.saturating_add(len)).contains(&reference) {
+                let module = self.modules.staying[record.module.get() as usize];
+                self.relink.insert(self.link.modules[module as usize].file);
+                // It may have another one.
+                nodes.start = node;
+                return;
+            }
         }
     }
 
