@@ -9,7 +9,7 @@
 //! octets.
 //!
 //! [`Layout::check`] is what makes an image fit to be read: after it every number in a record leads somewhere, the
-//! tree is a tree, and every chain ends. What no check covers (a text that is no UTF-8, labels out of order) reads as
+//! tree is a tree, nodes and their references stand in its order, and every chain ends. What no check covers (a text that is no UTF-8, labels out of order) reads as
 //! something, and never panics.
 
 use std::collections::BTreeSet;
@@ -42,6 +42,8 @@ pub(super) struct Header {
 /// Where the part that the checksum covers begins.
 const CHECKED: usize = 20;
 pub(crate) const SECTIONS: usize = 11;
+/// The number of the section that is the table of names.
+pub(crate) const NAME_SLOTS: usize = 5;
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -418,8 +420,13 @@ impl Layout {
         let within = |[start, number]: [U32; 2], all: usize| {
             (start.get() as usize).checked_add(number.get() as usize).filter(|&end| end <= all)
         };
+        // Nodes stand in the order of their vertices, and what they refer to in theirs, without a gap.
+        let (mut last, mut referred) = (0, 0);
         for node in nodes {
             let vertex = node.vertex.get() as usize;
+            if std::mem::replace(&mut last, vertex) > vertex {
+                return Err(ImageError::Malformed("the order of the nodes"));
+            }
             let syntax = node.syntax.get();
             if vertex == 0
                 || vertex >= vertices
@@ -431,6 +438,12 @@ impl Layout {
             let own = within(node.references, references.len())
                 .and_then(|end| references.get(node.references[0].get() as usize..end))
                 .ok_or(ImageError::Malformed("the references of a node"))?;
+            if !own.is_empty() {
+                if node.references[0].get() as usize != referred {
+                    return Err(ImageError::Malformed("the order of the references"));
+                }
+                referred += own.len();
+            }
             let plain = node.flags & AUGMENTS != 0 || Kind::from_octet(node.kind) == Kind::Notification;
             let leads = |reference: u32| {
                 let masked = reference & !IMPLIED;
@@ -441,8 +454,8 @@ impl Layout {
                 return Err(ImageError::Malformed("the references of a node"));
             }
         }
-        if !nodes.is_sorted_by_key(|node| node.vertex.get()) {
-            return Err(ImageError::Malformed("the order of the nodes"));
+        if referred != references.len() {
+            return Err(ImageError::Malformed("the order of the references"));
         }
         let labels = self.labels(octets).len();
         if syntaxes.iter().any(|syntax| within(syntax.labels, labels).is_none()) {
@@ -597,4 +610,55 @@ pub(crate) fn checksum(octets: &[u8]) -> u64 {
     strands
         .iter()
         .fold(octets.len() as u64, |sum, &strand| fold(sum ^ strand, FACTORS[0]).wrapping_add(strand))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mib::Mib;
+
+    fn nodes_of<'a>(layout: &Layout, octets: &'a mut [u8]) -> &'a mut [NodeRecord] {
+        <[NodeRecord]>::mut_from_bytes(&mut octets[layout.sections[2].clone()]).unwrap()
+    }
+
+    /// What the built-in names come to when they are changed so.
+    fn checked(change: impl Fn(&Layout, &mut [u8])) -> Option<ImageError> {
+        let mut octets = Mib::builtin().image().to_vec();
+        let layout = Layout::check(&octets).unwrap();
+        change(&layout, &mut octets);
+        sign(&mut octets);
+        Layout::check(&octets).err()
+    }
+
+    #[test]
+    fn nodes_out_of_order_are_refused() {
+        assert_eq!(checked(|_, _| ()), None);
+        // Two nodes change their places, and their vertices know it: every number still leads somewhere.
+        let swapped = checked(|layout, octets| {
+            let nodes = nodes_of(layout, octets);
+            let plain = |node: &NodeRecord| node.references[1].get() == 0;
+            let a = nodes.iter().position(plain).unwrap();
+            let b = nodes.iter().rposition(plain).unwrap();
+            let vertices = [nodes[a].vertex, nodes[b].vertex].map(|vertex| vertex.get() as usize);
+            nodes.swap(a, b);
+            let all = <[Vertex]>::mut_from_bytes(&mut octets[layout.sections[3].clone()]).unwrap();
+            assert!(vertices[0] < vertices[1]);
+            assert_eq!(vertices.map(|vertex| all[vertex].node.get() as usize), [a, b]);
+            (all[vertices[0]].node, all[vertices[1]].node) = ((b as u32).into(), (a as u32).into());
+        });
+        assert_eq!(swapped, Some(ImageError::Malformed("the order of the nodes")));
+    }
+
+    #[test]
+    fn references_out_of_order_are_refused() {
+        let swapped = checked(|layout, octets| {
+            let nodes = nodes_of(layout, octets);
+            let mut same = nodes.iter().enumerate().filter(|(_, node)| node.references[1].get() == 1);
+            let (a, b) = (same.next().unwrap().0, same.next().unwrap().0);
+            let references = nodes[a].references;
+            nodes[a].references = nodes[b].references;
+            nodes[b].references = references;
+        });
+        assert_eq!(swapped, Some(ImageError::Malformed("the order of the references")));
+    }
 }

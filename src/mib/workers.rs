@@ -16,23 +16,11 @@ const LEAST_PIECES: usize = 16;
 /// Runs `work` on a thread of lower priority, and with it all threads that it starts. Where the system refuses
 /// the thread, `work` runs on this one.
 pub(crate) fn standing_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let mut work = Some(work);
-    let mut done = None;
-    thread::scope(|scope| {
-        let (work, done) = (&mut work, &mut done);
-        let run = move || {
-            // Not being granted it changes nothing but the courtesy.
-            let _ = rustix::process::setpriority_process(None, NICENESS);
-            *done = work.take().map(|work| work());
-        };
-        // A panic of that thread goes on in this one when the scope ends.
-        let _ = thread::Builder::new().name("mib_compile".into()).spawn_scoped(scope, run);
-    });
-    match (done, work) {
-        (Some(done), _) => done,
-        (None, Some(work)) => work(),
-        (None, None) => unreachable!("a panic of the thread has ended this one too"),
-    }
+    let stand_back = || {
+        // Not being granted it changes nothing but the courtesy.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+    };
+    beside("mib_compile", || (), stand_back, work).1
 }
 
 /// Does `count` pieces of work on as many threads as pay, and returns what they came to in order. Each thread
@@ -105,12 +93,27 @@ pub(crate) fn all(tasks: Vec<Task<'_>>) {
 
 /// Does `other` on another thread beside `own`; after it where there is none to be had.
 pub(crate) fn both<A, B: Send>(own: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+    beside("mib_fill", own, || (), other)
+}
+
+/// Does `other` on a thread of that name, which begins with `first`; where the system refuses the thread, on this one
+/// after `own`, without `first`.
+fn beside<A, B: Send>(
+    name: &str,
+    own: impl FnOnce() -> A,
+    first: impl FnOnce() + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
     let mut work = Some(other);
     let mut done = None;
     let own = thread::scope(|scope| {
         let (work, done) = (&mut work, &mut done);
-        let run = move || *done = work.take().map(|work| work());
-        let _ = thread::Builder::new().name("mib_fill".into()).spawn_scoped(scope, run);
+        let run = move || {
+            first();
+            *done = work.take().map(|work| work());
+        };
+        // A panic of that thread goes on in this one when the scope ends.
+        let _ = thread::Builder::new().name(name.into()).spawn_scoped(scope, run);
         own()
     });
     match (done, work) {

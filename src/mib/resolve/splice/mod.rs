@@ -33,7 +33,7 @@ use super::partial::Given;
 use super::types::Resolved;
 use crate::mib::Mib;
 use crate::mib::format::{
-    FileEntry, LabelRecord, ModuleRecord, NodeRecord, SECTIONS, SyntaxRecord, most_slots,
+    FileEntry, LabelRecord, ModuleRecord, NAME_SLOTS, NodeRecord, SECTIONS, SyntaxRecord, most_slots,
 };
 use crate::mib::room::Room;
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
@@ -100,8 +100,9 @@ pub(super) fn image(
     if !splice.relink.is_empty() {
         return Err(Failure::Relink(splice.relink));
     }
+    // Of the sections before the table of names it was known from the beginning.
     let mut counts = most;
-    counts[5..].copy_from_slice(&[
+    counts[NAME_SLOTS..].copy_from_slice(&[
         indexed.slots,
         references.len(),
         numbering.types.count as usize,
@@ -295,13 +296,6 @@ impl<'a> Old<'a> {
         let vertices = self.trie.vertices.get(vertex as usize..).unwrap_or_default();
         let first = vertices.iter().map(|vertex| vertex.node.get()).find(|&node| node != NONE);
         first.unwrap_or(self.nodes.len() as u32)
-    }
-
-    /// Where the references of a node and of those behind it begin.
-    fn references_from(&self, node: u32) -> u32 {
-        let nodes = self.nodes.get(node as usize..).unwrap_or_default();
-        let first = nodes.iter().find(|node| node.references[1].get() != 0);
-        first.map_or(self.references.len() as u32, |node| node.references[0].get())
     }
 
     fn labels_of(&self, syntax: &SyntaxRecord) -> &'a [LabelRecord] {

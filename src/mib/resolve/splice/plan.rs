@@ -136,6 +136,25 @@ struct New {
     parent: (u32, u32),
 }
 
+/// The next node of before that refers to something. Few do, so that whoever asks for one after the other does not look
+/// through those between them again and again.
+#[derive(Default)]
+struct Referring {
+    /// Those before it refer to nothing, or were asked for.
+    node: u32,
+}
+
+impl Referring {
+    /// Where the references of a node and of those behind it begin. Nodes are asked for in their order.
+    fn from(&mut self, old: &Old<'_>, node: u32) -> u32 {
+        self.node = self.node.max(node);
+        let rest = old.nodes.get(self.node as usize..).unwrap_or_default();
+        let next = rest.iter().position(|node| node.references[1].get() != 0);
+        self.node += next.unwrap_or(rest.len()) as u32;
+        old.nodes.get(self.node as usize).map_or(old.references.len() as u32, |node| node.references[0].get())
+    }
+}
+
 struct Planner<'a, 'l> {
     link: &'a Link<'l>,
     old: &'a Old<'a>,
@@ -148,6 +167,7 @@ struct Planner<'a, 'l> {
     /// The vertices and nodes of before that are not yet in the plan begin here.
     at: u32,
     node_at: u32,
+    referring: Referring,
     /// By how much children stand elsewhere than before: vertices that came before them, less those that went.
     first: u32,
     /// In the order in which they come.
@@ -184,6 +204,7 @@ impl Plan {
             plan: Self::default(),
             at: 0,
             node_at: 0,
+            referring: Referring::default(),
             first: 0,
             pending: VecDeque::new(),
             above: HashMap::new(),
@@ -301,8 +322,8 @@ impl Planner<'_, '_> {
         }
         let len = old.end - old.start;
         let (now, first) = (self.plan.node_count, self.plan.reference_count);
-        let start = self.old.references_from(old.start);
-        let references = start..self.old.references_from(old.end).max(start);
+        let [start, end] = [old.start, old.end].map(|node| self.referring.from(self.old, node));
+        let references = start..end;
         self.plan.node_runs.push(old.start, len, now);
         self.plan.node_count += len;
         self.plan.reference_count += references.end - references.start;
