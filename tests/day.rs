@@ -434,14 +434,14 @@ impl Program {
         let metrics = Arc::new(Metrics::new());
         let opened = Store::open(&settings, Arc::clone(&metrics)).unwrap();
         let publisher = Publisher::new(built(rules, None), 2).unwrap();
-        let changes = snapshot::start_changes(publisher.current(), &opened.alerts);
+        let changes = snapshot::start_changes(publisher.current(), opened.alerts.iter());
         let restored = Restored {
-            open: opened.alerts,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,
             ended: opened.ended,
             mutes: opened.mutes.open_at(Timestamp(0)),
+            ..Restored::of(opened.alerts)
         };
         let mut correlator = Correlator::new(Limits::default(), restored, &[0]);
         correlator.reconcile(changes);

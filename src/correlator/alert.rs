@@ -1,5 +1,7 @@
 //! One open alert as the correlator keeps it, and what may end it.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::event::{AlertId, AlertRecord, ByHand, EventId, Flap, Generation, Timestamp};
@@ -78,6 +80,8 @@ pub(super) struct Open {
     pub(super) timer: u32,
     /// What it weighs against the table's bound. The table's own.
     pub(super) octets: u32,
+    /// That of its key. The table's own.
+    pub(super) hash: u64,
     /// Repeated since the writer was told the count. The table's own.
     pub(super) uncounted: bool,
 }
@@ -92,9 +96,16 @@ impl Open {
             generation: Generation::default(),
             timer: super::table::NO_TIMER,
             octets: 0,
+            hash: 0,
             uncounted: false,
             record: Arc::new(record),
         }
+    }
+
+    /// Works out what the table has to know of it, whose `hasher` it is.
+    pub(super) fn place(&mut self, hasher: &RandomState) {
+        self.octets = self.weigh();
+        self.hash = hasher.hash_one(&*self.record.key);
     }
 
     /// The record with the newest counts and times, to be changed. Copies it while a command that carried it
@@ -113,7 +124,7 @@ impl Open {
         (self.record.id, self.count, self.last_seen, self.last_event)
     }
 
-    /// Its octets in memory, roughly: the key lies in the record and in the table's index.
+    /// Its octets in memory, roughly.
     pub(super) fn weigh(&self) -> u32 {
         let pair = size_of::<(Arc<str>, String)>();
         let text =
@@ -121,7 +132,7 @@ impl Open {
         let record = &self.record;
         let octets = size_of::<Self>()
             + size_of::<AlertRecord>()
-            + 2 * record.key.len()
+            + record.key.len()
             + record.by_hand.as_ref().map_or(0, |_| size_of::<ByHand>() + 2 * 64)
             + record.flap.as_ref().map_or(0, |flap| size_of::<Flap>() + size_of_val(&*flap.changes))
             + text(&record.labels)

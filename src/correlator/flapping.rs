@@ -32,13 +32,15 @@ pub(super) struct Flaps {
 }
 
 impl Flaps {
-    /// Goes on from what the disk knows: open alerts, and the newest ended one of each other key.
-    pub(super) fn restore(&mut self, open: &[AlertRecord], ended: Vec<(Box<str>, Flap)>) {
-        for record in open {
-            if let Some(held) = record.flap.as_ref().and_then(|flap| flap.held) {
-                self.hold(held.until, record.key.clone());
-            }
+    /// Goes on with an open alert that the disk knows.
+    pub(super) fn restore(&mut self, open: &AlertRecord) {
+        if let Some(held) = open.flap.as_ref().and_then(|flap| flap.held) {
+            self.hold(held.until, open.key.clone());
         }
+    }
+
+    /// Goes on with the newest ended alert of each key that has no open one.
+    pub(super) fn restore_ended(&mut self, ended: Vec<(Box<str>, Flap)>) {
         for (key, flap) in ended {
             self.keep(&key, flap.changes);
         }

@@ -22,8 +22,8 @@
 //! | `fence` | which generation every receiver has read |
 //! | `reload` | changed rules, applied to open alerts once the fence is passed |
 //! | `rekey` | what a changed rule makes of one alert |
+//! | `restore` | open alerts as a start reads them |
 //! | `run` | the thread |
-//!
 
 mod alert;
 mod deduplicate;
@@ -36,6 +36,7 @@ mod number;
 mod operator;
 mod rekey;
 mod reload;
+mod restore;
 mod route;
 mod run;
 mod state;
@@ -45,6 +46,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use restore::{RestoredAlert, Restorer};
 pub use route::{Route, RouteKind, Routes};
 pub use run::{Ended, run};
 pub use state::{Correlator, Limits, Restored};

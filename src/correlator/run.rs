@@ -214,7 +214,7 @@ mod tests {
     fn the_wait_ends_when_something_is_due() {
         let mut alert = record(1, "a");
         alert.expires_at = Some(seconds(10));
-        let restored = Restored { open: vec![alert], ..Restored::default() };
+        let restored = Restored::of([alert]);
         let correlator = Correlator::new(Limits::default(), restored, &[]);
         assert_eq!(
             patience(&correlator, false, seconds(2)),

@@ -12,6 +12,7 @@ use super::identity::{LabelNames, Labels};
 use super::mute::Mutes;
 use super::number::Numbers;
 use super::reload::{Cleared, Reloads};
+use super::restore::{RestoredAlert, Restorer};
 use super::route::Routes;
 use super::storm::Storms;
 use super::table::{MAX_ALERTS, OpenAlerts, Slot};
@@ -42,6 +43,16 @@ pub struct Limits {
     pub open_octets: usize,
 }
 
+impl Restored {
+    /// These alerts and nothing else.
+    #[must_use]
+    pub fn of(alerts: impl IntoIterator<Item = AlertRecord>) -> Self {
+        let restorer = Restorer::default();
+        let open = alerts.into_iter().map(|record| restorer.alert(record)).collect();
+        Self { open, restorer, ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { open_alerts: 1_000_000, open_octets: 2 << 30 }
@@ -54,7 +65,9 @@ pub struct Restored {
     /// The open alerts with their newest counts. Whoever applies [`Command::Counts`] to a stored alert moves
     /// its `expires_at` by as much as `last_seen`: a repeat postpones both. Resolved ones are passed over.
     /// All are kept, also beyond [`Limits::open_alerts`].
-    pub open: Vec<AlertRecord>,
+    pub open: Vec<RestoredAlert>,
+    /// What has made them ready.
+    pub restorer: Restorer,
     /// The largest number of an event in the journal.
     pub last_event: EventId,
     /// The largest number of an alert, resolved ones included.
@@ -148,33 +161,33 @@ struct Decision {
 
 impl Correlator {
     /// Goes on from what the disk knows; `receivers` is how many will say which generation they have read.
-    /// O(n log n) in the open alerts.
+    /// O(n) in the open alerts if they come oldest first.
     ///
     /// Of two restored alerts with one key, which no version writes, the younger stays and the first tick
     /// ends the other, so that neither is orphaned.
     #[must_use]
     pub fn new(limits: Limits, restored: Restored, receivers: &[u32]) -> Self {
-        let Restored { open: mut records, last_event, last_alert, last_change, ended, mutes } = restored;
-        records.retain(|record| record.state != AlertState::Resolved);
-        records.sort_unstable_by_key(|record| record.id);
-        let mut last = (last_event, last_alert, last_change);
-        let mutes = Mutes::new(mutes, records.iter().any(|record| record.muted.is_some()));
-        let mut open = OpenAlerts::with_capacity(records.len());
-        let mut superseded = Vec::new();
-        let mut storms = Storms::default();
-        records
-            .iter()
-            .filter(|record| record.origin == AlertOrigin::Storm)
-            .for_each(|record| storms.restore(record));
-        let mut flaps = Flaps::default();
-        flaps.restore(&records, ended);
-        for record in records {
-            last = (last.0.max(record.last_event), last.1.max(record.id), last.2.max(record.change));
-            if let Some(slot) = open.find(&record.key) {
-                superseded.push(open.remove(slot));
-            }
-            open.insert(Open::new(record));
+        let Restored { mut open, restorer, last_event, last_alert, last_change, ended, mutes } = restored;
+        open.retain(|alert| alert.is_open);
+        if !open.is_sorted_by_key(|alert| alert.id) {
+            open.sort_unstable_by_key(|alert| alert.id);
         }
+        let mut last = (last_event, last_alert, last_change);
+        let mut storms = Storms::default();
+        let mut flaps = Flaps::default();
+        for alert in &open {
+            let last_event = alert.open.last_event;
+            last = (last.0.max(last_event), last.1.max(alert.id), last.2.max(alert.change));
+            if alert.origin == AlertOrigin::Storm {
+                storms.restore(alert.record());
+            }
+            if alert.held {
+                flaps.restore(alert.record());
+            }
+        }
+        flaps.restore_ended(ended);
+        let mutes = Mutes::new(mutes, open.iter().any(|alert| alert.muted));
+        let (open, superseded) = OpenAlerts::of(restorer, open.into_iter());
         Self {
             limits: Limits { open_alerts: limits.open_alerts.min(MAX_ALERTS), ..limits },
             open,

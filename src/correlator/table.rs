@@ -1,13 +1,18 @@
 //! The open alerts: found by key, ordered by the time at which they expire, densely packed.
 //!
-//! Invariants: `index` maps each alert's key to its slot; a scheduled alert's `timer` is the place of its one
+//! Invariants: `index` finds each alert's slot by its key, which lies in the record alone; a scheduled alert's `timer` is the place of its one
 //! entry in `timers`, which is a binary heap by time; a timer never stands later than its alert's
 //! `expires_at`. A repeat that postpones the expiry leaves the heap alone: the timer is looked at again when
 //! its time comes. So the heap never holds more entries than there are open alerts, whatever comes and goes.
 
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 
 use super::alert::Open;
+use super::restore::{RestoredAlert, Restorer};
 use crate::event::{AlertId, AlertRecord, EventId, Muted, Timestamp};
 use crate::severity::Severity;
 
@@ -29,7 +34,9 @@ struct Timer {
 #[derive(Debug, Default)]
 pub(super) struct OpenAlerts {
     alerts: Vec<Open>,
-    index: HashMap<Box<str>, Slot>,
+    index: HashTable<Slot>,
+    /// Keys come out of packets: nobody may know where they go.
+    hasher: RandomState,
     timers: Vec<Timer>,
     octets: usize,
     uncounted: usize,
@@ -38,13 +45,40 @@ pub(super) struct OpenAlerts {
 }
 
 impl OpenAlerts {
-    pub(super) fn with_capacity(alerts: usize) -> Self {
-        Self {
-            alerts: Vec::with_capacity(alerts),
-            index: HashMap::with_capacity(alerts),
-            timers: Vec::with_capacity(alerts),
+    /// The table with these alerts. Of two with one key the later is in it; the earlier comes back beside it. O(n), and
+    /// looks into no record.
+    pub(super) fn of(
+        restorer: Restorer,
+        alerts: impl ExactSizeIterator<Item = RestoredAlert>,
+    ) -> (Self, Vec<Open>) {
+        let mut table = Self {
+            index: HashTable::with_capacity(alerts.len()),
+            alerts: Vec::with_capacity(alerts.len()),
+            timers: Vec::with_capacity(alerts.len()),
+            hasher: restorer.hasher,
             ..Self::default()
+        };
+        let mut superseded = Vec::new();
+        for RestoredAlert { open, severity, muted, .. } in alerts {
+            let twin = |slot: &Slot| {
+                let other = &table.alerts[*slot as usize];
+                other.hash == open.hash && other.record.key == open.record.key
+            };
+            if let Some(slot) = table.index.find(open.hash, twin).copied() {
+                superseded.push(table.remove(slot));
+            }
+            table.append(open, severity, muted);
         }
+        for (slot, open) in table.alerts.iter_mut().enumerate() {
+            if let Some(at) = open.expires_at {
+                open.timer = table.timers.len() as u32;
+                table.timers.push(Timer { at, slot: slot as Slot });
+            }
+        }
+        for place in (0..table.timers.len() / 2).rev() {
+            table.sift_down(place);
+        }
+        (table, superseded)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,7 +124,12 @@ impl OpenAlerts {
     }
 
     pub(super) fn find(&self, key: &str) -> Option<Slot> {
-        self.index.get(key).copied()
+        let hash = self.hasher.hash_one(key);
+        let is_it = |slot: &Slot| {
+            let open = &self.alerts[*slot as usize];
+            open.hash == hash && *open.record.key == *key
+        };
+        self.index.find(hash, is_it).copied()
     }
 
     pub(super) fn get(&self, slot: Slot) -> &Open {
@@ -104,15 +143,23 @@ impl OpenAlerts {
     /// Adds an alert whose key is not there, and fewer than [`MAX_ALERTS`] are.
     pub(super) fn insert(&mut self, mut open: Open) -> Slot {
         debug_assert!(self.find(&open.record.key).is_none() && self.len() < MAX_ALERTS);
-        let slot = self.alerts.len() as Slot;
-        open.octets = open.weigh();
-        self.octets += open.octets as usize;
-        self.by_severity[open.record.severity as usize] += 1;
-        self.muted += usize::from(open.record.muted.is_some());
-        self.index.insert(open.record.key.clone(), slot);
-        let at = open.expires_at;
-        self.alerts.push(open);
+        open.place(&self.hasher);
+        let (at, severity, muted) = (open.expires_at, open.record.severity, open.record.muted.is_some());
+        let slot = self.append(open, severity, muted);
         self.expire_at(slot, at);
+        slot
+    }
+
+    /// Adds an alert that knows its place ([`Open::place`]), without a timer.
+    fn append(&mut self, open: Open, severity: Severity, muted: bool) -> Slot {
+        let slot = self.alerts.len() as Slot;
+        self.octets += open.octets as usize;
+        self.by_severity[severity as usize] += 1;
+        self.muted += usize::from(muted);
+        let hash = open.hash;
+        self.alerts.push(open);
+        let alerts = &self.alerts;
+        self.index.insert_unique(hash, slot, |slot| alerts[*slot as usize].hash);
         slot
     }
 
@@ -120,18 +167,25 @@ impl OpenAlerts {
     pub(super) fn remove(&mut self, slot: Slot) -> Open {
         self.unschedule(slot);
         self.told(slot);
+        self.entry_of(slot).remove();
+        let last = (self.alerts.len() - 1) as Slot;
+        if slot != last {
+            *self.entry_of(last).get_mut() = slot;
+        }
         let open = self.alerts.swap_remove(slot as usize);
         self.octets -= open.octets as usize;
         self.by_severity[open.record.severity as usize] -= 1;
         self.muted -= usize::from(open.record.muted.is_some());
-        self.index.remove(&open.record.key);
-        if let Some(moved) = self.alerts.get(slot as usize) {
-            *self.index.get_mut(&moved.record.key).expect("every open alert is indexed") = slot;
-            if moved.timer != NO_TIMER {
-                self.timers[moved.timer as usize].slot = slot;
-            }
+        if let Some(moved) = self.alerts.get(slot as usize).filter(|moved| moved.timer != NO_TIMER) {
+            self.timers[moved.timer as usize].slot = slot;
         }
         open
+    }
+
+    /// The index's entry of an alert.
+    fn entry_of(&mut self, slot: Slot) -> OccupiedEntry<'_, Slot> {
+        let hash = self.alerts[slot as usize].hash;
+        self.index.find_entry(hash, |other| *other == slot).expect("every open alert is indexed")
     }
 
     /// Weighs an alert again whose record has changed.
@@ -182,7 +236,8 @@ impl OpenAlerts {
             self.alerts.shrink_to(keep);
         }
         if self.index.capacity() > outsized {
-            self.index.shrink_to(keep);
+            let alerts = &self.alerts;
+            self.index.shrink_to(keep, |slot| alerts[*slot as usize].hash);
         }
         if self.timers.capacity() > outsized {
             self.timers.shrink_to(keep);
@@ -287,6 +342,7 @@ impl OpenAlerts {
         for (slot, open) in self.alerts.iter().enumerate() {
             assert_eq!(self.find(&open.record.key), Some(slot as Slot));
             assert_eq!(open.octets, open.weigh(), "weighed as it is now");
+            assert_eq!(open.hash, self.hasher.hash_one(&*open.record.key), "its key stays");
             if open.timer != NO_TIMER {
                 assert_eq!(self.timers[open.timer as usize].slot as usize, slot);
             }

@@ -47,6 +47,32 @@ impl Timestamp {
         digits(&mut text[20..26], u32::try_from(time.subsec_nanosecond() / 1000).ok()?);
         Some(text)
     }
+
+    /// What [`Self::rfc3339`] writes, read back; `None` for whatever is written in another way. A start reads some
+    /// of them for each open alert.
+    fn of_rfc3339(text: &[u8; 27]) -> Option<Self> {
+        fn number(digits: &[u8]) -> Option<i32> {
+            digits.iter().try_fold(0, |number, digit| {
+                digit.is_ascii_digit().then(|| 10 * number + i32::from(digit - b'0'))
+            })
+        }
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
+        marks.iter().all(|(at, mark)| text[*at] == *mark).then_some(())?;
+        let part = |at: usize| i8::try_from(number(&text[at..at + 2])?).ok();
+        let year = i16::try_from(number(&text[..4])?).ok()?;
+        let nanoseconds = number(&text[20..26])? * 1000;
+        let time = jiff::civil::DateTime::new(
+            year,
+            part(5)?,
+            part(8)?,
+            part(11)?,
+            part(14)?,
+            part(17)?,
+            nanoseconds,
+        );
+        let time = jiff::tz::Offset::UTC.to_timestamp(time.ok()?).ok()?;
+        Some(Self(time.as_microsecond()))
+    }
 }
 
 impl From<SystemTime> for Timestamp {
@@ -83,13 +109,26 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        // Past what RFC 3339 can say (an alert that never expires), as Display writes it.
-        if let Some(micros) = text.strip_suffix("us").and_then(|digits| digits.parse().ok()) {
-            return Ok(Self(micros));
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Timestamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time in RFC 3339")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                if let Some(time) = text.as_bytes().try_into().ok().and_then(Timestamp::of_rfc3339) {
+                    return Ok(time);
+                }
+                // Past what RFC 3339 can say (an alert that never expires), as Display writes it.
+                if let Some(micros) = text.strip_suffix("us").and_then(|digits| digits.parse().ok()) {
+                    return Ok(Timestamp(micros));
+                }
+                text.parse().map(|time: jiff::Timestamp| Timestamp(time.as_microsecond())).map_err(E::custom)
+            }
         }
-        let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(time.as_microsecond()))
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -100,6 +139,8 @@ mod tests {
 
     fn shown(time: Timestamp) -> String {
         let text = time.to_string();
+        let short = text.as_bytes().try_into().ok().and_then(Timestamp::of_rfc3339);
+        assert_eq!(short, time.rfc3339().map(|_| time), "what is written the short way is read so");
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, format!("\"{text}\""), "both ways to write it say the same");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
@@ -115,6 +156,31 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever is put in place of some octets: the short way reads it as the library does, or leaves it to it.
+        #[test]
+        fn what_is_nearly_a_time_is_read_as_the_library_reads_it(
+            micros in prop_oneof![
+                -377_705_023_200_000_000_i64..=253_402_207_200_999_999,
+                1_700_000_000_000_000_i64..1_800_000_000_000_000,
+            ],
+            changes in prop::collection::vec((0_usize..27, "[0-9]|[-:.TZ +tz]"), 0..4),
+        ) {
+            let mut text = Timestamp(micros).to_string();
+            for (at, octet) in changes {
+                if at < text.len() {
+                    text.replace_range(at..=at, &octet);
+                }
+            }
+            let read = serde_json::from_str::<Timestamp>(&format!("\"{text}\""));
+            match text.parse::<jiff::Timestamp>() {
+                Ok(time) => prop_assert_eq!(read.unwrap(), Timestamp(time.as_microsecond()), "{}", text),
+                Err(_) => prop_assert!(read.is_err(), "{}", text),
+            }
+            if let Some(short) = text.as_bytes().try_into().ok().and_then(Timestamp::of_rfc3339) {
+                prop_assert_eq!(short.to_string(), text, "only what is written so");
+            }
+        }
+
         #[test]
         fn any_time_reads_as_the_calendar_has_it(micros in -377_705_023_200_000_000_i64..=253_402_207_200_999_999) {
             let expected = format!("{:.6}", jiff::Timestamp::from_microsecond(micros).unwrap());

@@ -25,7 +25,9 @@ use tokio::sync::watch;
 use crate::admin::{self, Admin};
 use crate::config::settings::DeliveryKind;
 use crate::config::{Input, Settings};
-use crate::correlator::{self, Correlator, Limits, Restored, Route, RouteKind, Routes};
+use crate::correlator::{
+    self, Correlator, Limits, Restored, RestoredAlert, Restorer, Route, RouteKind, Routes,
+};
 use crate::delivery::Deliveries;
 use crate::diagnostic::Diagnostic;
 use crate::event::{Command, Generation, Handed, Operators, Queue, Timestamp};
@@ -247,7 +249,10 @@ impl Server {
             .build()
             .map_err(environment)?;
         let starting = Starting::serve(&runtime, &admin_listener, &settings).map_err(environment)?;
-        let mut opened = Store::open(&settings.storage, Arc::clone(&metrics)).map_err(environment)?;
+        let restorer = Restorer::default();
+        let restore = |record| restorer.alert(record);
+        let opened = Store::open_with(&settings.storage, Arc::clone(&metrics), restore);
+        let mut opened = opened.map_err(environment)?;
         for note in &opened.notes {
             tracing::warn!(component = "storage", "{note}");
         }
@@ -281,10 +286,12 @@ impl Server {
         let reader = opened.store.reader();
         let (applied, applied_changes) = watch::channel(opened.last_change);
         // Rules may have changed while Nereus was not running.
-        let changes = snapshot::start_changes(&snapshot.current(), &opened.alerts);
+        let raised = RestoredAlert::of_each_rule(&opened.alerts);
+        let changes = snapshot::start_changes(&snapshot.current(), raised);
         let mutes = Arc::new(opened.mutes);
         let restored = Restored {
             open: opened.alerts,
+            restorer,
             last_event: opened.last_event,
             last_alert: opened.last_alert,
             last_change: opened.last_change,

@@ -71,16 +71,18 @@ pub fn rule_changes(old: &Snapshot, new: &Snapshot) -> RuleChanges {
 /// What the rules of a start mean for the alerts that were open before it: the rules may have been changed
 /// meanwhile, or by a reload that the end of the process has cut short.
 ///
+/// `open` is at least one open alert of each rule that has any; the first of each speaks for the rule.
+///
 /// Names every rule that has open alerts, since what it was like before is not known any more; whoever
 /// applies the changes leaves an alert alone that fits its rule. One whose rule is gone, or does not fit
 /// it, goes to the only rule without open alerts whose alert and key it fits, as if that were the old one renamed.
 /// Costs a walk over the alerts, and one over the rules for each rule that is gone.
 #[must_use]
-pub fn start_changes(new: &Snapshot, open: &[AlertRecord]) -> RuleChanges {
+pub fn start_changes<'a>(new: &Snapshot, open: impl Iterator<Item = &'a AlertRecord>) -> RuleChanges {
     let mut changes = changes_of(new);
     let mut open_of: BTreeMap<&Arc<str>, &AlertRecord> = BTreeMap::new();
     let raised = |record: &&AlertRecord| record.state != AlertState::Resolved && record.origin.is_rule();
-    for record in open.iter().filter(raised) {
+    for record in open.filter(raised) {
         open_of.entry(&record.rule).or_insert(record);
     }
     let actions = || new.rules().rules.iter().filter_map(action);
@@ -332,7 +334,7 @@ mod tests {
             let mut open: Vec<_> = open.iter().map(|rule| record(rule, false)).collect();
             open.push(record("ended", true));
             let new = snapshot(rules.clone(), Unmatched::Store);
-            let changes = start_changes(&new, &open);
+            let changes = start_changes(&new, open.iter());
             assert_eq!(told(&changes), *expected, "{name}");
             assert!(changes.generation == Generation(1) && !changes.clear_windows);
         }

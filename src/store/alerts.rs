@@ -6,6 +6,7 @@ use std::{mem, thread};
 use parking_lot::Mutex;
 use rusqlite::{Row, Rows};
 
+use super::record::RecordReader;
 use super::row;
 use crate::event::{AlertRecord, EventId, Timestamp};
 
@@ -57,59 +58,70 @@ struct Piece {
     rows: Vec<(usize, Columns)>,
 }
 
-/// A piece that was understood, and how many of its rows were not.
-struct Understood {
+/// What became of a piece, and how many of its rows could not be understood.
+struct Understood<T> {
     number: usize,
-    alerts: Vec<AlertRecord>,
+    alerts: Vec<T>,
     damaged: u64,
 }
 
 impl Piece {
-    fn understand(self) -> Understood {
-        let mut understood =
-            Understood { number: self.number, alerts: Vec::with_capacity(self.rows.len()), damaged: 0 };
+    /// Takes all rows out of it.
+    fn understand<T>(
+        &mut self,
+        reader: &mut RecordReader,
+        each: &impl Fn(AlertRecord) -> T,
+    ) -> Understood<T> {
+        let alerts = Vec::with_capacity(self.rows.len());
+        let mut understood = Understood { number: self.number, alerts, damaged: 0 };
         let mut start = 0;
-        for (end, columns) in self.rows {
-            let record = serde_json::from_slice(&self.json[start..end]).ok();
+        for (end, columns) in self.rows.drain(..) {
+            let record = reader.read(&self.json[start..end]).ok();
             start = end;
             match record {
-                Some(record) => understood.alerts.push(columns.complete(record)),
+                Some(record) => understood.alerts.push(each(columns.complete(record))),
                 None => understood.damaged += 1,
             }
         }
+        self.json.clear();
         understood
     }
 }
 
-/// All alerts of `rows`, in their order, and how many rows could not be understood. To understand a record takes longer
-/// than to read its row: where there are many, other threads do it.
+/// What `each` makes of all alerts of `rows`, in their order, and how many rows could not be understood. To understand a
+/// record takes longer than to read its row: where there are many, other threads do it, and `each` with it.
 ///
 /// # Errors
 /// The rows cannot be read.
-pub(super) fn all(rows: &mut Rows<'_>) -> rusqlite::Result<(Vec<AlertRecord>, u64)> {
+pub(super) fn all<T: Send>(
+    rows: &mut Rows<'_>,
+    each: impl Fn(AlertRecord) -> T + Sync,
+) -> rusqlite::Result<(Vec<T>, u64)> {
     let mut damaged = 0;
     let mut piece = Piece::default();
     let more = fill(rows, &mut piece, &mut damaged)?;
     if !more {
-        let understood = piece.understand();
+        let understood = piece.understand(&mut RecordReader::default(), &each);
         return Ok((understood.alerts, damaged + understood.damaged));
     }
     let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
     let (give, take) = sync_channel::<Piece>(AHEAD);
-    let (tell, told) = channel::<Understood>();
+    let (tell, told) = channel::<Understood<T>>();
+    let (give_back, emptied) = channel::<Piece>();
     let take = Mutex::new(take);
     let read: rusqlite::Result<()> = thread::scope(|scope| {
         for _ in 0..threads {
-            let (take, tell) = (&take, tell.clone());
-            scope.spawn(move || understand_all(take, &tell));
+            let (take, each, tell, give_back) = (&take, &each, tell.clone(), give_back.clone());
+            scope.spawn(move || understand_all(take, each, &tell, &give_back));
         }
         drop(tell);
         let give = give;
         let mut more = true;
         while more {
-            let number = piece.number + 1;
+            let mut next = emptied.try_recv().unwrap_or_default();
+            next.number = piece.number + 1;
             // They end only when there is nothing more to take.
-            if give.send(mem::replace(&mut piece, Piece { number, ..Piece::default() })).is_err() {
+            if give.send(mem::replace(&mut piece, next)).is_err() {
                 break;
             }
             more = fill(rows, &mut piece, &mut damaged)?;
@@ -145,11 +157,18 @@ fn fill(rows: &mut Rows<'_>, piece: &mut Piece, damaged: &mut u64) -> rusqlite::
     Ok(true)
 }
 
-fn understand_all(take: &Mutex<Receiver<Piece>>, tell: &Sender<Understood>) {
+fn understand_all<T>(
+    take: &Mutex<Receiver<Piece>>,
+    each: &impl Fn(AlertRecord) -> T,
+    tell: &Sender<Understood<T>>,
+    give_back: &Sender<Piece>,
+) {
+    let mut reader = RecordReader::default();
     loop {
         let piece = take.lock().recv();
-        let Ok(piece) = piece else { return };
+        let Ok(mut piece) = piece else { return };
         // Whoever asked is there until all is told.
-        let _ = tell.send(piece.understand());
+        let _ = tell.send(piece.understand(&mut reader, each));
+        let _ = give_back.send(piece);
     }
 }

@@ -47,6 +47,7 @@ mod journal;
 mod live;
 mod mutes;
 mod query;
+mod record;
 mod replay;
 mod retention;
 mod row;
@@ -114,11 +115,11 @@ impl BeforeCommit {
 
 /// What [`Store::open`] found.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<T = AlertRecord> {
     /// The store itself.
     pub store: Store,
-    /// All open alerts, oldest first, repeats counted.
-    pub alerts: Vec<AlertRecord>,
+    /// All open alerts, oldest first, repeats counted; or what was made of each.
+    pub alerts: Vec<T>,
     /// The highest event number that is known; the next one must be higher.
     pub last_event: EventId,
     /// The highest alert number that is known.
@@ -157,6 +158,19 @@ impl Store {
     /// Another instance holds the directory, a file is of a newer version, or the file system or SQLite
     /// refuses. Damage is no error: the file is set aside, and `notes` says so.
     pub fn open(settings: &StorageSettings, metrics: Arc<Metrics>) -> Result<Opened, StoreError> {
+        Self::open_with(settings, metrics, |record| record)
+    }
+
+    /// As [`Store::open`], with what `each` makes of an open alert in its place. That is done where the alert is read:
+    /// on several threads, and before the processor has forgotten it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with<T: Send>(
+        settings: &StorageSettings,
+        metrics: Arc<Metrics>,
+        each: impl Fn(AlertRecord) -> T + Sync,
+    ) -> Result<Opened<T>, StoreError> {
         let now = Timestamp::now();
         let mut notes = Vec::new();
         let (shared, lock) = Shared::open(&settings.path, &mut notes)?;
@@ -173,13 +187,19 @@ impl Store {
         let mut journal = open_journals(&shared, &state, clean, now, &mut notes)?;
         let files = shared.journals();
         let marks = read_marks(&files);
-        let replayed = match state.replay(&files, &marks, now) {
-            Ok(replayed) => replayed,
+        let bring_up = |state: &mut State| -> rusqlite::Result<_> {
+            let replayed = state.replay(&files, &marks, now)?;
+            let (alerts, damaged) = state.open_alerts(&each)?;
+            Ok((replayed, alerts, damaged, state.ended_flaps(now)?))
+        };
+        let (replayed, alerts, damaged, ended) = match bring_up(&mut state) {
+            Ok(all) => all,
+            // A large file is not walked through at each start, so that damage may show here first.
             Err(error) if error::Trouble::of(&error) == error::Trouble::Damaged => {
                 drop(state);
                 set_aside(&state_path, &error.to_string(), now, &mut notes)?;
                 state = open_state(&shared, now, &mut notes)?;
-                state.replay(&files, &marks, now).map_err(failed)?
+                bring_up(&mut state).map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -190,8 +210,6 @@ impl Store {
                 ..Diagnostic::warning("storage-replayed", text)
             });
         }
-        let (alerts, damaged) = state.open_alerts().map_err(failed)?;
-        let ended = state.ended_flaps(now).map_err(failed)?;
         let mutes = MuteBook::open(&shared.directory, now, &mut notes)?;
         let damaged = damaged + replayed.damaged;
         if damaged > 0 {

@@ -380,11 +380,10 @@ fn a_full_memory_opens_nothing_and_renders_nothing_anew() {
 fn restored_maxima_are_respected_and_twins_are_ended() {
     let ended = AlertRecord { state: AlertState::Resolved, ..record(90, "gone") };
     let restored = Restored {
-        open: vec![record(70, "b"), record(5, "a"), record(60, "b"), ended],
         last_event: EventId(1_000),
         last_alert: AlertId(80),
         last_change: 7,
-        ..Restored::default()
+        ..Restored::of([record(70, "b"), record(5, "a"), record(60, "b"), ended])
     };
     let limits = Limits { open_alerts: 1, ..Limits::default() };
     let mut correlator = Correlator::new(limits, restored, &[]);
@@ -412,7 +411,7 @@ fn restored_maxima_are_respected_and_twins_are_ended() {
 #[test]
 fn maxima_that_lag_behind_the_open_alerts_are_put_right() {
     let newest = AlertRecord { last_event: EventId(900), change: 30, ..record(70, "a") };
-    let restored = Restored { open: vec![newest, record(5, "b")], ..Restored::default() };
+    let restored = Restored::of([newest, record(5, "b")]);
     let mut correlator = Correlator::new(Limits::default(), restored, &[]);
     let (raise, mut out) = (effect(&rule("link", None, None, &Arc::default()), 1, RAISE), Vec::new());
     correlator.event(event(Timestamp(1), 0, [raise]), Timestamp(1), &routes(), &mut out);

@@ -213,12 +213,12 @@ impl Disk {
 
     pub(super) fn restored(&self) -> Restored {
         Restored {
-            open: self.open(),
             last_event: self.last_event,
             last_alert: self.alerts.last_key_value().map(|(id, _)| *id).unwrap_or_default(),
             last_change: self.last_change,
             ended: self.ended(),
             mutes: Arc::clone(&self.mutes),
+            ..Restored::of(self.open())
         }
     }
 }

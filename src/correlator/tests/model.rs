@@ -101,7 +101,8 @@ impl Naive {
     fn changed(&mut self, now: i64, (count, window, _): (usize, i64, i64)) -> bool {
         self.changes.retain(|at| now - at < window);
         self.changes.push(now);
-        if self.changes.len() > count {
+        // More than one too many where another rule of this alert counts more.
+        while self.changes.len() > count {
             self.changes.remove(0);
         }
         self.changes.len() == count

@@ -292,6 +292,40 @@ fn a_damaged_state_is_set_aside_and_made_again_without_telling_webhooks_twice() 
 }
 
 #[test]
+fn damage_of_a_state_that_is_not_checked_at_each_start_shows_as_its_alerts_are_read() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let running = Running::start(&settings);
+    for number in 1..=300 {
+        running.push(raise(number, number, number));
+    }
+    running.flush();
+    running.stop();
+    let path = settings.path.join("state.db");
+    let root: i64 = {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'alerts'";
+        connection.query_row(root, [], |found| found.get(0)).unwrap()
+    };
+    let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut page = [0; 4096];
+    let at = 4096 * (u64::try_from(root).unwrap() - 1);
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut page, at).unwrap();
+    assert_eq!(page[0], 5, "an interior page of a table");
+    // Its last child is a page that does not exist.
+    page[8..12].fill(0x7f);
+    std::os::unix::fs::FileExt::write_all_at(&file, &page, at).unwrap();
+    // So large that only a run that did not end in order has it checked.
+    file.set_len(ALWAYS_CHECKED + 4096).unwrap();
+    drop(file);
+    let opened = open(&settings);
+    assert!(codes(&opened).contains(&"storage-damaged"), "{:?}", opened.notes);
+    assert_eq!(named(&settings.path, "state.db.damaged-").len(), 1);
+    assert_eq!(opened.alerts.len(), 300);
+    assert_eq!(opened.store.reader().outbox("hook", 0, 1000).unwrap().len(), 300);
+}
+
+#[test]
 fn a_state_damaged_in_use_is_made_again_and_nothing_is_lost() {
     let directory = TempDir::new().unwrap();
     let settings = settings(directory.path());

@@ -190,7 +190,7 @@ fn many_alerts_come_in_their_order_without_the_damaged_ones() {
         let mut select = table
             .prepare(&format!("SELECT {} FROM a ORDER BY id LIMIT {most}", alerts::ALERT_COLUMNS))
             .unwrap();
-        let (read, damaged) = alerts::all(&mut select.query([]).unwrap()).unwrap();
+        let (read, damaged) = alerts::all(&mut select.query([]).unwrap(), |record| record).unwrap();
         let expected = (1..=most.cast_unsigned()).filter(|number| ![7, 3000, 5000].contains(number));
         assert!(read.iter().map(|alert| alert.change).eq(expected));
         assert_eq!(damaged, if most == 10 { 1 } else { 3 });
