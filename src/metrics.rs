@@ -166,6 +166,7 @@ pub struct Metrics {
     pub webhook_retries: IntCounterVec,
     pub webhook_rate_limited: IntCounterVec,
     pub webhook_dropped: IntCounterVec,
+    pub webhook_events_lost: IntCounterVec,
     pub webhook_breaker_state: IntGaugeVec,
     pub webhook_queue_length: IntGaugeVec,
     pub webhook_oldest_seconds: GaugeVec,
@@ -308,6 +309,12 @@ impl Metrics {
                 &r,
                 "webhook_dropped_total",
                 "Queued changes that were dropped, the oldest first, since the queues took half of storage.max_size.",
+                &["webhook"],
+            ),
+            webhook_events_lost: counters(
+                &r,
+                "webhook_events_lost_total",
+                "Events that retention took away before an output that forwards them had sent them.",
                 &["webhook"],
             ),
             webhook_rate_limited: counters(

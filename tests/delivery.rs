@@ -263,6 +263,7 @@ fn prometheus_takes_the_rules_about_nereus() {
     metrics.webhook_breaker_state.with_label_values(&["a"]);
     metrics.dead_letters.with_label_values(&["a"]);
     metrics.webhook_dropped.with_label_values(&["a"]);
+    metrics.webhook_events_lost.with_label_values(&["a"]);
     metrics.kernel_drops.with_label_values(&["a"]);
     let known = metrics.render().unwrap();
     let mut named = 0;
@@ -274,5 +275,5 @@ fn prometheus_takes_the_rules_about_nereus() {
             named += 1;
         }
     }
-    assert!(named >= 9);
+    assert!(named >= 10);
 }

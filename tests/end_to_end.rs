@@ -357,6 +357,7 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
         (nereus.metric("nereus_webhooks_delivered_total") > 0.0).then_some(())
     });
     let (_, text) = nereus.get("/metrics");
+    assert!(text.contains("nereus_webhook_events_lost_total{webhook=\"log\"} 0"), "{text}");
     let file = folder.path().join("metrics");
     std::fs::write(&file, &text).unwrap();
     let output = Command::new(promtool)

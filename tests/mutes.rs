@@ -9,8 +9,10 @@ mod trap;
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use program::Nereus;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 use sink::Sink;
 
@@ -164,6 +166,35 @@ fn nobody_hears_of_what_is_muted_until_it_no_longer_is() {
         let (answered, body) = program::http(nereus.admin, "POST", &format!("/api/v1/mutes{path}"), "");
         assert_eq!(answered, status, "{path}: {body}");
     }
+}
+
+#[test]
+fn the_list_of_mutes_waits_for_the_disk_and_holds_up_nobody() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let folder = tempfile::tempdir().unwrap();
+    let nereus = Nereus::start(folder.path(), RULES);
+    // A disk that hangs: whoever opens a pipe to write waits until somebody reads.
+    let next = folder.path().join("data/mutes.json.next");
+    mknodat(CWD, &next, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let list = || program::http(nereus.admin, "GET", "/api/v1/mutes", "").0;
+    std::thread::scope(|scope| {
+        let path = "/api/v1/mutes?rule=link&for=1h&comment=x&by=test";
+        let add = scope.spawn(|| program::http(nereus.admin, "POST", path, "").0);
+        let first = nereus.wait("a list that waits for the disk", |_| {
+            let list = scope.spawn(list);
+            std::thread::sleep(PAUSE);
+            (!list.is_finished()).then_some(list)
+        });
+        // More of them than there are threads for HTTP.
+        let lists: Vec<_> = std::iter::once(first).chain((0..3).map(|_| scope.spawn(list))).collect();
+        std::thread::sleep(PAUSE);
+        assert_eq!(program::http(nereus.admin, "GET", "/health", "").0, 200);
+        assert!(!add.is_finished() && lists.iter().all(|list| !list.is_finished()));
+        let reader = std::fs::File::open(&next).unwrap();
+        assert_eq!(lists.into_iter().map(|list| list.join().unwrap()).collect::<Vec<_>>(), [200; 4]);
+        assert!(add.join().unwrap() >= 500, "a pipe cannot be synced: nothing was added");
+        drop(reader);
+    });
 }
 
 #[test]

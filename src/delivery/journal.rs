@@ -33,8 +33,6 @@ pub(super) struct JournalLane {
     stored: watch::Receiver<u64>,
     /// Whether `stored` still has a sender.
     signals: bool,
-    /// Retention was ahead of it; said once, until it has caught up.
-    lost: bool,
 }
 
 /// What the store has for the lane.
@@ -61,7 +59,7 @@ enum Step {
 impl JournalLane {
     pub(super) fn new(lane: Lane) -> Self {
         let stored = lane.context.stored();
-        Self { lane, row: 0, narrow: usize::MAX, last: None, stored, signals: true, lost: false }
+        Self { lane, row: 0, narrow: usize::MAX, last: None, stored, signals: true }
     }
 
     pub(super) async fn run(mut self) {
@@ -109,10 +107,10 @@ impl JournalLane {
         if !rows.is_empty() {
             return Ok(self.send_rows(&settings, rows).await);
         }
+        self.count_lost(events.lost);
         if events.upto.0 <= self.lane.position {
             return Ok(Step::Nothing);
         }
-        self.say_lost(events.lost);
         let (mut good, mut refused) = (Vec::new(), Vec::new());
         for event in &events.events {
             match datagram(&settings, event) {
@@ -224,14 +222,15 @@ impl JournalLane {
         self.lane.context.report(Delivered::Dead { webhook, row, record, reason }).await;
     }
 
-    fn say_lost(&mut self, lost: bool) {
-        if lost && !self.lost {
-            warn!(
-                component = "notifier", webhook = %self.lane.context.name, endpoint = %self.lane.url,
-                "Retention has taken events away that were still to be sent on",
-            );
+    fn count_lost(&self, events: u64) {
+        if events == 0 {
+            return;
         }
-        self.lost = lost;
+        self.lane.context.counters.events_lost.inc_by(events);
+        warn!(
+            component = "notifier", webhook = %self.lane.context.name, endpoint = %self.lane.url, events,
+            "Retention has taken events away that were still to be sent on",
+        );
     }
 }
 

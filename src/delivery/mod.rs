@@ -145,7 +145,7 @@ pub trait Source: Send + Sync + 'static {
     /// Whatever keeps the store from answering.
     fn events_after(&self, output: &str, after: EventId, limit: usize) -> Result<Events, SourceError>;
 
-    /// How many events there are after `after`, as far as they are counted, and since when the first of them waits.
+    /// How many events there are after `after`, and since when the first of them waits.
     ///
     /// # Errors
     /// Whatever keeps the store from answering.
@@ -168,8 +168,9 @@ pub struct Events {
     pub events: Vec<EventRecord>,
     /// Everything up to here was looked at.
     pub upto: EventId,
-    /// Whether some that it should have been sent are gone.
-    pub lost: bool,
+    /// How many are gone that it has not been sent, since the last answer. Those that a rule keeps from it count too: who
+    /// raised them is gone with them.
+    pub lost: u64,
 }
 
 /// One change that waits for a webhook.

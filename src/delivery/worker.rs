@@ -52,6 +52,7 @@ pub(super) struct Counters {
     pub(super) failed: IntCounter,
     pub(super) retries: IntCounter,
     pub(super) rate_limited: IntCounter,
+    pub(super) events_lost: IntCounter,
     breaker: IntGauge,
     queue_length: IntGauge,
     oldest: Gauge,
@@ -68,6 +69,7 @@ impl Counters {
             failed: metrics.webhooks_failed.with_label_values(label),
             retries: metrics.webhook_retries.with_label_values(label),
             rate_limited: metrics.webhook_rate_limited.with_label_values(label),
+            events_lost: metrics.webhook_events_lost.with_label_values(label),
             breaker: metrics.webhook_breaker_state.with_label_values(label),
             queue_length: metrics.webhook_queue_length.with_label_values(label),
             oldest: metrics.webhook_oldest_seconds.with_label_values(label),
@@ -83,6 +85,7 @@ impl Counters {
         let _ = metrics.webhook_retries.remove_label_values(label);
         let _ = metrics.webhook_rate_limited.remove_label_values(label);
         let _ = metrics.webhook_dropped.remove_label_values(label);
+        let _ = metrics.webhook_events_lost.remove_label_values(label);
         let _ = metrics.webhook_breaker_state.remove_label_values(label);
         let _ = metrics.webhook_queue_length.remove_label_values(label);
         let _ = metrics.webhook_oldest_seconds.remove_label_values(label);

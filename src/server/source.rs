@@ -120,7 +120,7 @@ impl Source for StoredSource {
         let silent = self.silent(output);
         let wants = |event: &EventRecord| event.rule.as_deref().is_none_or(|rule| !silent.contains(rule));
         let events = stretch.events.into_iter().filter(wants).collect();
-        Ok(Events { events, upto: stretch.upto, lost: stretch.lost })
+        Ok(Events { events, upto: stretch.upto, lost: self.reader().events_lost(output) })
     }
 
     fn events_waiting(&self, after: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
@@ -162,7 +162,15 @@ mod tests {
         let long: Vec<_> = (0..READERS - 1).map(|_| source.reader()).collect();
         assert_eq!(source.progress("hook").unwrap(), 0);
         assert_eq!(source.outbox_depth("hook").unwrap(), (0, None));
-        drop(long);
+        // The one after the last waits for its turn.
+        let last = source.reader();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| source.progress("hook").unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!waits.is_finished());
+            drop((last, long));
+            assert_eq!(waits.join().unwrap(), 0);
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The data directory: modes, the lock against a second instance, the list of journal files,
 //! connections with their pragmas, schema versions, and setting damaged files aside.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -15,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use super::error::{StoreError, StoreErrorKind};
+use super::follow::Counted;
 use super::live::Live;
 use super::sources::Sources;
 use crate::diagnostic::Diagnostic;
@@ -35,8 +37,9 @@ pub(super) struct Shared {
     pub(super) epoch: AtomicU64,
     /// Rows that could not be read since the start.
     pub(super) damaged_rows: AtomicU64,
-    /// The newest event of the files that retention has taken away since the start.
-    pub(super) unlinked: AtomicU64,
+    /// How many events retention has taken away that lay behind a webhook's place, by its name, until it is asked
+    /// ([`super::Reader::events_lost`]). Webhooks of state have a place too and never ask.
+    pub(super) lost: Mutex<BTreeMap<Arc<str>, u64>>,
     /// Shows the newest event that is on the disk, for those who follow the journal.
     pub(super) stored: watch::Sender<u64>,
     /// The program ends: what the disk refuses is retried for a bounded time only.
@@ -60,6 +63,8 @@ pub(super) struct JournalFile {
     pub(super) earliest: AtomicI64,
     /// Where the events of a source are, while the file has no index for that.
     pub(super) sources: Sources,
+    /// How many events lie behind a place.
+    pub(super) counted: Counted,
 }
 
 impl JournalFile {
@@ -71,6 +76,7 @@ impl JournalFile {
             last: AtomicU64::new(0),
             earliest: AtomicI64::new(i64::MAX),
             sources: Sources::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -128,7 +134,7 @@ impl Shared {
             journals: Mutex::new(journals),
             epoch: AtomicU64::new(0),
             stored: watch::Sender::new(0),
-            unlinked: AtomicU64::new(0),
+            lost: Mutex::default(),
             damaged_rows: AtomicU64::new(0),
             stopping: false.into(),
             live: Live::default(),

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use rusqlite::OptionalExtension;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 
 use super::error::{StoreError, Trouble};
@@ -10,8 +11,8 @@ use super::query::Reader;
 use super::row::{self, EVENT_COLUMNS};
 use crate::event::{EventId, EventRecord, Timestamp};
 
-/// The most events that are counted.
-const COUNTED: i64 = 100_000;
+/// Events between two places of a file that are remembered with their count.
+const STRIDE: u64 = 65_536;
 
 /// A stretch of the journal, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +21,58 @@ pub struct Stretch {
     pub events: Vec<EventRecord>,
     /// Everything up to here was read; the next stretch begins behind it.
     pub upto: EventId,
-    /// Whether retention took events away that lay behind where it was asked to begin.
-    pub lost: bool,
+}
+
+/// How many events of a file lie before some of them: places that were counted once are not counted again, whoever asks.
+/// Costs 16 octets for each 65,536 events.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// An event's number, and how many there are behind the first place up to it. At most [`STRIDE`] lie between two, and
+    /// the last one is the newest event that was seen.
+    places: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Counted {
+    /// How many events of the file `connection` reads have a higher number than `after`.
+    pub(super) fn after(&self, connection: &Connection, after: u64) -> rusqlite::Result<u64> {
+        let mut places = self.places.lock();
+        if places.first().is_none_or(|(first, _)| after < *first) {
+            *places = vec![(after, 0)];
+        }
+        let step = "SELECT count(*), coalesce(max(id), 0) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)";
+        let mut step = connection.prepare_cached(step)?;
+        let mut last = places.last().copied().unwrap_or((after, 0));
+        loop {
+            let (number, newest) = step.query_row([row::signed(last.0), row::signed(STRIDE)], |found| {
+                Ok((row::unsigned(found, 0)?, row::unsigned(found, 1)?))
+            })?;
+            if number == 0 {
+                break;
+            }
+            last = (newest, last.1 + number);
+            // The newest place moves on until it is a stride behind the one before it; the first one stays.
+            if matches!(places[..], [.., (_, before), _] if last.1 - before <= STRIDE) {
+                places.pop();
+            }
+            places.push(last);
+            if number < STRIDE {
+                break;
+            }
+        }
+        let at = places.partition_point(|(place, _)| *place <= after).saturating_sub(1);
+        let (place, before) = places[at];
+        let between = "SELECT count(*) FROM events WHERE id > ? AND id <= ?";
+        let between: u64 = connection
+            .prepare_cached(between)?
+            .query_row([row::signed(place), row::signed(after)], |found| row::unsigned(found, 0))?;
+        Ok(last.1.saturating_sub(before + between))
+    }
+
+    /// The places.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> Vec<(u64, u64)> {
+        self.places.lock().clone()
+    }
 }
 
 impl Reader {
@@ -39,8 +90,7 @@ impl Reader {
     /// A file that is there and cannot be read.
     pub fn events_after(&self, after: EventId, limit: usize) -> Result<Stretch, StoreError> {
         let sql = format!("SELECT {EVENT_COLUMNS} FROM events e WHERE e.id > ? ORDER BY e.id LIMIT ?");
-        let lost = after.0 > 0 && self.shared.unlinked.load(Ordering::Relaxed) > after.0;
-        let mut stretch = Stretch { events: Vec::new(), upto: after, lost };
+        let mut stretch = Stretch { events: Vec::new(), upto: after };
         let files = self.shared.journals();
         for (at, file) in files.iter().enumerate() {
             let live = at + 1 == files.len();
@@ -83,7 +133,17 @@ impl Reader {
         Ok(stretch)
     }
 
-    /// How many events there are after `after` (at most 100,000 are counted), and when the first of them was received.
+    /// How many events retention has taken away behind the stored place of `follower` since this was asked last, or since the
+    /// start. Those that it had been given, and the writer had not been told of yet, count too.
+    #[must_use]
+    pub fn events_lost(&self, follower: &str) -> u64 {
+        self.shared.lost.lock().remove(follower).unwrap_or(0)
+    }
+
+    /// How many events there are after `after`, and when the first of them was received.
+    ///
+    /// Cost: the first question walks all events behind `after`, a later one at most 65,536 of each file and what came
+    /// since then.
     ///
     /// # Errors
     /// A file that is there and cannot be read.
@@ -98,11 +158,7 @@ impl Reader {
                 let first = "SELECT time FROM events WHERE id > ? ORDER BY id LIMIT 1";
                 let first =
                     connection.prepare_cached(first)?.query_row([row::signed(after.0)], |found| found.get(0));
-                let many = "SELECT count(*) FROM (SELECT 1 FROM events WHERE id > ? LIMIT ?)";
-                let many = connection
-                    .prepare_cached(many)?
-                    .query_row([row::signed(after.0), COUNTED - number], |found| found.get::<_, i64>(0))?;
-                Ok((first.optional()?, many))
+                Ok((first.optional()?, file.counted.after(connection, after.0)?))
             });
             match counted {
                 Ok((first, many)) => {
@@ -113,11 +169,8 @@ impl Reader {
                 Err(error) if Trouble::of(&error) == Trouble::Damaged => {}
                 Err(error) => return Err(StoreError::database(&file.path, &error)),
             }
-            if number >= COUNTED {
-                break;
-            }
         }
-        Ok((u64::try_from(number).unwrap_or(0), oldest))
+        Ok((number, oldest))
     }
 
     /// The newest event that is on the disk; 0 if there is none.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::error::Trouble;
 use super::files::{self, JournalFile, Shared};
 use super::journal::Journal;
+use super::row;
 use super::state::State;
 use crate::config::settings::StorageSettings;
 use crate::event::{AlertId, Timestamp};
@@ -71,9 +72,9 @@ pub(super) fn run(
             Err(error) if Trouble::of(&error) == Trouble::Space => {}
             Err(error) => return Err(io::Error::other(error)),
         }
+        count_lost(shared, state, file);
         size = size.saturating_sub(file_size(file));
         shared.journals.lock().retain(|kept| kept.number != file.number);
-        shared.unlinked.fetch_max(file.last(), Ordering::Relaxed);
         files::unlink(&file.path)?;
         retained.unlinked += 1;
     }
@@ -90,6 +91,37 @@ fn carry(journal: &mut Journal, state: &State, file: &Arc<JournalFile>) -> rusql
         journal.carry(&alerts)?;
         state.carried(&alerts, journal.file().number)?;
         carried += alerts.len() as u64;
+    }
+}
+
+/// Notes for whoever follows the journal how many events of `file` it has not come to. Costs a look-up; where there are
+/// some, a walk over the file's index, and over the events themselves where one stands in their midst. What cannot be read
+/// cannot be counted either: that is told in the log.
+fn count_lost(shared: &Shared, state: &State, file: &JournalFile) {
+    let counted = state.progress().and_then(|all| {
+        let behind: Vec<_> = all.into_iter().filter(|(_, position)| *position < file.last()).collect();
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let connection = files::open_for_reading(&file.path)?;
+        let whole =
+            || connection.query_row("SELECT count(*) FROM events", [], |found| row::unsigned(found, 0));
+        let mut all = None;
+        for (name, position) in behind {
+            let lost = match all {
+                _ if position >= file.first.load(Ordering::Relaxed) => {
+                    file.counted.after(&connection, position)?
+                }
+                Some(all) => all,
+                None => *all.insert(whole()?),
+            };
+            *shared.lost.lock().entry(name).or_default() += lost;
+        }
+        Ok(())
+    });
+    if let Err(error) = counted {
+        let file = file.path.display();
+        tracing::warn!(component = "storage", %file, %error, "What retention takes away unsent could not be counted");
     }
 }
 

@@ -238,17 +238,24 @@ impl State {
         Ok(())
     }
 
-    /// Whether it says anything of webhooks that the journal should hold too.
-    pub(super) fn marks(&self) -> rusqlite::Result<Vec<Mark>> {
-        let mut marks = Vec::new();
+    /// Up to where each webhook of state has been told, and each output that follows the journal. A damaged row says
+    /// nothing: at worst something is told once more.
+    pub(super) fn progress(&self) -> rusqlite::Result<Vec<(Arc<str>, u64)>> {
+        let mut all = Vec::new();
         let mut progress = self.connection.prepare_cached("SELECT webhook, change FROM progress")?;
         let mut rows = progress.query([])?;
         while let Some(found) = rows.next()? {
-            // A damaged row marks nothing: at worst something is told once more.
             if let (Ok(webhook), Ok(change)) = (found.get::<_, String>(0), row::unsigned(found, 1)) {
-                marks.push(Mark { webhook: webhook.into(), kind: MarkKind::State, change });
+                all.push((webhook.into(), change));
             }
         }
+        Ok(all)
+    }
+
+    /// Whether it says anything of webhooks that the journal should hold too.
+    pub(super) fn marks(&self) -> rusqlite::Result<Vec<Mark>> {
+        let state = |(webhook, change)| Mark { webhook, kind: MarkKind::State, change };
+        let mut marks: Vec<_> = self.progress()?.into_iter().map(state).collect();
         let oldest = "SELECT change FROM outbox WHERE webhook = ? ORDER BY id LIMIT 1";
         let mut oldest = self.connection.prepare_cached(oldest)?;
         for webhook in &self.outboxes {
@@ -649,12 +656,21 @@ fn dead_letters(
 }
 
 fn deliver(connection: &Connection, delivered: &Delivered, now: Timestamp) -> rusqlite::Result<()> {
-    let delete = |id: u64| {
-        connection.prepare_cached("DELETE FROM outbox WHERE id = ?")?.execute([row::signed(id)]).map(drop)
+    // Rows that were posted together follow each other mostly: then they go by one statement.
+    let delete = |rows: &[u64]| {
+        let mut delete = connection.prepare_cached("DELETE FROM outbox WHERE id BETWEEN ? AND ?")?;
+        for run in rows.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+            if let [first, ..] = run
+                && let [.., last] = run
+            {
+                delete.execute([row::signed(*first), row::signed(*last)])?;
+            }
+        }
+        Ok::<_, rusqlite::Error>(())
     };
     match delivered {
         Delivered::UpTo { webhook, change } => set_progress(connection, webhook, *change)?,
-        Delivered::Rows(rows) => rows.iter().try_for_each(|id| delete(*id))?,
+        Delivered::Rows(rows) => delete(rows)?,
         Delivered::Retry { rows } => {
             let update = "UPDATE outbox SET attempts = ?, not_before = ? WHERE id = ?";
             let mut update = connection.prepare_cached(update)?;
@@ -668,7 +684,7 @@ fn deliver(connection: &Connection, delivered: &Delivered, now: Timestamp) -> ru
                     "INSERT INTO dead_letters (webhook, time, record, reason) VALUES (?, ?, ?, ?)",
                 )?
                 .execute(params![webhook, now.0, text(record), reason])?;
-            row.iter().try_for_each(|id| delete(*id))?;
+            delete(row.as_slice())?;
         }
     }
     Ok(())

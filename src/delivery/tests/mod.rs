@@ -81,6 +81,7 @@ type Dead = (Option<u64>, AlertRecord, String);
 struct Tables {
     alerts: HashMap<AlertId, AlertRecord>,
     events: BTreeMap<EventId, EventRecord>,
+    events_lost: u64,
     outbox: Vec<OutboxRow>,
     last_row: u64,
     progress: HashMap<Arc<str>, u64>,
@@ -145,12 +146,12 @@ impl Source for Store {
     }
 
     fn events_after(&self, _: &str, after: EventId, limit: usize) -> Result<Events, SourceError> {
-        let tables = self.0.lock();
+        let mut tables = self.0.lock();
         let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         let events: Vec<_> =
             tables.events.range(behind).take(limit).map(|(_, event)| event.clone()).collect();
         let upto = events.last().map_or(after, |event| event.id);
-        Ok(Events { events, upto, lost: false })
+        Ok(Events { events, upto, lost: std::mem::take(&mut tables.events_lost) })
     }
 
     fn events_waiting(&self, after: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {

@@ -275,6 +275,28 @@ async fn what_cannot_be_sent_on_is_a_dead_letter_and_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_retention_took_away_unsent_are_counted() {
+    let lost = "nereus_webhook_events_lost_total{webhook=\"hook\"}";
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let bench = Bench::new();
+    bench.journal([event(1, Version::V2c)]);
+    bench.apply(&[forward_output(ForwardForm::V2c, socket.local_addr().unwrap().port())]);
+    until("it has its place", || bench.progress() == 1).await;
+    assert_eq!(bench.counted(lost), 0.0, "there from the start: a rise is one");
+    // Whether anything is left to send or not.
+    bench.store.0.lock().events_lost = 30;
+    bench.journal([]);
+    until("they are counted", || bench.counted(lost) == 30.0).await;
+    bench.store.0.lock().events_lost = 5;
+    bench.journal([event(40, Version::V2c)]);
+    assert_eq!(received(&socket, 1), [40]);
+    until("and the others too", || bench.counted(lost) == 35.0).await;
+    bench.apply(&[]);
+    until("it is gone with the output", || bench.counted(lost).is_nan()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_forward_drains_what_there_was_and_no_more() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -444,7 +444,7 @@ fn the_journal_is_followed_over_its_files() {
             assert_eq!(waiting, 60 - seen.len() as u64);
             let stretch = reader.events_after(after, limit).unwrap();
             assert_eq!(oldest, stretch.events.first().map(|event| event.time));
-            assert!(stretch.events.len() <= limit && !stretch.lost);
+            assert!(stretch.events.len() <= limit);
             if stretch.events.is_empty() {
                 break;
             }
@@ -453,14 +453,43 @@ fn the_journal_is_followed_over_its_files() {
         }
         assert_eq!(seen, (1..=60).map(id_of).collect::<Vec<_>>(), "by {limit}");
     }
-    // Retention takes the first file: who was behind its end has lost something, who was at it has not.
+    // Retention takes the first file: who was not at its end has lost what lay behind its place.
+    let place =
+        |webhook: &str, change| Command::Delivered(Delivered::UpTo { webhook: webhook.into(), change });
+    commit(&mut store, &[place("none", 1), place("midst", id_of(17).0), place("end", id_of(20).0)]);
     let tight = StorageSettings { retention: Duration::from_secs(1), ..settings.clone() };
     let now = Timestamp(BASE + 22 * SECOND);
     let retained = retention::run(&store.shared, &tight, &mut store.journal, &store.state, now).unwrap();
     assert_eq!(retained.unlinked, 1);
-    assert!(reader.events_after(id_of(19), 1).unwrap().lost);
-    let stretch = reader.events_after(id_of(20), 1).unwrap();
-    assert_eq!((stretch.lost, stretch.upto), (false, id_of(21)));
+    assert_eq!(["none", "midst", "end"].map(|name| reader.events_lost(name)), [20, 3, 0]);
+    assert_eq!(reader.events_lost("none"), 0, "it has been told");
+    assert_eq!(reader.events_after(id_of(17), 1).unwrap().upto, id_of(21));
+}
+
+#[test]
+fn what_waits_is_counted_exactly_and_once() {
+    let directory = TempDir::new().unwrap();
+    let mut store = open(&settings(directory.path())).store;
+    let reader = store.reader();
+    let waiting = |after: u64| reader.events_waiting(EventId(after)).unwrap().0;
+    let places = |file: &JournalFile| file.counted.places();
+    let mut add = |numbers: std::ops::RangeInclusive<u64>| {
+        commit(&mut store, &numbers.map(|number| decided(number, None, Vec::new())).collect::<Vec<_>>());
+    };
+    add(1..=150_000);
+    assert_eq!(waiting(id_of(100_000).0), 50_000);
+    assert_eq!(waiting(0), 150_000, "more than one stride, and more than was asked about before");
+    add(150_001..=150_010);
+    for passed in [0, 1, 65_535, 65_536, 65_537, 131_072, 131_073, 150_000, 150_009, 150_010] {
+        assert_eq!(
+            waiting(if passed == 0 { 0 } else { id_of(passed).0 }),
+            150_010 - passed,
+            "behind {passed}"
+        );
+    }
+    assert_eq!(waiting(u64::MAX), 0);
+    let file = Arc::clone(&store.shared.journals()[0]);
+    assert_eq!(places(&file).len(), 4, "the first, two strides, the newest: {:?}", places(&file));
 }
 
 #[test]
