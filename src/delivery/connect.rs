@@ -24,7 +24,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -33,6 +33,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::flights::Hands;
 use super::tls;
 use crate::config::settings::WebhookSettings;
 
@@ -333,7 +334,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client for `uri`.
+    /// A client for `uri`, whose connections are in `hands`.
     ///
     /// # Errors
     /// For `https`, when there is no usable certificate; a proxy of a kind that is not spoken.
@@ -341,6 +342,7 @@ impl Client {
         uri: &Uri,
         settings: &WebhookSettings,
         network: &Arc<Network>,
+        hands: Hands,
     ) -> io::Result<Self> {
         let secure = uri.scheme_str() == Some("https");
         let mut connector = Connector::new(settings.connect_timeout, settings.addresses.clone());
@@ -372,7 +374,7 @@ impl Client {
         };
         let forward_authorization = if secure { None } else { authorization.clone() };
         let way = Way { connector, proxy, authorization, tls, patience: settings.connect_timeout };
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let client = legacy::Client::builder(hands)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)

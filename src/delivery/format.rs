@@ -22,19 +22,19 @@
 //! After a crash or a lost answer a change may come again, with the same `id` and `change`. New
 //! members may be added under version 1; none changes its meaning.
 
+mod alert;
 mod cloudevents;
 mod prometheus;
 mod rehearsal;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -43,8 +43,7 @@ pub use rehearsal::rehearse;
 use super::output::syslog_messages;
 use super::webhook::Message;
 use crate::config::settings::{Output, WebhookFormat, WebhookSettings};
-use crate::event::{AlertId, AlertRecord, AlertState, KEY_SEPARATOR, MuteId, Timestamp};
-use crate::severity::Severity;
+use crate::event::{AlertId, AlertRecord, AlertState, KEY_SEPARATOR, Timestamp};
 use crate::template::BodyTemplate;
 
 /// `name` as Alertmanager takes it: every character outside `[a-zA-Z0-9_]` becomes `_`, and a `_` goes
@@ -179,92 +178,6 @@ pub fn alert_json(record: &AlertRecord) -> Map<String, Value> {
     }
 }
 
-/// An alert as [`alert_json`] shows it, and its last event, written without a tree in between: a post holds up to
-/// thousands of them. A test holds the two against each other.
-#[derive(Serialize)]
-struct AlertView<'a> {
-    acknowledged_at: Option<Timestamp>,
-    acknowledged_by: Option<&'a str>,
-    alert: &'a str,
-    annotations: Pairs<'a>,
-    change: u64,
-    closed_by: Option<&'a str>,
-    count: u64,
-    event: Option<&'a RawValue>,
-    first_seen: Timestamp,
-    flapping_since: Option<Timestamp>,
-    id: AlertId,
-    key: SpacedKey<'a>,
-    labels: Pairs<'a>,
-    last_seen: Timestamp,
-    muted_by: Option<MuteId>,
-    resolved_at: Option<Timestamp>,
-    resolved_by: Option<&'a str>,
-    severity: Severity,
-    state: AlertState,
-}
-
-impl<'a> AlertView<'a> {
-    fn new(record: &'a AlertRecord, event: Option<&'a RawValue>) -> Self {
-        let by_hand = record.by_hand.as_deref();
-        Self {
-            acknowledged_at: by_hand.and_then(|hand| hand.acknowledged_at),
-            acknowledged_by: by_hand.and_then(|hand| hand.acknowledged_by.as_deref()),
-            alert: &record.alert,
-            annotations: Pairs(&record.annotations),
-            change: record.change,
-            closed_by: by_hand.and_then(|hand| hand.closed_by.as_deref()),
-            count: record.count,
-            event,
-            first_seen: record.first_seen,
-            flapping_since: record.flapping_since(),
-            id: record.id,
-            key: SpacedKey(&record.key),
-            labels: Pairs(&record.labels),
-            last_seen: record.last_seen,
-            muted_by: record.muted.map(|muted| muted.by),
-            resolved_at: record.resolved_at,
-            resolved_by: record.resolved_by.as_deref(),
-            severity: record.severity,
-            state: record.state,
-        }
-    }
-}
-
-/// Names and values as a map, in the order of the names.
-struct Pairs<'a>(&'a [(Arc<str>, String)]);
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let pairs = self.0.iter().map(|(name, value)| (&**name, value.as_str()));
-        if self.0.windows(2).all(|two| two[0].0 < two[1].0) {
-            return serializer.collect_map(pairs);
-        }
-        serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
-    }
-}
-
-/// An alert's key as people read it: its parts with spaces between them.
-struct SpacedKey<'a>(&'a str);
-
-impl fmt::Display for SpacedKey<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, part) in self.0.split(KEY_SEPARATOR).enumerate() {
-            if at > 0 {
-                f.write_str(" ")?;
-            }
-            f.write_str(part)?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for SpacedKey<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// An alert as a post of one webhook will hold it. It is made where the alert's row is read, beside the posts in flight,
 /// and the record is let go there.
 #[derive(Debug)]
@@ -305,22 +218,21 @@ impl Prepared {
     ) -> Result<Vec<Self>, E> {
         let mut text = Vec::with_capacity(1024 * alerts.size_hint().0);
         let (mut all, mut ends) = (Vec::with_capacity(alerts.size_hint().0), Vec::new());
-        for alert in alerts {
-            let (record, event) = alert?;
+        for found in alerts {
+            let (record, event) = found?;
             let event = event.as_deref();
             let (id, change) = (record.id, record.change);
-            let view = || AlertView::new(&record, event);
             let piece = match (&settings.output, &settings.format) {
                 (Some(Output::Syslog(_) | Output::Forward(_)), _) | (None, WebhookFormat::Prometheus) => {
                     Piece::Record(Box::new(record))
                 }
                 (None, WebhookFormat::Template { .. }) => Piece::Tree(with_event(&record, event)),
                 (None, WebhookFormat::CloudEvents) => {
-                    encode(&cloudevents::Event::new(&settings.name, &record, view()), &mut text);
+                    alert::write_cloud_event(&settings.name, &record, event, &mut text);
                     Piece::Text(Bytes::new())
                 }
                 (Some(Output::File(_)), _) | (None, WebhookFormat::Alertmanager | WebhookFormat::Json) => {
-                    encode(&view(), &mut text);
+                    alert::write(&record, event, &mut text);
                     if settings.output.is_some() {
                         text.push(b'\n');
                     }
@@ -449,7 +361,7 @@ fn encoded(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// Writes `body` behind `text`.
-fn encode(body: &impl Serialize, text: &mut Vec<u8>) {
+fn encode<T: Serialize + ?Sized>(body: &T, text: &mut Vec<u8>) {
     serde_json::to_writer(text, body).expect("maps with text keys encode into memory");
 }
 
@@ -594,7 +506,8 @@ mod tests {
         assert_eq!(body["alerts"][0]["event"], json!({"id": 3}));
         for record in [record.clone(), everything()] {
             let tree = with_event(&record, Some(&event));
-            let written = encoded(&AlertView::new(&record, Some(&event)));
+            let mut written = Vec::new();
+            alert::write(&record, Some(&event), &mut written);
             assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&tree).unwrap());
         }
         assert_eq!(body["alerts"][1]["event"], Value::Null);

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::board::Board;
 use super::breaker::{Breaker, BreakerState};
+use super::flights::Hands;
 use super::limit::Gcra;
 use super::output::Target;
 use super::retry::{self, Jitter};
@@ -49,6 +50,8 @@ pub(super) struct Lane {
     /// Whether `applied` still has a sender.
     signals: bool,
     endpoint: Option<Arc<Target>>,
+    /// Who polls the endpoint's connections.
+    pub(super) hands: Hands,
     jitter: Jitter,
     failing: Option<Failing>,
     dead_letters: DeadLetters,
@@ -133,6 +136,7 @@ impl Lane {
             applied: applied.clone(),
             signals: true,
             endpoint: None,
+            hands: Hands::Tasks,
             jitter: Jitter::seeded(),
             failing: None,
             dead_letters: DeadLetters::default(),
@@ -248,8 +252,15 @@ impl Lane {
         if let Some(endpoint) = &self.endpoint {
             return Ok(Arc::clone(endpoint));
         }
-        let endpoint = Arc::new(Target::new(&self.settings, &self.url, &self.context.network).await?);
+        let endpoint = Arc::new(
+            Target::new(&self.settings, &self.url, &self.context.network, self.hands.clone()).await?,
+        );
         Ok(Arc::clone(self.endpoint.insert(endpoint)))
+    }
+
+    /// Lets go of the endpoint and its connections.
+    pub(super) fn disconnect(&mut self) {
+        self.endpoint = None;
     }
 
     /// Says that a post begins.

@@ -27,6 +27,7 @@
 mod board;
 mod breaker;
 mod connect;
+mod flights;
 pub mod format;
 mod journal;
 mod lane;

@@ -8,6 +8,7 @@ mod syslog;
 use std::sync::Arc;
 
 use super::connect::Network;
+use super::flights::Hands;
 use super::webhook::{Endpoint, Message, Outcome};
 use crate::config::settings::{Output, WebhookSettings, WebhookUrl};
 
@@ -23,7 +24,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Prepares what `settings` say of `url`.
+    /// Prepares what `settings` say of `url`. HTTP connections are in `hands`.
     ///
     /// # Errors
     /// As [`Endpoint::new`].
@@ -31,10 +32,12 @@ impl Target {
         settings: &WebhookSettings,
         url: &WebhookUrl,
         network: &Arc<Network>,
+        hands: Hands,
     ) -> Result<Self, String> {
         match &settings.output {
             None => {
-                Endpoint::new(settings, url, network).await.map(|endpoint| Self::Http(Box::new(endpoint)))
+                let endpoint = Endpoint::new(settings, url, network, hands).await?;
+                Ok(Self::Http(Box::new(endpoint)))
             }
             Some(Output::File(file)) => Ok(Self::File(Arc::new(file::Appender::new(file.clone())))),
             Some(Output::Syslog(syslog)) => {

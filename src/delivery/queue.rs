@@ -12,14 +12,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::board::Lost;
+use super::flights::Flights;
 use super::format::{self, Prepared};
 use super::lane::{Fresh, Lane};
 use super::webhook::Outcome;
@@ -41,8 +40,7 @@ pub(super) struct QueueLane {
     window: Window,
     /// At most so many rows in the next post.
     width: usize,
-    /// Polled by the lane itself: a post's answer wakes no thread besides the one that waits for it.
-    posts: FuturesUnordered<BoxFuture<'static, Landed>>,
+    posts: Flights<Landed>,
     /// The question to the store that waits for its answer.
     reading: Option<JoinHandle<Result<Vec<Waiting>, SourceError>>>,
     /// How many rows it asked for.
@@ -85,12 +83,15 @@ enum Next {
 /// Rows that were read and are not behind the lane yet.
 #[derive(Default)]
 struct Window {
-    /// Those that are not in flight, in their order.
+    /// Those that may be posted, in their order. Some may have an alert in flight: they go aside once they are met, so that
+    /// no post costs a walk over all that wait.
     rows: BTreeMap<u64, Waiting>,
+    /// Those whose alert was in flight when they were met.
+    aside: BTreeMap<u64, Waiting>,
+    /// The alerts in flight, each in one post, and which rows stand aside for it.
+    alerts: HashMap<AlertId, Vec<u64>>,
     /// The rows of each post in flight, in their order, by the first of them.
     flying: BTreeMap<u64, Vec<u64>>,
-    /// How many rows of an alert are in flight.
-    alerts: HashMap<AlertId, usize>,
     /// All up to this row were read.
     read: u64,
 }
@@ -110,29 +111,44 @@ struct Waiting {
 impl Window {
     /// Takes the rows of the next post, at most `most`: in order, none whose alert has an earlier row that is not done.
     fn take(&mut self, most: usize) -> Vec<Waiting> {
-        let mut chosen: Vec<u64> = Vec::new();
         let mut most = most.max(1);
-        for (number, waiting) in &self.rows {
-            if self.alerts.contains_key(&waiting.alert.id) {
+        let mut chosen: Vec<Waiting> = Vec::with_capacity(most.min(self.rows.len()));
+        while let Some(first) = self.rows.first_entry() {
+            if let Some(behind) = self.alerts.get_mut(&first.get().alert.id) {
+                behind.push(*first.key());
+                let (number, waiting) = first.remove_entry();
+                self.aside.insert(number, waiting);
                 continue;
             }
-            most = most.min(waiting.narrow.max(chosen.len()));
+            most = most.min(first.get().narrow.max(chosen.len()));
             if chosen.len() >= most {
                 break;
             }
-            chosen.push(*number);
+            chosen.push(first.remove());
         }
-        chosen.iter().filter_map(|number| self.rows.remove(number)).collect()
+        chosen
     }
 
-    /// Whether [`Window::take`] would have `most` rows, if none of them were refused before.
+    /// Whether [`Window::take`] would have `most` rows, if none of them were refused before. Costs a walk over so many.
     fn holds(&self, most: usize) -> bool {
         let free = self.rows.values().filter(|waiting| !self.alerts.contains_key(&waiting.alert.id));
-        free.take(most).count() >= most
+        self.rows.len() >= most && free.take(most).count() >= most
+    }
+
+    /// How many rows wait.
+    fn len(&self) -> usize {
+        self.rows.len() + self.aside.len()
     }
 
     fn put_back(&mut self, rows: impl IntoIterator<Item = Waiting>) {
         self.rows.extend(rows.into_iter().map(|waiting| (waiting.row, waiting)));
+    }
+
+    /// Forgets those that wait from `first` on.
+    fn forget(&mut self, first: u64) {
+        self.rows.split_off(&first);
+        self.aside.split_off(&first);
+        self.read = self.read.min(first.saturating_sub(1));
     }
 
     /// `rows` are in flight.
@@ -140,7 +156,7 @@ impl Window {
         let Some(first) = rows.first() else { return };
         self.flying.insert(first.row, rows.iter().map(|waiting| waiting.row).collect());
         for waiting in rows {
-            *self.alerts.entry(waiting.alert.id).or_default() += 1;
+            self.alerts.entry(waiting.alert.id).or_default();
         }
     }
 
@@ -148,37 +164,42 @@ impl Window {
     fn arrive(&mut self, rows: &[Waiting]) {
         let Some(first) = rows.first() else { return };
         self.flying.remove(&first.row);
-        for waiting in rows {
-            let id = waiting.alert.id;
-            if let Some(number) = self.alerts.get_mut(&id) {
-                *number -= 1;
-                if *number == 0 {
-                    self.alerts.remove(&id);
-                }
-            }
+        for behind in rows.iter().filter_map(|waiting| self.alerts.remove(&waiting.alert.id)) {
+            // One that was forgotten meanwhile is no longer there.
+            self.rows.extend(behind.iter().filter_map(|number| self.aside.remove_entry(number)));
         }
     }
 
     fn has(&self, row: u64) -> bool {
-        self.rows.contains_key(&row) || self.flying.values().any(|rows| rows.binary_search(&row).is_ok())
+        self.rows.contains_key(&row)
+            || self.aside.contains_key(&row)
+            || self.flying.values().any(|rows| rows.binary_search(&row).is_ok())
+    }
+
+    /// The first row that waits.
+    fn first(&self) -> Option<u64> {
+        let firsts = [self.rows.keys().next(), self.aside.keys().next()];
+        firsts.into_iter().flatten().min().copied()
     }
 
     /// Everything up to here is behind the lane.
     fn position(&self) -> u64 {
-        let first = self.rows.keys().next().into_iter().chain(self.flying.keys().next()).min();
+        let first = self.first().into_iter().chain(self.flying.keys().next().copied()).min();
         first.map_or(self.read, |first| self.read.min(first.saturating_sub(1)))
     }
 }
 
 impl QueueLane {
     /// `resumes`: whether it goes on with what was queued before a restart.
-    pub(super) fn new(lane: Lane, resumes: bool) -> Self {
+    pub(super) fn new(mut lane: Lane, resumes: bool) -> Self {
         let window = Window { read: lane.position, ..Window::default() };
+        let posts;
+        (posts, lane.hands) = Flights::new();
         Self {
             lane,
             window,
             width: usize::MAX,
-            posts: FuturesUnordered::new(),
+            posts,
             reading: None,
             asked: 0,
             exhausted: false,
@@ -198,15 +219,15 @@ impl QueueLane {
                 Fresh::Changed => self.begin_anew(),
                 Fresh::Same => {}
             }
-            while let Some(Some(landed)) = self.posts.next().now_or_never() {
+            while let Some(landed) = self.posts.landed() {
                 self.land(landed).await;
             }
             self.tell().await;
             let next = self.fly().await;
             if matches!(next, Next::Work(_))
                 && self.lane.drains()
-                && self.window.rows.is_empty()
-                && self.posts.is_empty()
+                && self.window.len() == 0
+                && self.posts.len() == 0
             {
                 break;
             }
@@ -226,16 +247,20 @@ impl QueueLane {
                 }
             };
             tokio::select! {
-                Some(landed) = posts.next(), if !posts.is_empty() => self.land(landed).await,
+                landed = posts.next() => self.land(landed).await,
                 answer = answer => self.take_in(answer),
                 () = rest => self.exhausted &= !news,
             }
         }
         // What is in flight has its answer reported.
-        while let Some(landed) = self.posts.next().await {
+        while self.posts.len() > 0 {
+            let landed = self.posts.next().await;
             self.land(landed).await;
         }
         self.tell().await;
+        // Connections end as their protocols want it, as far as nothing is to be waited for.
+        self.lane.disconnect();
+        drop(self.posts.landed());
     }
 
     /// Other settings: what was read for earlier ones is read again, since another body is to be made of it, and attempts
@@ -243,7 +268,7 @@ impl QueueLane {
     fn begin_anew(&mut self) {
         self.edition += 1;
         self.reading = None;
-        if let Some(first) = self.window.rows.keys().next().copied() {
+        if let Some(first) = self.window.first() {
             self.read_again(first);
         }
         self.exhausted = false;
@@ -256,8 +281,7 @@ impl QueueLane {
     /// stay either: none may overtake what is to be read.
     fn read_again(&mut self, first: u64) {
         self.reading = None;
-        self.window.rows.split_off(&first);
-        self.window.read = self.window.read.min(first.saturating_sub(1));
+        self.window.forget(first);
         self.exhausted = false;
     }
 
@@ -304,7 +328,12 @@ impl QueueLane {
                     return Next::Time(until);
                 }
             }
+            let waiting = self.window.rows.len();
             let rows = self.window.take(most);
+            if rows.is_empty() && waiting > 0 {
+                // All of them wait for posts in flight; the store may have others.
+                continue;
+            }
             if rows.is_empty() {
                 self.gathers = None;
                 return pause
@@ -326,11 +355,11 @@ impl QueueLane {
             return None;
         }
         self.exhausted &= !self.lane.has_news();
-        // While posts are out, the rows of the next are read, two rounds of them.
-        let abreast = (max * self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
+        // While posts are out, the rows of the next are read.
+        let abreast = max.saturating_mul(self.lane.settings.concurrency.max(1)).min(WINDOW).max(max);
         let room = abreast.max(LEAST);
-        let enough = self.window.holds((2 * abreast).min(room));
-        if self.exhausted || self.window.rows.len() >= 2 * room || enough {
+        let enough = self.window.rows.len() >= room || self.window.len() >= 2 * room;
+        if self.exhausted || enough {
             return None;
         }
         let pause = self.unread_until.filter(|until| *until > Instant::now());
@@ -383,7 +412,7 @@ impl QueueLane {
         let endpoint = self.lane.endpoint().await;
         self.window.depart(&rows);
         let (settings, edition) = (Arc::clone(&self.lane.settings), self.edition);
-        self.posts.push(Box::pin(async move {
+        self.posts.begin(Box::pin(async move {
             let post = async {
                 let endpoint = match endpoint {
                     Ok(endpoint) => endpoint,
@@ -544,17 +573,24 @@ mod tests {
     use super::*;
     use crate::delivery::tests::record;
 
+    /// Rows: number, alert, how narrow.
+    fn rows_of(rows: &[(u64, u64, usize)]) -> Vec<Waiting> {
+        let row = |(row, alert, narrow): &(u64, u64, usize)| {
+            let alert = std::iter::once(Ok::<_, ()>((record(*alert, *row), None)));
+            let alert = Prepared::all(&WebhookSettings::default(), alert).unwrap().remove(0);
+            Waiting { row: *row, alert, not_before: Timestamp(0), attempts: 0, narrow: *narrow }
+        };
+        rows.iter().map(row).collect()
+    }
+
     /// Rows: number, alert, how narrow, whether in flight.
     fn window(rows: &[(u64, u64, usize, bool)]) -> Window {
         let mut window = Window { read: rows.last().map_or(0, |(number, ..)| *number), ..Window::default() };
         for (number, alert, narrow, flying) in rows {
-            let alert = std::iter::once(Ok::<_, ()>((record(*alert, *number), None)));
-            let alert = Prepared::all(&WebhookSettings::default(), alert).unwrap().remove(0);
-            let waiting =
-                Waiting { row: *number, alert, not_before: Timestamp(0), attempts: 0, narrow: *narrow };
+            let waiting = rows_of(&[(*number, *alert, *narrow)]);
             match flying {
-                true => window.depart(&[waiting]),
-                false => window.put_back([waiting]),
+                true => window.depart(&waiting),
+                false => window.put_back(waiting),
             }
         }
         window
@@ -585,11 +621,22 @@ mod tests {
         waiting.depart(&rows);
         assert_eq!(rows.iter().map(|waiting| waiting.row).collect::<Vec<_>>(), [2, 4, 5]);
         assert!(taken(&mut waiting, 10).is_empty());
+        assert_eq!((waiting.len(), waiting.position()), (2, 0), "3 and 6 stand aside");
         waiting.arrive(&rows);
         assert!(waiting.holds(0) && !waiting.holds(1), "alert 7 is in flight still");
         waiting.put_back(rows);
         assert_eq!(taken(&mut waiting, 10), [2, 4, 5]);
-        assert_eq!(waiting.alerts, HashMap::from([(AlertId(7), 1)]));
+        assert_eq!(waiting.alerts, HashMap::from([(AlertId(7), vec![3, 6])]));
+        assert_eq!((waiting.first(), waiting.position(), waiting.has(6)), (Some(3), 0, true));
+        // What is forgotten and read again stands behind its alert as before.
+        waiting.forget(6);
+        assert_eq!((waiting.len(), waiting.read, waiting.has(6)), (1, 5, false));
+        let again = rows_of(&[(6, 7, ANY)]);
+        waiting.put_back(again);
+        assert!(taken(&mut waiting, 10).is_empty());
+        waiting.arrive(&rows_of(&[(1, 7, ANY)]));
+        assert_eq!(taken(&mut waiting, 10), [3, 6]);
+        assert_eq!((waiting.len(), waiting.first()), (0, None));
     }
 
     #[test]

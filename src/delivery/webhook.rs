@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use zeroize::Zeroizing;
 
 use super::connect::{Client, Network};
+use super::flights::Hands;
 use super::retry;
 use crate::config::settings::{Secret, WebhookSettings, WebhookUrl};
 use crate::event::Timestamp;
@@ -88,7 +89,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Prepares `url` with the headers and the timeout of `settings`. User information in the URL
-    /// becomes a Basic authorization, unless the headers have one.
+    /// becomes a Basic authorization, unless the headers have one. Its connections are in `hands`.
     ///
     /// # Errors
     /// A URL or header that HTTP cannot carry, a proxy that cannot be used, or no certificates for `https`; said
@@ -97,6 +98,7 @@ impl Endpoint {
         settings: &WebhookSettings,
         url: &WebhookUrl,
         network: &Arc<Network>,
+        hands: Hands,
     ) -> Result<Self, String> {
         let (bare, user_information) = without_user_information(&url.0);
         // A fragment is never sent (RFC 9110 section 4.2.5), and `Uri` drops it.
@@ -133,7 +135,7 @@ impl Endpoint {
                 .map(|secret| Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned())),
         );
         let client =
-            Client::new(&uri, settings, network).await.map_err(|error| clipped(&error.to_string()))?;
+            Client::new(&uri, settings, network, hands).await.map_err(|error| clipped(&error.to_string()))?;
         if let Some(authorization) = client.forward_authorization() {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }

@@ -30,7 +30,7 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with microseconds, `2024-08-01T00:00:00.000000Z`; `None` before the year 0 and after 9999. Each
     /// alert and event that is shown has several of them.
-    fn rfc3339(self) -> Option<[u8; 27]> {
+    pub(crate) fn rfc3339(self) -> Option<[u8; 27]> {
         fn digits(out: &mut [u8], mut number: u32) {
             for place in out.iter_mut().rev() {
                 *place = b'0' + (number % 10) as u8;

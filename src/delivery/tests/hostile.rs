@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use super::super::connect::Network;
+use super::super::flights::Hands;
 use super::super::webhook::{Endpoint as Target, Message, Outcome};
 use super::*;
 
@@ -33,7 +34,7 @@ async fn post_within(url: &str, timeout: Duration) -> Outcome {
     let mut settings = webhook("hook", WebhookFormat::Json, &[url.to_owned()]);
     settings.timeout = timeout;
     settings.headers_timeout = timeout;
-    match Target::new(&settings, &settings.urls[0], &Arc::new(Network::default())).await {
+    match Target::new(&settings, &settings.urls[0], &Arc::new(Network::default()), Hands::Tasks).await {
         Ok(target) => target.post(message("[]")).await,
         Err(reason) => Outcome::unreached(reason),
     }
@@ -197,10 +198,10 @@ async fn no_connection_gives_a_reason_without_the_url() {
 async fn a_header_that_http_cannot_carry_is_named_without_its_value() {
     let mut settings = webhook("hook", WebhookFormat::Json, &["http://127.0.0.1/".to_owned()]);
     settings.headers = vec![("X-Bad".into(), Secret::new(b"planted\r\nsecret".to_vec()))];
-    let refused = Target::new(&settings, &settings.urls[0], &Arc::default()).await;
+    let refused = Target::new(&settings, &settings.urls[0], &Arc::default(), Hands::Tasks).await;
     assert_eq!(refused.err().as_deref(), Some("the header \"X-Bad\" is not legal"));
     settings.headers = vec![("Content-Length".into(), Secret::new(b"1".to_vec()))];
-    assert!(Target::new(&settings, &settings.urls[0], &Arc::default()).await.is_err());
+    assert!(Target::new(&settings, &settings.urls[0], &Arc::default(), Hands::Tasks).await.is_err());
 }
 
 /// A log that a test can read.
@@ -321,7 +322,10 @@ async fn the_time_for_the_head_begins_with_the_connection() {
     let mut settings = webhook("hook", WebhookFormat::Json, &[format!("http://{address}/")]);
     settings.headers_timeout = Duration::from_millis(50);
     settings.connect_timeout = Duration::from_millis(300);
-    let target = Target::new(&settings, &settings.urls[0], &Arc::new(Network::default())).await.ok().unwrap();
+    let target = Target::new(&settings, &settings.urls[0], &Arc::new(Network::default()), Hands::Tasks)
+        .await
+        .ok()
+        .unwrap();
     let outcome = target.post(message("[]")).await;
     assert!(matches!(outcome, Outcome::Again { reached: false, .. }), "nobody has seen it: {outcome:?}");
     assert!(again(&outcome).contains("connecting took too long"), "{outcome:?}");

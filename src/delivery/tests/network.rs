@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::super::connect::Network;
+use super::super::flights::Hands;
 use super::super::webhook::{Endpoint as Target, Message, Outcome};
 use super::*;
 use crate::config::settings::{TlsIdentity, TlsSettings, TlsVersion};
@@ -109,7 +110,7 @@ async fn post_by(url: &str, network: Network, change: impl FnOnce(&mut WebhookSe
     let mut settings = webhook("hook", WebhookFormat::Json, &[url.to_owned()]);
     change(&mut settings);
     let message = Message { id: "msg_1".into(), content_type: "application/json".into(), body: "[]".into() };
-    match Target::new(&settings, &settings.urls[0], &Arc::new(network)).await {
+    match Target::new(&settings, &settings.urls[0], &Arc::new(network), Hands::Tasks).await {
         Ok(target) => target.post(message).await,
         Err(reason) => Outcome::unreached(reason),
     }
