@@ -155,8 +155,11 @@ impl Source for Store {
     }
 
     fn events_waiting(&self, after: EventId) -> Result<(u64, Option<Timestamp>), SourceError> {
-        let events = self.events_after("", after, usize::MAX)?.events;
-        Ok((events.len() as u64, events.first().map(|event| event.time)))
+        let tables = self.0.lock();
+        let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let mut events = tables.events.range(behind).map(|(_, event)| event.time);
+        let oldest = events.next();
+        Ok((u64::from(oldest.is_some()) + events.count() as u64, oldest))
     }
 
     fn stored(&self) -> watch::Receiver<u64> {
