@@ -43,16 +43,6 @@ pub struct Limits {
     pub open_octets: usize,
 }
 
-impl Restored {
-    /// These alerts and nothing else.
-    #[must_use]
-    pub fn of(alerts: impl IntoIterator<Item = AlertRecord>) -> Self {
-        let restorer = Restorer::default();
-        let open = alerts.into_iter().map(|record| restorer.alert(record)).collect();
-        Self { open, restorer, ..Self::default() }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self { open_alerts: 1_000_000, open_octets: 2 << 30 }
@@ -78,6 +68,16 @@ pub struct Restored {
     pub ended: Vec<(Box<str>, Flap)>,
     /// The mutes that are not over.
     pub mutes: Arc<[Mute]>,
+}
+
+impl Restored {
+    /// These alerts and nothing else.
+    #[must_use]
+    pub fn of(alerts: impl IntoIterator<Item = AlertRecord>) -> Self {
+        let restorer = Restorer::default();
+        let open = alerts.into_iter().map(|record| restorer.alert(record)).collect();
+        Self { open, restorer, ..Self::default() }
+    }
 }
 
 /// What happened since the counts were last taken.

@@ -274,7 +274,7 @@ impl State {
         &self,
         each: impl Fn(AlertRecord) -> T + Sync,
     ) -> rusqlite::Result<(Vec<T>, u64)> {
-        // To look each one up costs more than to pass over an ended one or two beside it.
+        // To look each one up costs more than to pass over as many ended ones.
         let count = "SELECT (SELECT count(*) FROM alerts WHERE state = 2) <= (SELECT count(*) FROM alerts WHERE state < 2)";
         let most_are_open: bool = self.connection.query_row(count, [], |found| found.get(0))?;
         let way = if most_are_open { "NOT INDEXED" } else { "INDEXED BY alerts_open" };

@@ -291,15 +291,36 @@ fn a_damaged_state_is_set_aside_and_made_again_without_telling_webhooks_twice() 
     assert_eq!(reader.progress("manager").unwrap(), 17);
 }
 
+/// A store that runs and holds so many open alerts.
+fn with_alerts(settings: &StorageSettings, alerts: u64) -> Running {
+    let running = Running::start(settings);
+    for number in 1..=alerts {
+        running.push(raise(number, number, number));
+    }
+    running.flush();
+    running
+}
+
+#[test]
+fn open_alerts_are_read_in_their_order_whether_most_have_ended_or_few() {
+    for ended in [2, 8] {
+        let directory = TempDir::new().unwrap();
+        let settings = settings(directory.path());
+        let running = with_alerts(&settings, 10);
+        let end = |alert| change(record(alert, 10 + alert, AlertState::Resolved, 1, alert), &[]);
+        running.push(Command::Changes((2..2 + ended).map(end).collect()));
+        running.flush();
+        running.stop();
+        let open = open(&settings).alerts.iter().map(|alert| alert.id.0).collect::<Vec<_>>();
+        assert_eq!(open, std::iter::once(1).chain(2 + ended..=10).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn damage_of_a_state_that_is_not_checked_at_each_start_shows_as_its_alerts_are_read() {
     let directory = TempDir::new().unwrap();
     let settings = settings(directory.path());
-    let running = Running::start(&settings);
-    for number in 1..=300 {
-        running.push(raise(number, number, number));
-    }
-    running.flush();
+    let running = with_alerts(&settings, 300);
     running.stop();
     let path = settings.path.join("state.db");
     let root: i64 = {
@@ -329,11 +350,7 @@ fn damage_of_a_state_that_is_not_checked_at_each_start_shows_as_its_alerts_are_r
 fn a_state_damaged_in_use_is_made_again_and_nothing_is_lost() {
     let directory = TempDir::new().unwrap();
     let settings = settings(directory.path());
-    let running = Running::start(&settings);
-    for number in 1..=300 {
-        running.push(raise(number, number, number));
-    }
-    running.flush();
+    let running = with_alerts(&settings, 300);
     assert_eq!(running.reader.counts().unwrap().outbox, 300);
     let path = settings.path.join("state.db");
     let checkpoint = rusqlite::Connection::open(&path).unwrap();
