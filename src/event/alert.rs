@@ -150,8 +150,8 @@ impl AlertOrigin {
 pub struct Flap {
     /// When it changed, oldest first: as many as the rule counts, inside its window.
     pub changes: Vec<Timestamp>,
-    /// Set while it flaps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Set while it flaps. Never left out: forms without names need each member in its place.
+    #[serde(default)]
     pub held: Option<Held>,
 }
 

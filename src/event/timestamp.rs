@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds since the Unix epoch, UTC. Prints as RFC 3339.
+/// Microseconds since the Unix epoch, UTC. Prints as RFC 3339; so it stands in JSON too, and as the number in forms that no
+/// human reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
@@ -100,6 +101,9 @@ impl fmt::Display for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_i64(self.0);
+        }
         match self.rfc3339().as_ref().map(|text| std::str::from_utf8(text)) {
             Some(Ok(text)) => serializer.serialize_str(text),
             _ => serializer.collect_str(self),
@@ -109,6 +113,9 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Self);
+        }
         struct Text;
         impl serde::de::Visitor<'_> for Text {
             type Value = Timestamp;

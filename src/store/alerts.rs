@@ -20,7 +20,7 @@ const AHEAD: usize = 4;
 /// An alert of [`ALERT_COLUMNS`]. The columns are newer than the record: counts change without it.
 pub(super) fn alert(found: &Row<'_>) -> rusqlite::Result<AlertRecord> {
     let columns = Columns::read(found)?;
-    Ok(columns.complete(row::from_json(found, 0)?))
+    Ok(columns.complete(RecordReader::default().column(found, 0)?))
 }
 
 /// What stands beside the record.
@@ -54,7 +54,7 @@ impl Columns {
 #[derive(Default)]
 struct Piece {
     number: usize,
-    json: Vec<u8>,
+    octets: Vec<u8>,
     rows: Vec<(usize, Columns)>,
 }
 
@@ -76,14 +76,14 @@ impl Piece {
         let mut understood = Understood { number: self.number, alerts, damaged: 0 };
         let mut start = 0;
         for (end, columns) in self.rows.drain(..) {
-            let record = reader.read(&self.json[start..end]).ok();
+            let record = reader.read(&self.octets[start..end]).ok();
             start = end;
             match record {
                 Some(record) => understood.alerts.push(each(columns.complete(record))),
                 None => understood.damaged += 1,
             }
         }
-        self.json.clear();
+        self.octets.clear();
         understood
     }
 }
@@ -144,11 +144,11 @@ pub(super) fn all<T: Send>(
 fn fill(rows: &mut Rows<'_>, piece: &mut Piece, damaged: &mut u64) -> rusqlite::Result<bool> {
     while piece.rows.len() < PIECE {
         let Some(found) = rows.next()? else { return Ok(false) };
-        let json = found.get_ref(0)?.as_bytes();
-        match (json, Columns::read(found)) {
-            (Ok(json), Ok(columns)) => {
-                piece.json.extend_from_slice(json);
-                piece.rows.push((piece.json.len(), columns));
+        let record = found.get_ref(0)?.as_bytes();
+        match (record, Columns::read(found)) {
+            (Ok(record), Ok(columns)) => {
+                piece.octets.extend_from_slice(record);
+                piece.rows.push((piece.octets.len(), columns));
             }
             (_, Err(error)) if !row::is_damaged_row(&error) => return Err(error),
             _ => *damaged += 1,

@@ -13,6 +13,7 @@ use super::alerts::{ALERT_COLUMNS, alert};
 use super::error::{StoreError, Trouble};
 use super::files::{self, JournalFile, Shared};
 use super::live::{Follower, Live};
+use super::record::RecordReader;
 use super::row::{self, EVENT_COLUMNS};
 use super::walk::{EventFilter, Room, Walk};
 use crate::event::{AlertId, AlertRecord, EventId, EventRecord, Timestamp};
@@ -390,13 +391,14 @@ impl Reader {
         let sql = "SELECT id, queued, attempts, not_before, record FROM outbox
              WHERE webhook = ? AND id > ? ORDER BY id";
         let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let mut reader = RecordReader::default();
         self.state_rows(sql, [webhook.to_owned().into(), after.into()], limit, |found| {
             Ok(OutboxRow {
                 row: row::unsigned(found, 0)?,
                 queued: Timestamp(found.get(1)?),
                 attempts: found.get(2)?,
                 not_before: Timestamp(found.get(3)?),
-                record: row::from_json(found, 4)?,
+                record: reader.column(found, 4)?,
             })
         })
     }
@@ -564,7 +566,7 @@ fn dead_letter(found: &Row<'_>) -> rusqlite::Result<DeadLetter> {
         id: row::unsigned(found, 0)?,
         webhook: found.get(1)?,
         time: Timestamp(found.get(2)?),
-        record: row::from_json(found, 3)?,
+        record: RecordReader::default().column(found, 3)?,
         reason: found.get(4)?,
     })
 }

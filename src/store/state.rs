@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::alerts::{self, ALERT_COLUMNS};
 use super::files::{self, OpenFailure, Shape};
 use super::journal::{Mark, MarkKind};
+use super::record::{self, RecordReader};
 use super::row;
 use crate::event::{
     AlertChange, AlertId, AlertRecord, AlertState, Command, DeadLetterDeed, DeadLetterRequest, Delivered,
@@ -41,7 +42,10 @@ const SHAPE: Shape = Shape {
         CREATE TABLE progress (webhook TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE dead_letters (
             id INTEGER PRIMARY KEY AUTOINCREMENT, webhook TEXT NOT NULL, time INTEGER NOT NULL,
-            record TEXT NOT NULL, reason TEXT NOT NULL)"],
+            record TEXT NOT NULL, reason TEXT NOT NULL)",
+        // Records are packed from here on (see `record`), so that SQL finds nothing in them.
+        "ALTER TABLE dead_letters ADD COLUMN alert INTEGER NOT NULL DEFAULT 0;
+        UPDATE dead_letters SET alert = coalesce(json_extract(record, '$.id'), 0) WHERE json_valid(record)"],
     synchronous: "NORMAL",
     shrinks: true,
     table: "position",
@@ -286,20 +290,15 @@ impl State {
     /// over the alerts that ended since then.
     pub(super) fn ended_flaps(&self, now: Timestamp) -> rusqlite::Result<Vec<(Box<str>, Flap)>> {
         let since = now.0.saturating_sub(ENDED_FLAPS);
-        let mut select = self.connection.prepare(
-            "SELECT key, CASE WHEN instr(record, '\"flap\":') > 0 THEN record END FROM alerts
-             WHERE state = 2 AND resolved_at >= ? ORDER BY id",
-        )?;
+        let select = "SELECT key, record FROM alerts WHERE state = 2 AND resolved_at >= ? ORDER BY id";
+        let mut select = self.connection.prepare(select)?;
         let mut rows = select.query([since])?;
+        let mut reader = RecordReader::default();
         let mut newest: HashMap<Box<str>, Flap> = HashMap::new();
         while let Some(found) = rows.next()? {
             // A row that cannot be read counts for nothing: another alert of this key says more, or it flaps anew.
             let Ok(key) = found.get::<_, String>(0) else { continue };
-            let flap = match found.get_ref(1)? {
-                rusqlite::types::ValueRef::Null => None,
-                _ => row::from_json::<AlertRecord>(found, 1).ok().and_then(|record| record.flap),
-            };
-            match flap {
+            match reader.column(found, 1).ok().and_then(|record| record.flap) {
                 Some(flap) => newest.insert(key.into(), *flap),
                 None => newest.remove(&*key),
             };
@@ -363,8 +362,8 @@ impl State {
         let select = "SELECT id FROM (SELECT id, queued FROM outbox ORDER BY id LIMIT ?2) WHERE queued < ?1";
         pruned.undelivered = transaction
             .prepare_cached(&format!(
-                "INSERT INTO dead_letters (webhook, time, record, reason)
-                 SELECT webhook, ?3, record, 'not delivered within storage.retention'
+                "INSERT INTO dead_letters (webhook, alert, time, record, reason)
+                 SELECT webhook, alert, ?3, record, 'not delivered within storage.retention'
                  FROM outbox WHERE id IN ({select})"
             ))?
             .execute([oldest.0, PRUNE_STEP, now.0])?;
@@ -515,14 +514,9 @@ pub(super) fn upsert(connection: &Connection, record: &AlertRecord, journal: u64
         record.expires_at.map(|time| time.0),
         resolved_at,
         row::signed(journal),
-        text(record),
+        record::octets(record),
     ])?;
     Ok(())
-}
-
-/// Text rather than octets, so that SQLite's JSON functions take it.
-fn text(record: &AlertRecord) -> String {
-    String::from_utf8(row::json(record)).unwrap_or_default()
 }
 
 /// Writes an outbox row for each webhook that must hear of each change.
@@ -536,9 +530,9 @@ fn queue(
         if change.queue_for.is_empty() {
             continue;
         }
-        let json = text(&change.record);
+        let octets = record::octets(&change.record);
         for webhook in &change.queue_for {
-            queue_row(connection, webhook, &change.record, &json, now)?;
+            queue_row(connection, webhook, &change.record, &octets, now)?;
             outboxes.push(webhook.clone());
         }
     }
@@ -551,7 +545,7 @@ pub(super) fn queue_row(
     connection: &Connection,
     webhook: &str,
     record: &AlertRecord,
-    json: &str,
+    octets: &[u8],
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     connection
@@ -559,18 +553,18 @@ pub(super) fn queue_row(
             "INSERT INTO outbox (webhook, alert, change, queued, attempts, not_before, record)
              VALUES (?, ?, ?, ?, 0, 0, ?)",
         )?
-        .execute(params![webhook, row::signed(record.id.0), row::signed(record.change), now.0, json])?;
+        .execute(params![webhook, row::signed(record.id.0), row::signed(record.change), now.0, octets])?;
     Ok(())
 }
 
-/// The same as [`queue_row`], with the record's JSON made here.
+/// The same as [`queue_row`], with the record packed here.
 pub(super) fn queue_record(
     connection: &Connection,
     webhook: &str,
     record: &AlertRecord,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    queue_row(connection, webhook, record, &text(record), now)
+    queue_row(connection, webhook, record, &record::octets(record), now)
 }
 
 fn set_count(
@@ -644,7 +638,7 @@ fn dead_letters(
         connection
             .prepare_cached(&format!(
                 "INSERT INTO outbox (webhook, alert, change, queued, attempts, not_before, record)
-                 SELECT webhook, json_extract(record, '$.id'), ?4, ?5, 0, 0, record FROM dead_letters
+                 SELECT webhook, alert, ?4, ?5, 0, 0, record FROM dead_letters
                  WHERE id IN ({select}) ORDER BY id"
             ))?
             .execute(params![names, ids, limit, row::signed(change), now.0])?;
@@ -681,9 +675,9 @@ fn deliver(connection: &Connection, delivered: &Delivered, now: Timestamp) -> ru
         Delivered::Dead { webhook, row, record, reason } => {
             connection
                 .prepare_cached(
-                    "INSERT INTO dead_letters (webhook, time, record, reason) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO dead_letters (webhook, alert, time, record, reason) VALUES (?, ?, ?, ?, ?)",
                 )?
-                .execute(params![webhook, now.0, text(record), reason])?;
+                .execute(params![webhook, row::signed(record.id.0), now.0, record::octets(record), reason])?;
             delete(row.as_slice())?;
         }
     }

@@ -302,14 +302,13 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     drop(open(&settings));
     for part in ["state.db", "events-"] {
         let path = named(&settings.path, part).remove(0);
-        let set = |version: i64| {
-            let connection = rusqlite::Connection::open(&path).unwrap();
-            connection.pragma_update(None, "user_version", version).unwrap();
-        };
-        set(2);
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let known: i64 = connection.pragma_query_value(None, "user_version", |found| found.get(0)).unwrap();
+        let set = |version: i64| connection.pragma_update(None, "user_version", version).unwrap();
+        set(known + 1);
         let error = Store::open(&settings, Arc::new(Metrics::new())).unwrap_err();
         assert_eq!((error.kind, &error.place), (StoreErrorKind::Newer, &path), "{error}");
-        set(1);
+        set(known);
     }
     assert!(named(&settings.path, "damaged").is_empty());
     open(&settings);
