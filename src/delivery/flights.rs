@@ -4,8 +4,9 @@
 //! wake the lane on the first one: in a guest each of these costs about as much as the post. Here the lane's own task
 //! polls both, and what wakes one of them while the lane is at work wakes no thread.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -43,6 +44,8 @@ impl hyper::rt::Executor<Job> for Hands {
 /// Posts in flight, each of which comes to a `T`, and their connections.
 pub(super) struct Flights<T> {
     posts: FuturesUnordered<BoxFuture<'static, T>>,
+    /// What posts came to [`Flights::meanwhile`].
+    landed: VecDeque<T>,
     jobs: FuturesUnordered<Job>,
     given: UnboundedReceiver<Job>,
     bell: Arc<Bell>,
@@ -55,14 +58,20 @@ impl<T> Flights<T> {
         let (sender, given) = unbounded_channel();
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(Arc::clone(&bell));
-        let flights =
-            Self { posts: FuturesUnordered::new(), jobs: FuturesUnordered::new(), given, bell, waker };
+        let flights = Self {
+            posts: FuturesUnordered::new(),
+            landed: VecDeque::new(),
+            jobs: FuturesUnordered::new(),
+            given,
+            bell,
+            waker,
+        };
         (flights, Hands::Lane(sender))
     }
 
-    /// Posts in flight.
+    /// Posts in flight, and those whose end nobody has asked for yet.
     pub(super) fn len(&self) -> usize {
-        self.posts.len()
+        self.posts.len() + self.landed.len()
     }
 
     /// One more post; it begins when [`Flights::next`] is polled.
@@ -73,7 +82,26 @@ impl<T> Flights<T> {
     /// What the next post has come to; waits for ever while there is none. Works on the connections meanwhile. Nothing is
     /// lost if it is not waited for to its end.
     pub(super) async fn next(&mut self) -> T {
+        if let Some(landed) = self.landed.pop_front() {
+            return landed;
+        }
         poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Does `work`, and goes on with the posts meanwhile: an answer that comes in time is read in time, however long the work
+    /// takes. What they come to is kept for [`Flights::next`].
+    pub(super) async fn meanwhile<W: Future>(&mut self, work: W) -> W::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            while let Poll::Ready(landed) = self.poll(context) {
+                self.landed.push_back(landed);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// What a post has come to by now.
@@ -196,6 +224,22 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         assert_eq!(flights.poll(&mut Context::from_waker(&waker)), Poll::Pending);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1, "it asks to be polled again");
+    }
+
+    #[tokio::test]
+    async fn posts_go_on_while_something_else_is_waited_for() {
+        let (mut flights, hands) = Flights::new();
+        let (tell, told) = oneshot::channel();
+        exchange(&mut flights, &hands, 1);
+        // Its end is what the work waits for.
+        flights.begin(Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            tell.send(()).map_or(0, |()| 2)
+        }));
+        timeout(Duration::from_secs(30), flights.meanwhile(told)).await.unwrap().unwrap();
+        assert_eq!(flights.len(), 2, "nobody has asked for them");
+        let ends = [flights.landed(), flights.landed(), flights.landed()];
+        assert_eq!((ends, flights.len()), ([Some(1), Some(2), None], 0));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

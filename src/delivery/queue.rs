@@ -409,7 +409,7 @@ impl QueueLane {
     async fn send(&mut self, rows: Vec<Waiting>) {
         let began = Instant::now();
         let flight = self.lane.begins();
-        let endpoint = self.lane.endpoint().await;
+        let endpoint = self.posts.meanwhile(self.lane.endpoint()).await;
         self.window.depart(&rows);
         let (settings, edition) = (Arc::clone(&self.lane.settings), self.edition);
         self.posts.begin(Box::pin(async move {
@@ -443,7 +443,7 @@ impl QueueLane {
             None => {
                 error!(component = "notifier", webhook = %self.lane.context.name, "A post has panicked; it is tried again");
                 self.window.put_back(rows);
-                self.lane.rest(self.lane.context.timing.source).await;
+                self.rest().await;
             }
             // Under other settings it may have another end.
             Some(_) if edition != self.edition => {
@@ -487,7 +487,7 @@ impl QueueLane {
             let rows = kept.iter().map(|waiting| (waiting.row, waiting.attempts, not_before)).collect();
             self.window.put_back(kept);
             self.tell().await;
-            self.lane.context.report(Delivered::Retry { rows }).await;
+            self.posts.meanwhile(self.lane.context.report(Delivered::Retry { rows })).await;
         }
     }
 
@@ -507,7 +507,7 @@ impl QueueLane {
             });
             read.collect::<Result<Vec<_>, SourceError>>()
         });
-        match read.await {
+        match self.posts.meanwhile(read).await {
             Ok(read) => {
                 let mut passed = Vec::with_capacity(read.len());
                 for (number, row) in read {
@@ -523,9 +523,15 @@ impl QueueLane {
             Err(error) => {
                 self.lane.context.source_failed(&error);
                 self.window.put_back(rows);
-                self.lane.rest(self.lane.context.timing.source).await;
+                self.rest().await;
             }
         }
+    }
+
+    /// Leaves whatever has failed alone for a while.
+    async fn rest(&mut self) {
+        let span = self.lane.context.timing.source;
+        self.posts.meanwhile(self.lane.rest(span)).await;
     }
 
     fn passed(&mut self, rows: Vec<(u64, Option<Lost>)>) {
@@ -537,7 +543,7 @@ impl QueueLane {
     /// Tells the writer what was passed since the last call: posts that end together share a word.
     async fn tell(&mut self) {
         if std::mem::take(&mut self.untold) {
-            self.lane.context.settle(&self.lane.board).await;
+            self.posts.meanwhile(self.lane.context.settle(&self.lane.board)).await;
         }
     }
 }

@@ -235,6 +235,18 @@ pub enum Delivered {
     },
 }
 
+impl Delivered {
+    /// About what it holds besides itself.
+    fn octets(&self) -> usize {
+        match self {
+            Self::UpTo { .. } => 0,
+            Self::Rows(rows) => size_of_val(&rows[..]),
+            Self::Retry { rows } => size_of_val(&rows[..]),
+            Self::Dead { reason, .. } => RECORD_OCTETS + reason.len(),
+        }
+    }
+}
+
 /// What is to be done with dead letters.
 #[derive(Debug)]
 pub struct DeadLetterRequest {
@@ -258,6 +270,9 @@ pub enum DeadLetterDeed {
     /// It goes.
     Purge,
 }
+
+/// What an alert's record takes, roughly: the queue's bound is on memory, not on exactness.
+const RECORD_OCTETS: usize = 1024;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -287,8 +302,7 @@ pub enum Command {
 
 impl QueueEntry for Command {
     fn octets(&self) -> usize {
-        // Changes weigh by what they hold, roughly: the bound is on memory, not on exactness.
-        let changes = |changes: &[AlertChange]| changes.len() * 1024;
+        let changes = |changes: &[AlertChange]| changes.len() * RECORD_OCTETS;
         size_of::<Self>()
             + match self {
                 Self::Event(decided) => {
@@ -296,7 +310,7 @@ impl QueueEntry for Command {
                 }
                 Self::Changes(list) => changes(list),
                 Self::Counts(list) => list.len() * 32,
-                Self::Delivered(_) => 256,
+                Self::Delivered(delivered) => delivered.octets(),
                 Self::DeadLetters(request) => 256 + request.ids.as_ref().map_or(0, |ids| ids.len() * 8),
                 Self::Retention { .. } | Self::Flush(_) | Self::Stop => 0,
             }

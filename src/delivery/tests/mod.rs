@@ -203,6 +203,8 @@ struct Bench {
     deliveries: Deliveries,
     queue: Arc<Queue<Command>>,
     applied: watch::Sender<u64>,
+    /// Held, it stops the writer before the next it takes.
+    gate: Arc<tokio::sync::Mutex<()>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -217,9 +219,12 @@ impl Bench {
         let queue = Arc::new(Queue::new(1 << 20));
         let (applied, receiver) = watch::channel(0);
         let (from, into) = (Arc::clone(&queue), Arc::clone(&store));
+        let gate = Arc::<tokio::sync::Mutex<()>>::default();
+        let passes = Arc::clone(&gate);
         let writer = std::thread::spawn(move || {
             let mut batch = Vec::new();
             while from.take_all(&mut batch, Duration::from_secs(1)) {
+                drop(passes.blocking_lock());
                 for command in batch.drain(..) {
                     let Command::Delivered(news) = command else {
                         panic!("only progress comes from delivery")
@@ -236,7 +241,7 @@ impl Bench {
             Arc::clone(&metrics),
             (super::connect::Network::default(), timing),
         );
-        Self { store, metrics, deliveries, queue, applied, writer: Some(writer) }
+        Self { store, metrics, deliveries, queue, applied, gate, writer: Some(writer) }
     }
 
     fn apply(&self, webhooks: &[WebhookSettings]) {

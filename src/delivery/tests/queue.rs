@@ -283,3 +283,37 @@ async fn what_fails_in_flight_over_a_reload_is_overtaken_by_nothing_of_its_alert
         assert_eq!(changes[&alert], expected, "alert {alert}");
     }
 }
+
+/// A disk that refuses for a while is no endpoint that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_in_time_counts_while_the_writer_takes_nothing() {
+    const TIMEOUT: Duration = Duration::from_millis(500);
+    let bench = Bench::new();
+    let sink = Sink::answering(|post, _| {
+        if post.numbers() == [2] {
+            std::thread::sleep(TIMEOUT / 5);
+        }
+        status(200)
+    })
+    .await;
+    let closed = bench.gate.lock().await;
+    let mut other =
+        (1..).map(|change| Command::Delivered(Delivered::UpTo { webhook: "other".into(), change }));
+    let mut left = Vec::new();
+    while left.is_empty() {
+        left.extend(other.next());
+        bench.queue.offer(&mut left);
+    }
+    bench.enqueue([record(1, 1), record(2, 2)]);
+    let one = BatchSettings { max: 1, wait: Duration::ZERO };
+    bench.apply(&[WebhookSettings { batch: one, concurrency: 2, timeout: TIMEOUT, ..json_hook(&sink) }]);
+    until("both are posted", || sink.posts().len() == 2).await;
+    tokio::time::sleep(2 * TIMEOUT).await;
+    assert_eq!(bench.queued(), 2, "the writer was told of none");
+    drop(closed);
+    until("both are done", || bench.queued() == 0).await;
+    assert_eq!(
+        (sink.posts().len(), bench.counted("nereus_webhooks_failed_total{webhook=\"hook\"}")),
+        (2, 0.0)
+    );
+}
