@@ -324,7 +324,7 @@ fn measure_isolation() {
         }
     }
     println!("all {ROUNDS} rounds");
-    let [(_, alone), (_, beside)] = all.map(|(hanging, waits)| tell(hanging, &waits));
+    let [alone, beside] = all.map(|(hanging, waits)| tell(hanging, &waits));
     println!("p99 beside those that hang is {:.2} of that alone", beside / alone);
 }
 
