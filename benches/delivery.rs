@@ -340,6 +340,8 @@ fn tell(hanging: usize, waits: &[Duration]) -> f64 {
 
 fn isolated(sink: &Sink, hanging: usize) -> Vec<Duration> {
     const CHANGES: usize = 3000;
+    /// Until then all webhooks have begun, and those that hang have as many posts out as they may.
+    const BEGINNING: usize = 100;
     let runtime = runtime(2);
     let queue: Arc<Queue<Command>> = Arc::new(Queue::new(32 << 20));
     let (applied, receiver) = watch::channel(0);
@@ -387,7 +389,7 @@ fn isolated(sink: &Sink, hanging: usize) -> Vec<Duration> {
     }
     let _ = paced.join();
     runtime.block_on(deliveries.stop(Duration::from_millis(10)));
-    waits
+    waits.split_off(BEGINNING)
 }
 
 /// A million changes in a real outbox behind an endpoint where nobody listens: resident memory before and after.
