@@ -491,6 +491,7 @@ impl<'a> Relinking<'a> {
                 last_updated: fact.last_updated,
                 chosen: fact.chosen,
                 anew: fact.anew,
+                doubtful: self.doubtful.contains(fact.name.as_bytes()),
             })
             .collect();
         Ok(partial::link(&Given {

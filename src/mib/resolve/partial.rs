@@ -53,6 +53,8 @@ pub(crate) struct ModuleFact<'a> {
     pub(crate) chosen: u32,
     /// Whether it is linked a second time.
     pub(crate) anew: bool,
+    /// Whether a version of its name has come or gone: then all who say the name are linked.
+    pub(crate) doubtful: bool,
 }
 
 /// What linking a part has to be given.
@@ -223,7 +225,7 @@ fn take_over_modules(link: &mut Link<'_>, given: &Given<'_>) -> Result<(), &'sta
         }
     }
     modules::choose(link);
-    if given.same_modules && given.modules.iter().zip(&link.modules).any(|(a, b)| a.chosen != b.chosen) {
+    if given.modules.iter().zip(&link.modules).any(|(a, b)| !a.doubtful && a.chosen != b.chosen) {
         return Err("another version of a module is chosen");
     }
     link.versions = modules::Versions::of(link);
