@@ -334,6 +334,32 @@ proptest! {
 }
 
 #[test]
+fn another_version_counts_also_where_a_module_appears_meanwhile() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, name: &str, imports: &str, body: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{name} DEFINITIONS ::= BEGIN {imports}\n{body}\nEND\n")).unwrap();
+    };
+    let scan = || {
+        let mut scan = Scan::of(&[root.path().to_owned()]);
+        scan.files.iter_mut().for_each(|file| file.settled = true);
+        scan
+    };
+    let [a, more] = ["a OBJECT IDENTIFIER ::= { enterprises 1 }\n", "more OBJECT IDENTIFIER ::= { a 1 }"];
+    write("near/a", "A-MIB", "", &[a, more].concat());
+    write("other/a", "A-MIB", "", &[a, more].concat());
+    write("near/c", "C-MIB", "IMPORTS a FROM A-MIB;", "c OBJECT IDENTIFIER ::= { a 2 }");
+    let (before, _) = make(scan(), None);
+    // It means the version beside it, which is the chosen one no longer.
+    write("near/a", "A-MIB", "", a);
+    write("near/d", "D-MIB", "", "d OBJECT IDENTIFIER ::= { enterprises 2 }");
+    let (next, whole) = (make(scan(), Some(&before)).0, make(scan(), None).0);
+    assert!(next.mib().image() == whole.mib().image());
+    assert_eq!(next.diagnostics(), whole.diagnostics());
+}
+
+#[test]
 fn who_imports_by_way_of_another_module_follows_where_that_leads_now() {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, imports: &str, body: &str| {

@@ -167,8 +167,11 @@ impl Draft {
         }
         // What is in memory stays there where it cannot be.
         #[cfg(target_os = "linux")]
-        if let Err(error) = collection.mib.settle(&self.file, HEADER) {
-            tracing::debug!(%error, "the compiled MIBs stay in memory");
+        match collection.mib.settle(&self.file, HEADER) {
+            // Out of the pages that were just given back, as long as they are at hand.
+            Ok(true) => collection.spare.make(&collection.mib.layout),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "the compiled MIBs stay in memory"),
         }
         Ok(())
     }
@@ -212,7 +215,8 @@ fn remove_left_behind(target: &Path, beside: &OsStr) {
 impl Collection {
     /// Writes what was compiled from `directories` to `path`, which is replaced as a whole once all of it is on the
     /// disk. Beside it lies a file of its name, `.new-` and numbers meanwhile. Blocks for the writing of about 1.7
-    /// times [`Mib::size`]. Afterwards the records take no memory any more. Of several calls that wait for the same
+    /// times [`Mib::size`]. Afterwards the records take no memory any more; after an edit that gave names, OIDs or types
+    /// anew, [`Mib::size`] is kept for the next one. Of several calls that wait for the same
     /// path only the last one writes.
     ///
     /// # Errors
@@ -302,8 +306,8 @@ impl Collection {
             return Err(CacheError::Damaged);
         }
         let Account { files, unread, diagnostics, stats, .. } = account;
-        let (diagnostics, draft) = (diagnostics.into(), Mutex::default());
-        Ok(Self { files, unread, diagnostics, mib: Arc::new(mib), stats, draft })
+        let (diagnostics, draft, spare) = (diagnostics.into(), Mutex::default(), Arc::default());
+        Ok(Self { files, unread, diagnostics, mib: Arc::new(mib), stats, draft, spare })
     }
 }
 

@@ -9,6 +9,7 @@ use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use zerocopy::IntoBytes as _;
@@ -351,16 +352,50 @@ impl Mib {
         to.write_all_at(format::written_checksum(&self.octets), at + CHECKSUM_AT as u64)
     }
 
+    /// Has the system map all of it, as far as it lies in a file, so that reading it later waits for no page; until
+    /// `enough` is set. What the system has given to others comes from the disk again.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn map_pages(&self, enough: &AtomicBool) {
+        const PIECE: usize = 4 << 20;
+        let (Octets::Pages(map, _) | Octets::Mapped { map, .. }) = &self.octets else { return };
+        for at in (0..map.len()).step_by(PIECE) {
+            if enough.load(Ordering::Relaxed) {
+                return;
+            }
+            // Where it cannot be, they come one by one as they are read.
+            let _ = map.advise_range(memmap2::Advice::PopulateRead, at, PIECE.min(map.len() - at));
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn map_pages(&self, _enough: &AtomicBool) {}
+
+    /// Takes the pages of it that lie in a file out of memory; they come back as they are looked up. For an image that
+    /// hardly anybody looks at any more.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
+    pub(crate) fn page_out(&self) {
+        let (Octets::Pages(map, _) | Octets::Mapped { map, .. }) = &self.octets else { return };
+        let start = map.as_ptr().cast_mut().cast::<libc::c_void>();
+        // SAFETY: the stretch is that of a mapping, which is borrowed. The system gives back the same octets to whoever
+        // reads there, from the file, or from where it swaps to; what it can get from nowhere again it keeps.
+        // Where it refuses, it takes them once it needs them.
+        unsafe { libc::madvise(start, map.len(), libc::MADV_PAGEOUT) };
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn page_out(&self) {}
+
     /// Gives back the memory of an image that was made in pages of its own and has been written to `file` at `at`: it
-    /// is read from there from now on, at the same place. Costs a comparison of all of it.
+    /// is read from there from now on, at the same place. Whether there was any. Costs a comparison of all of it.
     ///
     /// # Errors
     /// When the file holds anything else, or cannot be mapped; then all stays as it is.
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
-    pub(super) fn settle(&self, file: &File, at: usize) -> io::Result<()> {
+    pub(super) fn settle(&self, file: &File, at: usize) -> io::Result<bool> {
         let Octets::Pages(pages, len) = &self.octets else {
-            return Ok(());
+            return Ok(false);
         };
         // Not through the mapping, all of which would be resident afterwards.
         let mut piece = vec![0; 1 << 20];
@@ -386,7 +421,7 @@ impl Mib {
         }
         // Nothing is mapped where it was.
         std::mem::forget(written);
-        Ok(())
+        Ok(true)
     }
 
     /// The modules of a file by its number, with their names; also those that only stand for a second linking.

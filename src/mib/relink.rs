@@ -6,20 +6,19 @@
 //! side of linking more; whatever is in doubt goes the whole way, and both have to come to the very same octets.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
 
 use super::ast::{Definition, DefinitionKind, FileRecord, Import, Module};
-use super::collection::{Collection, Kept, same};
+use super::collection::{ByPath, Collection, Kept, same};
 use super::record::Words;
 use super::resolve::Input;
 use super::resolve::partial::{self, Done, Given, Known, ModuleFact, Outcome, Reach, Role};
-use super::room::Room;
+use super::room::Ahead;
 use super::symbol::{NONE, Symbol, Symbols};
-use super::{builtin_input, lexer};
+use super::{builtin_input, lexer, workers};
 
 /// More changed files than these are no edit.
 const MOST_CHANGED: usize = 16;
@@ -47,17 +46,16 @@ pub(super) struct Relinked {
 /// Why all files have to be linked.
 pub(super) fn relinked(before: &Collection, files: &[Kept]) -> Result<Relinked, &'static str> {
     let relinking = Relinking::new(before, files)?;
-    let (room, taken) = mpsc::channel();
-    thread::scope(|scope| {
-        // Beside the linking; without it the room is made when it is needed.
-        let make = move || {
-            if let Ok(ahead) = Room::ahead(&before.mib.layout) {
-                let _ = room.send(ahead);
-            }
-        };
-        let _ = thread::Builder::new().name("mib_room".into()).spawn_scoped(scope, make);
-        relinking.run(&taken)
-    })
+    let spare = before.spare.take();
+    let was_spare = spare.is_some();
+    // Without it the room is made when it is needed.
+    let ahead = Cell::new(Ahead::begin(spare, Arc::clone(&before.mib)).ok());
+    let relinked = relinking.run(&ahead);
+    // For the next edit, if it was not needed.
+    if let Some(room) = ahead.take().and_then(Ahead::leave).filter(|_| was_spare) {
+        before.spare.put(room);
+    }
+    relinked
 }
 
 /// A word as it is, of any file.
@@ -74,9 +72,13 @@ struct Relinking<'a> {
     changed: BTreeSet<u32>,
     /// What is now, and the chosen version of each.
     facts: Vec<Fact<'a>>,
+    /// The order of these.
+    places: Vec<u32>,
     same_modules: bool,
     linked: BTreeSet<u32>,
     records: HashMap<u32, Arc<FileRecord>>,
+    /// The records of before of files that have changed or are gone.
+    left: Vec<Arc<FileRecord>>,
     /// Names whose meaning may be another one.
     doubtful: BTreeSet<Word>,
     /// Names that a module imports from another one than before: by module and name.
@@ -104,14 +106,15 @@ struct Fact<'a> {
 impl<'a> Relinking<'a> {
     fn new(before: &'a Collection, files: &'a [Kept]) -> Result<Self, &'static str> {
         let old = &before.files;
-        let by_path: HashMap<&str, u32> = old.iter().map(|kept| &*kept.path).zip(0..).collect();
+        let by_path = ByPath::of(old);
         let mut now = vec![NONE; old.len() + 1];
         let mut then = vec![NONE; files.len()];
         let mut changed = BTreeSet::new();
         let mut last = None;
         for (file, number) in files.iter().zip(0..) {
-            let known = by_path.get(&*file.path).copied();
-            let Some(known) = known.filter(|&known| file.is_at(&old[known as usize])) else {
+            let next = last.map_or(0, |last: u32| last as usize + 1);
+            let known = by_path.get(&file.path, next);
+            let Some(known) = known.filter(|&known| file.is_at(&old[known])).map(|known| known as u32) else {
                 changed.insert(number);
                 continue;
             };
@@ -137,8 +140,10 @@ impl<'a> Relinking<'a> {
             linked: changed.clone(),
             changed,
             facts: Vec::new(),
+            places: Vec::new(),
             same_modules: false,
             records: HashMap::new(),
+            left: Vec::new(),
             doubtful: BTreeSet::new(),
             led_on: BTreeSet::new(),
             moved: BTreeSet::new(),
@@ -150,6 +155,7 @@ impl<'a> Relinking<'a> {
         for file in gone {
             let record = old[file as usize].parsed.record().ok_or("a record is lost")?;
             this.compare(Some(&record), None);
+            this.left.push(record);
         }
         for file in this.changed.clone() {
             let record = this.record(file)?;
@@ -158,11 +164,12 @@ impl<'a> Relinking<'a> {
                 then => Some(old[then as usize].parsed.record().ok_or("a record is lost")?),
             };
             this.compare(before.as_deref(), Some(&record));
+            this.left.extend(before);
         }
         Ok(this)
     }
 
-    fn run(mut self, room: &Receiver<Room>) -> Result<Relinked, &'static str> {
+    fn run(mut self, room: &Cell<Option<Ahead>>) -> Result<Relinked, &'static str> {
         for _ in 0..MOST_ROUNDS {
             self.reach()?;
             match self.link(room)? {
@@ -239,6 +246,7 @@ impl<'a> Relinking<'a> {
             of_file[file as usize] = facts.collect();
         }
         self.facts = of_file.into_iter().flatten().collect();
+        self.places = partial::places(self.facts.iter().map(|fact| (&*fact.name, fact.last_updated)));
         let mut numbers: HashMap<&str, Vec<u32>> = HashMap::new();
         for (fact, number) in self.facts.iter().zip(0..) {
             numbers.entry(&fact.name).or_default().push(number);
@@ -431,9 +439,9 @@ impl<'a> Relinking<'a> {
             self.led_on.iter().map(|(module, name)| (Words::hash(module), Words::hash(name), name)).collect();
         let mut definers_of_moved: HashMap<u32, usize> = HashMap::new();
         let mut more = Vec::new();
-        for (file, number) in self.files.iter().zip(0..) {
+        for (number, told) in finder.find_in(self.files) {
             let mut found = HashSet::new();
-            for (hash, defines, uses) in finder.find(&file.parsed.words) {
+            for (hash, defines, uses) in told {
                 if pulled.contains(&hash) || (uses && doubtful.contains(&hash)) {
                     self.linked.insert(number);
                 }
@@ -454,12 +462,15 @@ impl<'a> Relinking<'a> {
         self.doubtful.extend(more);
     }
 
-    fn link(&mut self, room: &Receiver<Room>) -> Result<Outcome, &'static str> {
+    fn link(&mut self, room: &Cell<Option<Ahead>>) -> Result<Outcome, &'static str> {
         for file in self.linked.clone() {
             if file != self.builtin() {
                 self.record(file)?;
             }
         }
+        let mut left = self.left.clone();
+        let unchanged = self.linked.iter().filter(|file| !self.changed.contains(file));
+        left.extend(unchanged.filter_map(|file| self.records.get(file)).cloned());
         let nothing = FileRecord::new(Symbols::with_capacity(0));
         let mut roles = vec![Role::Away; self.files.len() + 1];
         let mut inputs: Vec<Input<'_>> = Vec::with_capacity(roles.len());
@@ -491,17 +502,20 @@ impl<'a> Relinking<'a> {
                 last_updated: fact.last_updated,
                 chosen: fact.chosen,
                 anew: fact.anew,
+                doubtful: self.doubtful.contains(fact.name.as_bytes()),
             })
             .collect();
         Ok(partial::link(&Given {
             inputs: &inputs,
             roles: &roles,
             modules: &modules,
+            places: &self.places,
             same_modules: self.same_modules,
             changed: &self.changed,
             known: &self.known,
             pulled: &self.pulled,
             room,
+            left: &left,
             before: &self.before.mib,
             now: &self.now,
         }))
@@ -518,16 +532,10 @@ impl<'a> Relinking<'a> {
             if asked.is_empty() {
                 continue;
             }
-            let finder = Finder::new(asked.iter());
-            let mut found = Vec::new();
-            for (file, number) in self.files.iter().zip(0..) {
-                if finder.find(&file.parsed.words).any(|(_, defines, _)| defines || reach == Reach::Mentions)
-                {
-                    found.push(number);
+            for (file, told) in Finder::new(asked.iter()).find_in(self.files) {
+                if told.iter().any(|&(_, defines, _)| defines || reach == Reach::Mentions) {
+                    self.record(file)?;
                 }
-            }
-            for file in found {
-                self.record(file)?;
             }
         }
         self.known.extend(names);
@@ -565,7 +573,26 @@ impl Finder {
         Self { hashes, may_be }
     }
 
-    /// Those of them that a file may say, whether it may define them, and whether it may use them.
+    /// For each file that may say any of them, in their order: those that it may say, whether it may define them, and
+    /// whether it may use them.
+    fn find_in(&self, files: &[Kept]) -> Vec<(u32, Vec<(u32, bool, bool)>)> {
+        // Of some hundred KiB of words.
+        const PIECE: usize = 64;
+        let pieces = workers::in_parallel(
+            files.len().div_ceil(PIECE),
+            || (),
+            |(), piece| {
+                let files = (0u32..).zip(files).skip(piece * PIECE).take(PIECE);
+                files
+                    .map(|(number, file)| (number, self.find(&file.parsed.words).collect::<Vec<_>>()))
+                    .filter(|(_, found)| !found.is_empty())
+                    .collect::<Vec<_>>()
+            },
+        );
+        pieces.into_iter().flatten().collect()
+    }
+
+    /// Those of them that a file may say, as [`find_in`](Self::find_in) has them.
     fn find<'w>(&'w self, words: &'w Words) -> impl Iterator<Item = (u32, bool, bool)> {
         let told = words.all.iter().filter(|&&word| self.may_be[(word >> 16) as usize]);
         told.map(|&word| {

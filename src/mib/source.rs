@@ -1,7 +1,8 @@
 //! MIB files: reading directories, and places in what was read.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::ast::{FileRecord, Problem};
+use super::workers;
 use crate::diagnostic::{Diagnostic, Place};
 
 /// The largest file that is read, in octets. The largest MIB seen in the wild has 9 MiB.
@@ -96,7 +98,8 @@ impl Scan {
     /// Looks at all files below `directories`, recursively. The order is that of the directories, and below
     /// one by name, so that it is equal on every machine. Names that begin with a dot are passed over. A
     /// directory or file that is met again, by a link or by being named twice, counts once. What cannot be
-    /// looked at, or is larger than [`LARGEST_FILE`], is a diagnostic. Costs a stat of each file.
+    /// looked at, or is larger than [`LARGEST_FILE`], is a diagnostic. Costs a stat of each file, on as many threads as
+    /// there are cores.
     #[must_use]
     pub fn of(directories: &[PathBuf]) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -105,19 +108,112 @@ impl Scan {
             seen: HashSet::new(),
             now: now.as_secs() as i64,
         };
+        let roots: Vec<(PathBuf, io::Result<Seen>)> =
+            directories.iter().map(|path| (path.clone(), Seen::of(path))).collect();
+        let mut listed = listed(&roots);
         // Depth first without recursion: what is on top comes next.
-        let mut stack: Vec<(PathBuf, usize, usize)> =
-            directories.iter().enumerate().rev().map(|(number, path)| (path.clone(), number, 0)).collect();
-        while let Some((path, directory, depth)) = stack.pop() {
-            match scanning.visit(&path, directory, depth) {
-                Ok(mut below) => {
-                    below.sort_unstable_by(|a, b| b.cmp(a));
-                    stack.extend(below.into_iter().map(|path| (path, directory, depth + 1)));
+        let roots = roots.into_iter().enumerate().rev();
+        let mut stack: Vec<(PathBuf, io::Result<Seen>, usize, usize)> =
+            roots.map(|(number, (path, seen))| (path, seen, number, 0)).collect();
+        while let Some((path, seen, directory, depth)) = stack.pop() {
+            match seen.and_then(|seen| scanning.visit(&path, seen, depth, directory, &mut listed)) {
+                Ok(below) => {
+                    let below = below.into_iter().rev();
+                    stack.extend(below.map(|(name, seen)| (path.join(name), seen, directory, depth + 1)));
                 }
                 Err(error) => scanning.scan.problems.push(unreadable(&path, &error)),
             }
         }
         scanning.scan
+    }
+}
+
+/// What is in a directory, by name.
+type Listing = Vec<(OsString, io::Result<Seen>)>;
+
+/// Everything below some directories, for each directory by its device and inode. Looks at many at a time.
+fn listed(roots: &[(PathBuf, io::Result<Seen>)]) -> HashMap<(u64, u64), io::Result<Listing>> {
+    let mut listed = HashMap::new();
+    let mut level: Vec<(PathBuf, (u64, u64))> = Vec::new();
+    let mut met = HashSet::new();
+    let mut enter = |path: PathBuf, seen: &io::Result<Seen>, level: &mut Vec<_>| {
+        if let Ok(Seen { kind: SeenKind::Directory, stamp }) = seen
+            && met.insert(stamp.inode)
+        {
+            level.push((path, stamp.inode));
+        }
+    };
+    for (path, seen) in roots {
+        enter(path.clone(), seen, &mut level);
+    }
+    // One deeper than is visited at the most.
+    for _ in 0..=DEEPEST {
+        let names = workers::in_parallel(level.len(), || (), |(), at| names_in(&level[at].0));
+        let places: Vec<(usize, &OsString)> = names
+            .iter()
+            .enumerate()
+            .flat_map(|(at, names)| names.iter().flatten().map(move |name| (at, name)))
+            .collect();
+        let seen = workers::in_parallel(
+            places.len(),
+            || (),
+            |(), place| {
+                let (at, name) = places[place];
+                Seen::of(&level[at].0.join(name))
+            },
+        );
+        let mut seen = seen.into_iter();
+        let mut below = Vec::new();
+        for ((path, inode), names) in level.into_iter().zip(names) {
+            let listing = names.map(|names| names.into_iter().zip(seen.by_ref()).collect::<Listing>());
+            for (name, seen) in listing.iter().flatten() {
+                if let Ok(Seen { kind: SeenKind::Directory, .. }) = seen {
+                    enter(path.join(name), seen, &mut below);
+                }
+            }
+            listed.insert(inode, listing);
+        }
+        level = below;
+    }
+    listed
+}
+
+/// The names in a directory, in their order, but for those that begin with a dot.
+fn names_in(path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What lies at a path, links followed.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    kind: SeenKind,
+    stamp: Stamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeenKind {
+    Directory,
+    File,
+    Other,
+}
+
+impl Seen {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let kind = match (metadata.is_dir(), metadata.is_file()) {
+            (true, _) => SeenKind::Directory,
+            (_, true) => SeenKind::File,
+            _ => SeenKind::Other,
+        };
+        Ok(Self { kind, stamp: Stamp::of(&metadata) })
     }
 }
 
@@ -131,31 +227,26 @@ struct Scanning {
 
 impl Scanning {
     /// Notes a file, or tells what is in a directory.
-    fn visit(&mut self, path: &Path, directory: usize, depth: usize) -> io::Result<Vec<PathBuf>> {
-        let metadata = fs::metadata(path)?;
-        if !metadata.is_dir() && !metadata.is_file() {
-            return Ok(Vec::new());
+    fn visit(
+        &mut self,
+        path: &Path,
+        Seen { kind, stamp }: Seen,
+        depth: usize,
+        directory: usize,
+        listed: &mut HashMap<(u64, u64), io::Result<Listing>>,
+    ) -> io::Result<Listing> {
+        if kind == SeenKind::Other || !self.seen.insert(stamp.inode) {
+            return Ok(Listing::new());
         }
-        if !self.seen.insert((metadata.dev(), metadata.ino())) {
-            return Ok(Vec::new());
-        }
-        if metadata.is_dir() {
+        if kind == SeenKind::Directory {
             if depth > DEEPEST {
                 return Err(io::Error::other("the directories lie too deep in each other"));
             }
-            let mut below = Vec::new();
-            for entry in fs::read_dir(path)? {
-                let entry = entry?;
-                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-                    below.push(entry.path());
-                }
-            }
-            return Ok(below);
+            return listed.remove(&stamp.inode).unwrap_or_else(|| Ok(Listing::new()));
         }
-        if metadata.len() > LARGEST_FILE {
+        if stamp.size > LARGEST_FILE {
             return Err(too_large());
         }
-        let stamp = Stamp::of(&metadata);
         let settled = stamp.is_settled(self.now);
         self.scan.files.push(FoundFile { path: path.to_owned(), directory, stamp, settled });
         Ok(Vec::new())
@@ -342,6 +433,30 @@ mod tests {
         let told: Vec<&str> = told.iter().map(|told| &*told.message).collect();
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told[0].contains("dangling") && told[1].contains("huge") && told[2].contains("missing"));
+    }
+
+    #[test]
+    fn a_directory_with_two_ways_to_it_is_read_by_the_first_one() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        // Deeper than the other way, and before it.
+        fs::create_dir_all(path("a/deep")).unwrap();
+        symlink(path("z"), path("a/deep/link")).unwrap();
+        // Enough for several threads.
+        let mut wanted = Vec::new();
+        for directory in 0..50 {
+            let name = format!("z/{directory:02}");
+            fs::create_dir_all(path(&name)).unwrap();
+            for file in 0..40 {
+                fs::write(path(&name).join(format!("{file:02}")), "").unwrap();
+                wanted.push(path(&format!("a/deep/link/{directory:02}/{file:02}")));
+            }
+        }
+        fs::write(path("b"), "").unwrap();
+        wanted.push(path("b"));
+        let scan = Scan::of(&[root.path().to_owned(), path("z")]);
+        assert!(scan.files.iter().map(|file| &file.path).eq(&wanted));
+        assert!(scan.problems.is_empty() && scan.files.iter().all(|file| file.directory == 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Threads that compile without getting into the way of those that receive.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -23,6 +24,13 @@ pub(crate) fn standing_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     beside("mib_compile", || (), stand_back, work).1
 }
 
+/// As many as there were cores when this was asked first: asking takes reading several files.
+fn most_threads() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    (*CORES.get_or_init(cores)).min(MOST_THREADS)
+}
+
 /// Does `count` pieces of work on as many threads as pay, and returns what they came to in order. Each thread
 /// has a `state` of its own. The order in which the pieces are begun is theirs.
 pub(crate) fn in_parallel<S, T: Send>(
@@ -30,8 +38,7 @@ pub(crate) fn in_parallel<S, T: Send>(
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize) -> T + Sync,
 ) -> Vec<T> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = cores.min(MOST_THREADS).min(count / LEAST_PIECES);
+    let threads = most_threads().min(count / LEAST_PIECES);
     if threads < 2 {
         let mut state = state();
         return (0..count).map(|at| work(&mut state, at)).collect();
@@ -69,8 +76,7 @@ pub(crate) type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// Does all of `tasks`, on as many threads as there are cores; they are begun in their order.
 pub(crate) fn all(tasks: Vec<Task<'_>>) {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = cores.min(MOST_THREADS).min(tasks.len());
+    let threads = most_threads().min(tasks.len());
     let tasks = Mutex::new(tasks.into_iter());
     let run = || {
         loop {

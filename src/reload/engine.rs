@@ -20,6 +20,7 @@ use super::watch::{Since, Targets, Timing, Watcher};
 use super::{Automatic, Shared};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::event::{Generation, Timestamp};
+use crate::mib::Mib;
 use crate::snapshot::{Candidate, PrepareError, Prepared, Publisher, Snapshot};
 
 /// The type of event that a rollback makes, beside those of reloads.
@@ -125,6 +126,12 @@ impl Engine {
             for reply in request.replies {
                 // Who asked may be gone.
                 let _ = reply.try_send(event.clone());
+            }
+            if event.outcome == ReloadOutcome::Published {
+                // Also where each generation has MIBs of its own, those of two take memory.
+                for mib in older_images(self.publisher.kept().rev().map(|snapshot| snapshot.mib())) {
+                    mib.page_out();
+                }
             }
         }
     }
@@ -250,6 +257,8 @@ impl Engine {
         if candidate.is(self.publisher.current()) {
             return Attempted { outcome: ReloadOutcome::Unchanged, ..attempted };
         }
+        // Whoever processes a notification does not wait for the disk.
+        target.mib().map_pages(&AtomicBool::new(false));
         let change =
             Change { candidate, plan: None, source: request.source.clone(), kind: ROLLBACK, force: true };
         let attempted = self.put_in_force(change, attempted);
@@ -481,6 +490,18 @@ impl Drop for Engine {
     }
 }
 
+/// All but the first two of some compiled MIBs, each once.
+fn older_images<'a>(all: impl Iterator<Item = &'a Arc<Mib>>) -> Vec<&'a Arc<Mib>> {
+    const STAY: usize = 2;
+    let mut images: Vec<&Arc<Mib>> = Vec::new();
+    for mib in all {
+        if !images.iter().any(|known| Arc::ptr_eq(known, mib)) {
+            images.push(mib);
+        }
+    }
+    images.split_off(images.len().min(STAY))
+}
+
 /// `None` after a panic, which the panic hook has told.
 fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(act)).ok()
@@ -489,4 +510,23 @@ fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
 /// Seconds since the epoch, for a gauge.
 pub(super) fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_images_stay_however_many_generations_share_them() {
+        let make = || Arc::new(Mib::compile(&[]).mib);
+        let all: Vec<Arc<Mib>> = (0..4).map(|_| make()).collect();
+        let older = |order: &[usize]| -> Vec<usize> {
+            let images = older_images(order.iter().map(|&at| &all[at]));
+            let number = |mib: &Arc<Mib>| all.iter().position(|known| Arc::ptr_eq(known, mib)).unwrap();
+            images.into_iter().map(number).collect()
+        };
+        assert_eq!(older(&[]), [0; 0]);
+        assert_eq!(older(&[3, 3, 2, 3, 2]), [0; 0]);
+        assert_eq!(older(&[3, 2, 2, 1, 3, 0, 1]), [1, 0]);
+    }
 }

@@ -20,6 +20,7 @@ use crate::config::settings::MibSettings;
 use crate::config::{self, ContentHash, Input, Memory, Settings, hash_of};
 use crate::diagnostic::{Diagnostic, Level, Part};
 use crate::mib::{self, CacheError, Collection, Making, Mib, Progress, Scan};
+use crate::pipeline::give_back_memory;
 use crate::snapshot::{self, Candidate, Snapshot};
 
 /// Why an attempt cannot go on.
@@ -511,8 +512,10 @@ impl Mibs {
         let Some(collection) = self.collection.clone() else { return };
         let (path, directories) = (path.to_owned(), self.directories.clone());
         let write = move || {
+            /// Octets of records that are worth a walk through what the allocator has.
+            const WORTH: usize = 16 << 20;
             let started = std::time::Instant::now();
-            let size = collection.mib().size();
+            let (size, held) = (collection.mib().size(), collection.size());
             match mib::standing_back(|| collection.write_cache(&path, &directories)) {
                 Ok(()) => tracing::debug!(
                     component = "mib_loader", cache = %path.display(), size,
@@ -522,6 +525,10 @@ impl Mibs {
                     component = "mib_loader", cache = %path.display(), error = %error,
                     "The MIB cache cannot be written; the next start compiles the directories again"
                 ),
+            }
+            // After a cold start nothing grows any more, so that nobody else would look for what was freed.
+            if held.saturating_sub(collection.size()) > WORTH {
+                give_back_memory();
             }
         };
         if let Err(error) = std::thread::Builder::new().name("mib_cache".into()).spawn(write) {

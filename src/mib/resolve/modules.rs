@@ -39,20 +39,25 @@ pub(super) fn collect(link: &mut Link<'_>) {
     }
     choose(link);
     link.versions = Versions::of(link);
+    let places =
+        places(link.modules.iter().map(|module| (link.names.text(module.name), module.last_updated)));
     link_anew(link);
-    rank(link);
+    rank(link, &places);
     list_definitions(link);
 }
 
 /// Adds a module, for now as the only one of its name.
 pub(super) fn add(link: &mut Link<'_>, (file, index): (u32, u32), name: Symbol, last_updated: u64) {
-    let text = link.names.text(name);
-    let core = CORE.binary_search(&text).is_ok();
-    // The modules of the SMI carry no LAST-UPDATED; they are as old as RFC 2578 to 2580.
-    let smi = matches!(text, "SNMPv2-SMI" | "SNMPv2-TC" | "SNMPv2-CONF");
-    let last_updated = if smi { last_updated.max(199_904_010_000) } else { last_updated };
+    let (core, last_updated) = standing(link.names.text(name), last_updated);
     let chosen = link.modules.len() as u32;
     link.modules.push(ModuleEntry { file, index, name, last_updated, chosen, core, anew: false });
+}
+
+/// Whether a module of that name is of the core, and what counts as its LAST-UPDATED.
+fn standing(name: &str, last_updated: u64) -> (bool, u64) {
+    // The modules of the SMI carry no LAST-UPDATED; they are as old as RFC 2578 to 2580.
+    let smi = matches!(name, "SNMPv2-SMI" | "SNMPv2-TC" | "SNMPv2-CONF");
+    (CORE.binary_search(&name).is_ok(), if smi { last_updated.max(199_904_010_000) } else { last_updated })
 }
 
 /// All definitions, by the rank of their modules.
@@ -213,14 +218,34 @@ fn link_anew(link: &mut Link<'_>) {
     }
 }
 
-pub(super) fn rank(link: &mut Link<'_>) {
+/// For each of some modules, by name and LAST-UPDATED, its place in the rank as far as these alone tell; the same for
+/// those that are equal in both.
+pub(super) fn places<'a>(modules: impl Iterator<Item = (&'a str, u64)>) -> Vec<u32> {
+    let key = |(name, last_updated): (&'a str, u64)| {
+        let (core, last_updated) = standing(name, last_updated);
+        (!core, Reverse(last_updated), name)
+    };
+    let mut order: Vec<_> = modules.map(key).zip(0usize..).collect();
+    order.sort_unstable();
+    let mut places = vec![0; order.len()];
+    let mut place = 0;
+    for (at, &(key, module)) in order.iter().enumerate() {
+        if at > 0 && order[at - 1].0 != key {
+            place += 1;
+        }
+        places[module] = place;
+    }
+    places
+}
+
+/// Sorts the modules, of which [`places`] has told the places of those that are not linked anew.
+pub(super) fn rank(link: &mut Link<'_>, places: &[u32]) {
     let mut ranked: Vec<u32> = (0..link.modules.len() as u32).collect();
-    ranked.sort_by(|&a, &b| {
-        let key = |number: u32| {
-            let module = &link.modules[number as usize];
-            (module.chosen != number, !module.core, Reverse(module.last_updated))
-        };
-        key(a).cmp(&key(b)).then_with(|| link.module_name(a).cmp(link.module_name(b))).then(a.cmp(&b))
+    ranked.sort_unstable_by_key(|&number| {
+        let module = &link.modules[number as usize];
+        // An entry that is linked anew stands for the chosen one.
+        let of = if module.anew { module.chosen } else { number };
+        (module.chosen != number, places[of as usize], number)
     });
     link.ranked = ranked;
 }
@@ -230,5 +255,12 @@ mod tests {
     #[test]
     fn the_core_is_sorted_for_bisection() {
         assert!(super::CORE.is_sorted());
+    }
+
+    #[test]
+    fn places_go_by_core_date_and_name() {
+        let modules =
+            [("B-MIB", 5), ("A-MIB", 5), ("IF-MIB", 1), ("B-MIB", 9), ("A-MIB", 5), ("SNMPv2-SMI", 0)];
+        assert_eq!(super::places(modules.into_iter()), [4, 3, 1, 2, 3, 0]);
     }
 }

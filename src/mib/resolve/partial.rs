@@ -5,10 +5,9 @@
 //! and linking begins anew with it. What does not stay among the linked files is told as well ([`Outcome::Relink`]),
 //! and where that cannot be told, all files have to be linked ([`Outcome::Whole`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use memmap2::Mmap;
 
@@ -16,8 +15,8 @@ use super::oids::Failure;
 use super::splice::{self, Fresh};
 use super::{Input, Link, assemble, imports, modules, oids, scope, types};
 use crate::mib::Mib;
-use crate::mib::ast::{DefinitionKind, Problem};
-use crate::mib::room::Room;
+use crate::mib::ast::{DefinitionKind, FileRecord, Problem};
+use crate::mib::room::Ahead;
 use crate::mib::symbol::{NONE, Symbol};
 
 /// What a file is linked for.
@@ -53,6 +52,8 @@ pub(crate) struct ModuleFact<'a> {
     pub(crate) chosen: u32,
     /// Whether it is linked a second time.
     pub(crate) anew: bool,
+    /// Whether a version of its name has come or gone: then all who say the name are linked.
+    pub(crate) doubtful: bool,
 }
 
 /// What linking a part has to be given.
@@ -61,6 +62,8 @@ pub(crate) struct Given<'a> {
     pub(crate) inputs: &'a [Input<'a>],
     pub(crate) roles: &'a [Role],
     pub(crate) modules: &'a [ModuleFact<'a>],
+    /// What [`places`] says of them.
+    pub(crate) places: &'a [u32],
     /// Whether they are the modules of before, the same ones chosen.
     pub(crate) same_modules: bool,
     /// Files with other contents than before.
@@ -68,8 +71,10 @@ pub(crate) struct Given<'a> {
     pub(crate) known: &'a Known,
     /// Names of which all who say them are linked.
     pub(crate) pulled: &'a BTreeSet<Box<[u8]>>,
-    /// Gives the room for the image, or nothing.
-    pub(crate) room: &'a Receiver<Room>,
+    /// The room for the image, or nothing.
+    pub(crate) room: &'a Cell<Option<Ahead>>,
+    /// The records of before of the files that are linked or gone.
+    pub(crate) left: &'a [Arc<FileRecord>],
     /// What all files came to before.
     pub(crate) before: &'a Mib,
     /// For each file of before its number now, or [`NONE`].
@@ -170,6 +175,11 @@ impl Link<'_> {
     }
 }
 
+/// The order of modules by name and LAST-UPDATED, which takes sorting them and is the same in every round.
+pub(crate) fn places<'a>(modules: impl Iterator<Item = (&'a str, u64)>) -> Vec<u32> {
+    modules::places(modules)
+}
+
 /// Links the files of a part.
 pub(crate) fn link(given: &Given<'_>) -> Outcome {
     let mut link = Link::new(given.inputs);
@@ -223,7 +233,7 @@ fn take_over_modules(link: &mut Link<'_>, given: &Given<'_>) -> Result<(), &'sta
         }
     }
     modules::choose(link);
-    if given.same_modules && given.modules.iter().zip(&link.modules).any(|(a, b)| a.chosen != b.chosen) {
+    if given.modules.iter().zip(&link.modules).any(|(a, b)| !a.doubtful && a.chosen != b.chosen) {
         return Err("another version of a module is chosen");
     }
     link.versions = modules::Versions::of(link);
@@ -239,7 +249,7 @@ fn take_over_modules(link: &mut Link<'_>, given: &Given<'_>) -> Result<(), &'sta
             check_anew(link, number, fact.anew, given)?;
         }
     }
-    modules::rank(link);
+    modules::rank(link, given.places);
     modules::list_definitions(link);
     Ok(())
 }

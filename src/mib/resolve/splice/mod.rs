@@ -35,7 +35,7 @@ use crate::mib::Mib;
 use crate::mib::format::{
     FileEntry, LabelRecord, ModuleRecord, NAME_SLOTS, NodeRecord, SECTIONS, SyntaxRecord, most_slots,
 };
-use crate::mib::room::Room;
+use crate::mib::room::{Ahead, Room};
 use crate::mib::symbol::{NONE, NumberMap, Symbol};
 use crate::mib::trie::Trie;
 use crate::mib::workers;
@@ -65,7 +65,7 @@ pub(super) fn image(
     const NO_ROOM: Failure = Failure::Whole("no memory for another image");
     let old = Old::of(given.before);
     let modules = ModulesNow::of(link, given, &old);
-    let left = Left::of(&old, &modules);
+    let left = Left::of(&old, given.before, &modules, given.left);
     let names = Names::of(link, given.before, &old, (&modules, &left), fresh);
     let vertices = VerticesNow::of(link, &old, fresh);
     let plan = Plan::of(link, &old, &modules, &vertices, &left, fresh);
@@ -79,7 +79,8 @@ pub(super) fn image(
     let paths: Vec<&str> = link.inputs.iter().map(assemble::path).collect();
     let words = Words::of(link, &names, &types, fresh);
     let most = most(link, &old, &plan, &paths, &words, fresh);
-    let mut room = Room::of(most, given.room.recv().ok()).map_err(|_| NO_ROOM)?;
+    let ahead = given.room.take().and_then(Ahead::ready);
+    let mut room = Room::of(most, ahead).map_err(|_| NO_ROOM)?;
     let slots = room.sections(most).ok_or(NO_ROOM)?.name_slots;
     let now = nodes_now(&plan, &old, fresh);
     let mut splice = Splice {
@@ -98,6 +99,7 @@ pub(super) fn image(
         || words.number(&plan, paths.len()),
     );
     if !splice.relink.is_empty() {
+        given.room.set(Some(Ahead::of(room)));
         return Err(Failure::Relink(splice.relink));
     }
     // Of the sections before the table of names it was known from the beginning.
@@ -266,7 +268,7 @@ impl<'a> Old<'a> {
             labels: layout.labels(octets),
             trie: Trie { vertices: layout.vertices(octets), parents: layout.parents(octets) },
             slots: layout.name_slots(octets),
-            names: layout.name_slots(octets).iter().filter(|slot| slot.get() != NONE).count(),
+            names: names_in(layout.name_slots(octets)),
             ends: layout.text_ends(octets),
             text: layout.text(octets),
         }
@@ -302,6 +304,13 @@ impl<'a> Old<'a> {
         let [start, len] = syntax.labels.map(|number| number.get() as usize);
         self.labels.get(start..start.saturating_add(len)).unwrap_or_default()
     }
+}
+
+/// How many names there are in a table of them.
+fn names_in(slots: &[U32]) -> usize {
+    let pieces: Vec<&[U32]> = slots.chunks(1 << 15).collect();
+    let count = |(): &mut (), at: usize| pieces[at].iter().filter(|slot| slot.get() != NONE).count();
+    workers::in_parallel(pieces.len(), || (), count).into_iter().sum()
 }
 
 /// For each module of before its number now.

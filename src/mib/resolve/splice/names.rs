@@ -86,7 +86,7 @@ impl<'a> Names<'a> {
 
     /// Those of the texts that are among the words of before.
     fn looked_through(old: &Old<'_>, by_text: &HashMap<&[u8], Symbol>) -> Vec<(Symbol, u32)> {
-        const PIECE: usize = 1 << 15;
+        const PIECE: usize = 1 << 13;
         if by_text.is_empty() {
             return Vec::new();
         }

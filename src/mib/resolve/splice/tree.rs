@@ -1,9 +1,13 @@
 //! The vertices of an image: which new ones there are, and which of those of before are gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::super::Link;
 use super::{Fresh, ModulesNow, Old};
+use crate::mib::Mib;
+use crate::mib::ast::FileRecord;
+use crate::mib::symbol::NONE;
 use crate::mib::workers;
 
 /// The new vertices. They have numbers past those of before.
@@ -76,8 +80,28 @@ pub(super) struct Left {
 }
 
 impl Left {
-    pub(super) fn of(old: &Old<'_>, modules: &ModulesNow) -> Self {
-        const PIECE: usize = 1 << 15;
+    /// `records` are those of before of the files that are linked again or gone.
+    pub(super) fn of(old: &Old<'_>, before: &Mib, modules: &ModulesNow, records: &[Arc<FileRecord>]) -> Self {
+        let mut nodes: Vec<u32> = Vec::new();
+        for record in records {
+            for definition in &record.definitions {
+                let named = before.named(record.symbols.text(definition.name)).map(|node| node.0);
+                nodes.extend(named.filter(|&node| !modules.stays(&old.nodes[node as usize])));
+            }
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        // All of them are read again by others, but not yet and not by this one.
+        let own = old.modules.iter().zip(&modules.staying).filter(|&(_, &module)| module == NONE);
+        if own.map(|(record, _)| record.nodes.get() as usize).sum::<usize>() != nodes.len() {
+            return Self::looked_through(old, modules);
+        }
+        Self::at(old, nodes)
+    }
+
+    /// Those that a look at all nodes of before finds.
+    fn looked_through(old: &Old<'_>, modules: &ModulesNow) -> Self {
+        const PIECE: usize = 1 << 13;
         let pieces = workers::in_parallel(
             old.nodes.len().div_ceil(PIECE),
             || (),
@@ -87,7 +111,10 @@ impl Left {
                 left.collect::<Vec<_>>()
             },
         );
-        let nodes: Vec<u32> = pieces.into_iter().flatten().collect();
+        Self::at(old, pieces.into_iter().flatten().collect())
+    }
+
+    fn at(old: &Old<'_>, nodes: Vec<u32>) -> Self {
         let vertices = nodes.iter().map(|&node| old.nodes[node as usize].vertex.get()).collect();
         Self { nodes, vertices }
     }
