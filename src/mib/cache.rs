@@ -169,7 +169,7 @@ impl Draft {
         #[cfg(target_os = "linux")]
         match collection.mib.settle(&self.file, HEADER) {
             // Out of the pages that were just given back, as long as they are at hand.
-            Ok(true) => collection.spare.make(&collection.mib.layout),
+            Ok(true) => collection.spare.make(&collection.mib.layout, usize::MAX),
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, "the compiled MIBs stay in memory"),
         }

@@ -156,6 +156,14 @@ impl Collection {
         workers::standing_back(|| make(scan, before, everything, making))
     }
 
+    /// Keeps room for the image of the first edit ready, at most 72 MiB of it, so that this edit does not wait for the system
+    /// either; an edit leaves its own for the next. What the start looked through and nobody looks up is let go, so that both
+    /// take no more together. Takes tens of milliseconds, on a virtual machine some hundreds.
+    pub fn make_ready_for_edits(&self) {
+        self.mib.let_go();
+        self.spare.make_for_first(&self.mib.layout);
+    }
+
     /// Whether the stat of any file differs, or may hide a change.
     #[must_use]
     pub fn differs(&self, scan: &Scan) -> bool {

@@ -386,6 +386,24 @@ impl Mib {
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn page_out(&self) {}
 
+    /// Lets go of the pages of it that a start looked through: they stay in the system's cache as long as that has room,
+    /// and each counts again once it is looked up. For an image that is as its file has it.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
+    pub(super) fn let_go(&self) {
+        let Octets::Mapped { map, patches, .. } = &self.octets else { return };
+        if !patches.is_empty() {
+            return;
+        }
+        let start = map.as_ptr().cast_mut().cast::<libc::c_void>();
+        // SAFETY: the stretch is that of a mapping, which is borrowed, and nothing was ever written to it: whoever reads
+        // there meets the octets of the file before and after.
+        unsafe { libc::madvise(start, map.len(), libc::MADV_DONTNEED) };
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn let_go(&self) {}
+
     /// Gives back the memory of an image that was made in pages of its own and has been written to `file` at `at`: it
     /// is read from there from now on, at the same place. Whether there was any. Costs a comparison of all of it.
     ///

@@ -207,7 +207,11 @@ impl Ahead {
     }
 }
 
-/// The room for the image of the next edit, kept ready from the first one on. Getting a hundred MiB of pages anew for
+/// Octets of the room for the first edit that are kept ready before there is one: the rest can be had beside the linking,
+/// and the image of a large tree, the program and this take less than 150 MiB.
+const BEFORE_FIRST: usize = 72 << 20;
+
+/// The room for the image of the next edit, most of it kept ready from the start on and all of it from the first one on. Getting a hundred MiB of pages anew for
 /// each takes longer than linking, on a virtual machine several times as long: what a guest has given back for some
 /// seconds, its host has to give again.
 #[derive(Debug, Default)]
@@ -222,13 +226,18 @@ impl Spare {
         *self.0.lock() = Some(room);
     }
 
-    /// Makes one for an edit of the image of `layout` where there is none. Takes tens of milliseconds, and as much memory as
-    /// the image.
-    pub(super) fn make(&self, layout: &Layout) {
+    /// Makes what is kept before there was an edit of the image of `layout`. Takes tens of milliseconds.
+    pub(super) fn make_for_first(&self, layout: &Layout) {
+        self.make(layout, BEFORE_FIRST);
+    }
+
+    /// Makes one for an edit of the image of `layout` where there is none, with at most so many octets of its pages. Takes
+    /// tens of milliseconds, and as much memory as the image if there is no bound to it.
+    pub(super) fn make(&self, layout: &Layout, most: usize) {
         if self.0.lock().is_none()
             && let Ok((room, len)) = Room::for_next(layout)
         {
-            room.populate(0, len);
+            room.populate(0, len.min(most));
             self.put(room);
         }
     }
@@ -333,10 +342,15 @@ mod tests {
         let bed = Bed::new();
         let (cold, _) = bed.make(None);
         bed.write_cache(&cold);
-        assert!(cold.spare.take().is_none(), "none before there was an edit");
+        assert!(cold.spare.take().is_none(), "none before it is asked for");
+        cold.make_ready_for_edits();
+        let kept = cold.spare.take().unwrap();
+        let room = kept.pages.as_ptr();
+        assert!(resident(room).1 >= cold.mib.size());
+        cold.spare.put(kept);
         bed.write("E-MIB", 9999, "e", "");
         let (first, collected) = bed.make(Some(&cold));
-        assert_eq!(collected.linked, 1);
+        assert_eq!((collected.linked, first.mib.image().as_ptr()), (1, room));
         assert!(first.spare.take().is_none(), "its own room is taken");
         bed.write_cache(&first);
         assert_eq!(resident(first.mib.image().as_ptr()).1, 0, "what it was made in is given back");
@@ -376,6 +390,10 @@ mod tests {
         let at = read.mib.image().as_ptr();
         let size = read.mib.size();
         read.mib.map_pages(&AtomicBool::new(false));
+        assert!(resident(at).0 >= size);
+        read.mib.let_go();
+        assert_eq!(resident(at).0, 0, "the file has all of it");
+        assert!(read.mib.image() == cold.mib.image());
         assert!(resident(at).0 >= size);
         read.mib.page_out();
         let left = resident(at).0;

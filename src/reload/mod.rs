@@ -230,7 +230,7 @@ impl ReloadManager {
         // What runs was valid when it started.
         shared.metrics.config_last_reload_successful.set(1);
         shared.note_mib_problems(Some(plan.mib_report()), mib_problems);
-        plan.write_cache(&publisher.current().settings().mib.cache);
+        plan.finish_mibs(&publisher.current().settings().mib.cache);
         shared.mibs_pending.store(late.is_some(), Ordering::Relaxed);
         let info = GenerationInfo::new(publisher.current(), "start", plan.describe());
         shared.published(Generation(0), 0, info, &[Generation(1)]);

@@ -343,10 +343,14 @@ impl Plan {
             .map_or_else(|| "embedded default".to_owned(), |origin| origin.display().to_string())
     }
 
-    /// Has the MIB cache written, if the start had to read any file.
-    pub(super) fn write_cache(&self, path: &Path) {
+    /// What a start leaves to be done for the MIBs: the cache is written if any file had to be read.
+    pub(super) fn finish_mibs(&self, cache: &Path) {
         if self.mibs.report.read > 0 {
-            self.mibs.write_cache(path);
+            self.mibs.write_cache(cache);
+        } else if let Some(collection) = self.mibs.collection.clone() {
+            let ready = move || mib::standing_back(|| collection.make_ready_for_edits());
+            // Without it the first edit takes longer.
+            let _ = std::thread::Builder::new().name("mib_room".into()).spawn(ready);
         }
     }
 
@@ -530,6 +534,7 @@ impl Mibs {
             if held.saturating_sub(collection.size()) > WORTH {
                 give_back_memory();
             }
+            mib::standing_back(|| collection.make_ready_for_edits());
         };
         if let Err(error) = std::thread::Builder::new().name("mib_cache".into()).spawn(write) {
             tracing::warn!(component = "mib_loader", error = %error, "No thread to write the MIB cache with");
