@@ -77,15 +77,21 @@ fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> Webhook
         }
         _ => {}
     }
+    let format = format(cx, fields);
+    let named = fields.entry("format").map(|entry| &entry.value.data);
+    let is_alertmanager = matches!(named, Some(Data::Text(name)) if **name == *"alertmanager");
     let mut urls = Vec::new();
     for node in one.into_iter().chain(several).flatten() {
         let Some(url) = cx.url(node) else { continue };
         if urls.contains(&url) {
             cx.error("config-duplicate-name", &node.span, "this URL stands in the list twice", None);
         }
+        if is_alertmanager && has_no_path(&url.0) {
+            let help = "Alertmanager takes alerts at `/api/v2/alerts`";
+            cx.warning("config-value", &node.span, "this URL of Alertmanager has no path", Some(help.into()));
+        }
         urls.push(url);
     }
-    let format = format(cx, fields);
     let mut settings = WebhookSettings { name, urls, format, ..WebhookSettings::default() };
     if let Some(timeout) = fields.duration(cx, "timeout") {
         settings.timeout = timeout;
@@ -140,6 +146,12 @@ fn webhook(cx: &mut Context<'_>, fields: &Fields<'_>, name: Arc<str>) -> Webhook
         settings.when_removed = WhenRemoved::Drain;
     }
     settings
+}
+
+/// Whether nothing but a slash comes behind the host and the port.
+fn has_no_path(url: &str) -> bool {
+    let behind = url.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+    behind.is_none_or(|(_, path)| path.is_empty())
 }
 
 fn format(cx: &mut Context<'_>, fields: &Fields<'_>) -> WebhookFormat {

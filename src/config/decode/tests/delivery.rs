@@ -6,7 +6,7 @@ use super::{codes, told};
 fn each_mistake_of_webhooks_and_outputs_has_its_code() {
     for (text, expected) in [
         ("webhooks: [{name: a, format: json, url: 'http://a', concurrency: 65}]", "config-range"),
-        ("webhooks: [{name: a, format: alertmanager, url: 'http://a', concurrency: 2}]", "config-conflict"),
+        ("webhooks: [{name: a, format: alertmanager, url: 'http://a/b', concurrency: 2}]", "config-conflict"),
         (
             "webhooks: [{name: a, format: json, url: 'http://a', timeout: 1s, connect_timeout: 2s}]",
             "config-conflict",
@@ -82,5 +82,22 @@ fn each_mistake_of_webhooks_and_outputs_has_its_code() {
         ),
     ] {
         assert_eq!(codes(text), [expected], "{text}\n{}", told(text));
+    }
+}
+
+/// Alertmanager answers 405 there, and whoever forgot the path hears of it only once an alert is lost for good.
+#[test]
+fn an_alertmanager_without_a_path_is_a_warning() {
+    for (url, format, warned) in [
+        ("http://am:9093", "alertmanager", true),
+        ("http://am:9093/", "alertmanager", true),
+        ("http://am:9093/api/v2/alerts", "alertmanager", false),
+        ("https://am/prefix/api/v2/alerts", "alertmanager", false),
+        ("http://hook:80", "json", false),
+    ] {
+        let text = format!("webhooks: [{{name: a, url: '{url}', format: {format}}}]");
+        let expected = if warned { &["config-value"][..] } else { &[] };
+        assert_eq!(codes(&text), expected, "{text}\n{}", told(&text));
+        assert!(!warned || told(&text).contains("/api/v2/alerts"));
     }
 }
