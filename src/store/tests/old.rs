@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::event::{DeadLetterDeed, DeadLetterRequest};
 use crate::store::files::{OpenFailure, Shape, open_for_writing};
 
 /// A data directory as format 1 left it after an orderly end: `tests/data/store-1` is what it held, as SQL.
@@ -52,6 +53,40 @@ fn what_format_1_held_is_read_and_goes_on() {
         assert_eq!(alerts.len(), 3, "it goes on");
         running.stop();
     }
+}
+
+/// Which alert they are of stood in their record alone.
+#[test]
+fn dead_letters_of_format_1_are_sent_again() {
+    let directory = TempDir::new().unwrap();
+    let settings = long(directory.path());
+    format_1(&settings.path);
+    let state = settings.path.join("state.db");
+    // One as it was written, and one that can no longer be read.
+    let script = "INSERT INTO dead_letters (webhook, time, record, reason)
+            SELECT 'log', queued, record, 'refused' FROM outbox ORDER BY id LIMIT 1;
+        INSERT INTO dead_letters (webhook, time, record, reason) VALUES ('log', 1, '{', 'refused')";
+    Connection::open(&state).unwrap().execute_batch(script).unwrap();
+    let running = Running::start(&settings);
+    let [letter] = &running.reader.dead_letters(None, None, 10).unwrap()[..] else {
+        panic!("one is readable")
+    };
+    let (done, told) = sync_channel(1);
+    running.push(Command::DeadLetters(DeadLetterRequest {
+        deed: DeadLetterDeed::Resend,
+        webhooks: vec!["log".into()],
+        ids: None,
+        limit: 10,
+        done,
+    }));
+    assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(2));
+    let rows = running.reader.outbox("log", 0, 100).unwrap();
+    assert_eq!((rows.len(), &rows[4].record), (5, &letter.record), "behind those that waited");
+    let connection = Connection::open(&state).unwrap();
+    let mut alerts = connection.prepare("SELECT alert FROM outbox ORDER BY id DESC LIMIT 2").unwrap();
+    let alerts: Vec<i64> = alerts.query_map([], |found| found.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(alerts, [0, letter.record.id.0.cast_signed()]);
+    running.stop();
 }
 
 const FIRST: &str = "CREATE TABLE things (id INTEGER PRIMARY KEY); INSERT INTO things VALUES (1), (2)";
