@@ -16,7 +16,7 @@ use super::cache::Draft;
 use super::parser::Parser;
 use super::record::Parsed;
 use super::relink::{self, Relinked};
-use super::room::Spare;
+use super::room::{BEFORE_FIRST, Spare};
 use super::source::{self, FoundFile, Scan, Stamp};
 use super::symbol::NONE;
 use super::{CompileStats, Mib, builtin_input, edit, resolve, workers};
@@ -161,7 +161,7 @@ impl Collection {
     /// take no more together. Takes tens of milliseconds, on a virtual machine some hundreds.
     pub fn make_ready_for_edits(&self) {
         self.mib.let_go();
-        self.spare.make_for_first(&self.mib.layout);
+        self.spare.make(&self.mib.layout, BEFORE_FIRST);
     }
 
     /// Whether the stat of any file differs, or may hide a change.

@@ -391,14 +391,13 @@ impl Mib {
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "a mapping lies outside of what the compiler sees")]
     pub(super) fn let_go(&self) {
-        let Octets::Mapped { map, patches, .. } = &self.octets else { return };
-        if !patches.is_empty() {
-            return;
+        if let Octets::Mapped { map, patches, .. } = &self.octets
+            && patches.is_empty()
+        {
+            // SAFETY: nothing was ever written to this mapping, so that whoever reads there meets the octets of the file
+            // before and after.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
         }
-        let start = map.as_ptr().cast_mut().cast::<libc::c_void>();
-        // SAFETY: the stretch is that of a mapping, which is borrowed, and nothing was ever written to it: whoever reads
-        // there meets the octets of the file before and after.
-        unsafe { libc::madvise(start, map.len(), libc::MADV_DONTNEED) };
     }
 
     #[cfg(not(target_os = "linux"))]

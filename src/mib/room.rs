@@ -209,11 +209,11 @@ impl Ahead {
 
 /// Octets of the room for the first edit that are kept ready before there is one: the rest can be had beside the linking,
 /// and the image of a large tree, the program and this take less than 150 MiB.
-const BEFORE_FIRST: usize = 72 << 20;
+pub(super) const BEFORE_FIRST: usize = 72 << 20;
 
-/// The room for the image of the next edit, most of it kept ready from the start on and all of it from the first one on. Getting a hundred MiB of pages anew for
-/// each takes longer than linking, on a virtual machine several times as long: what a guest has given back for some
-/// seconds, its host has to give again.
+/// The room for the image of the next edit: at most [`BEFORE_FIRST`] of it is kept ready from the start on, all of it from
+/// the first edit on. Getting a hundred MiB of pages anew for each takes longer than linking, on a virtual machine
+/// several times as long: what a guest has given back for some seconds, its host has to give again.
 #[derive(Debug, Default)]
 pub(super) struct Spare(Mutex<Option<Room>>);
 
@@ -224,11 +224,6 @@ impl Spare {
 
     pub(super) fn put(&self, room: Room) {
         *self.0.lock() = Some(room);
-    }
-
-    /// Makes what is kept before there was an edit of the image of `layout`. Takes tens of milliseconds.
-    pub(super) fn make_for_first(&self, layout: &Layout) {
-        self.make(layout, BEFORE_FIRST);
     }
 
     /// Makes one for an edit of the image of `layout` where there is none, with at most so many octets of its pages. Takes
